@@ -38,11 +38,20 @@ type prepared struct {
 
 // prepare loads the policy and plans the run. It performs nothing.
 func prepare(o *Options) (*prepared, error) {
-	env, err := policyEnv(o.Dir)
+	load := o.Policy
+	if o.Dir != "" {
+		dir, err := filepath.Abs(o.Dir)
+		if err != nil {
+			return nil, fmt.Errorf("find the working directory: %w", err)
+		}
+		load.Env.Cwd = dir
+	}
+	env, err := policyEnv(load.Env)
 	if err != nil {
 		return nil, err
 	}
-	p, err := LoadPolicy(env, o.Policy)
+	load.Env = env
+	p, err := LoadPolicy(load)
 	if err != nil {
 		return nil, err
 	}

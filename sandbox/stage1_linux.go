@@ -135,7 +135,7 @@ func dropCapabilities() error {
 		return fmt.Errorf("clear ambient capabilities: %w", err)
 	}
 	if os.Geteuid() == 0 {
-		const bits = unix.SECBIT_NOROOT | unix.SECBIT_NOROOT_LOCKED
+		const bits = 1<<0 | 1<<1 // SECBIT_NOROOT and its lock (linux/securebits.h)
 		if err := unix.Prctl(unix.PR_SET_SECUREBITS, bits, 0, 0, 0); err != nil {
 			return fmt.Errorf("set securebits: %w", err)
 		}
