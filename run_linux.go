@@ -95,12 +95,12 @@ func checkBuilt(p *policy.Policy, warn func(message, hint string)) error {
 // checkRequired holds a plan against what the policy requires of a run.
 func checkRequired(r policy.Require, p *plan.Plan) error {
 	if r.Tier > event.TierRootless {
-		return &Error{Err: fmt.Errorf("%s: the policy requires tier %s, this run has %s", r.Rule, r.Tier, event.TierRootless),
+		return &Error{Err: fmt.Errorf("%s: the policy requires tier %s, this run has %s", r.TierRule, r.Tier, event.TierRootless),
 			Hint: "lower require.tier, or run where that tier is available", Status: statusFailed}
 	}
 	if r.Audit && len(p.NotRecorded) > 0 {
 		return &Error{Err: fmt.Errorf("%s: the policy requires a complete record, and these denials would not be in it: %s",
-			r.Rule, strings.Join(p.NotRecorded, "; ")), Hint: "drop require.audit, or run at a tier that records them", Status: statusFailed}
+			r.AuditRule, strings.Join(p.NotRecorded, "; ")), Hint: "drop require.audit, or run at a tier that records them", Status: statusFailed}
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport"
+	"github.com/sallyport/sallyport/internal/policy"
 )
 
 const runExample = `  # no network; writes only to the working directory
@@ -22,7 +23,7 @@ const runExample = `  # no network; writes only to the working directory
   sallyport run --dry-run -- npm install`
 
 type runFlags struct {
-	policy  policyFlags
+	policy  *policyFlags
 	dir     string
 	env     []string
 	name    string
@@ -45,11 +46,11 @@ The exit status is the command's; 128 and the signal's number if one killed it;
 126 or 127 if the command could not be executed or was not found.`,
 		Example: runExample,
 		Args:    cobra.MinimumNArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return asRunError(run(cmd, f, args)) },
+		RunE:    func(cmd *cobra.Command, args []string) error { return asRunError(cmd, run(cmd, f, args)) },
 	}
 	flags := cmd.Flags()
 	flags.SetInterspersed(false) // what follows the command is the command's
-	f.policy.add(flags)
+	f.policy = addPolicyFlags(cmd)
 	flags.StringVarP(&f.dir, "chdir", "C", "", "run in `DIR`")
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "pass `NAME`, or set NAME=VALUE (repeatable)")
 	flags.StringVar(&f.name, "name", "", "call the sandbox `NAME` in the record")
@@ -66,10 +67,15 @@ func runError(err error, hint string) error {
 }
 
 // asRunError gives every failure of run its status: 125, usage included.
-func asRunError(err error) error {
+func asRunError(cmd *cobra.Command, err error) error {
 	var status *statusError
 	if err == nil || errors.As(err, &status) {
 		return err
+	}
+	var problems policy.Errors
+	if errors.As(err, &problems) {
+		printProblems(cmd.ErrOrStderr(), problems)
+		return runError(fmt.Errorf("the policy has %s", count(len(problems), "problem")), "")
 	}
 	var e *sallyport.Error
 	if errors.As(err, &e) {

@@ -57,13 +57,25 @@ func (p *Policy) DecideFile(op event.Operation, path string) Decision {
 		return denied(event.RequestInvalid, builtin(ruleInvalid))
 	}
 	read := p.decideRead(path)
-	if kind == accessRead || !read.Allowed() {
+	if kind == accessRead {
 		return read
 	}
-	if d, ok := p.refuseWrite(op, kind, path); ok {
-		return d
+	write, refused := p.refuseWrite(op, kind, path)
+	if !refused {
+		write = p.decideWrite(path)
 	}
-	return p.decideWrite(path)
+	if read.Allowed() {
+		return write
+	}
+	// What is hidden is not written either. To open it may take both lists.
+	if !write.Allowed() && read.Fix != "" {
+		if write.Fix == "" {
+			read.Fix = ""
+		} else {
+			read.Fix += "; " + write.Fix
+		}
+	}
+	return read
 }
 
 func (p *Policy) decideRead(path string) Decision {

@@ -22,7 +22,7 @@ type Source struct {
 // Limits of a policy file. The parser recurses at every opened level, and a
 // Go stack that overflows cannot be recovered from.
 const (
-	maxBytes = 1 << 20
+	MaxBytes = 1 << 20
 	maxDepth = 500
 )
 
@@ -84,8 +84,8 @@ func (w *walker) document(data []byte) ast.Node {
 }
 
 func checkBytes(data []byte) error {
-	if len(data) > maxBytes {
-		return fmt.Errorf("larger than %d bytes", maxBytes)
+	if len(data) > MaxBytes {
+		return fmt.Errorf("larger than %d bytes", MaxBytes)
 	}
 	if !utf8.Valid(data) {
 		return errors.New("not UTF-8 text")
