@@ -239,6 +239,7 @@ func (r *run) serve() error {
 		lost := func(n uint64) { r.log.Lost(n, "nflog") }
 		if err := r.box.ReadPackets(r.record, lost); err != nil {
 			r.log.Lost(1, "nflog")
+			r.warn("refused packets are not all recorded: "+err.Error(), "")
 		}
 	})
 	return nil
@@ -302,7 +303,9 @@ func (r *run) forwardSignals(ctx context.Context) (stop func()) {
 
 // finish completes the record after the payload has ended.
 func (r *run) finish(status sandbox.ExitStatus, runErr error) (*Result, error) {
-	r.box.StopPackets()
+	if err := r.box.StopPackets(); err != nil {
+		r.warn(err.Error(), "")
+	}
 	r.proxy.Close()
 	r.serving.Wait()
 	r.reportPlanted()

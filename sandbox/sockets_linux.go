@@ -36,20 +36,21 @@ func adoptSockets(fds []int) (*Sockets, error) {
 		return nil, fmt.Errorf("receive sockets: got %d of 4", len(fds))
 	}
 	s := &Sockets{}
-	files := make([]*os.File, len(fds))
-	for i, fd := range fds {
-		files[i] = os.NewFile(uintptr(fd), "sandbox socket")
-	}
 	var err error
 	if s.nflog, err = nflogFile(fds[0]); err != nil {
 		return nil, err
 	}
-	packet, err := net.FilePacketConn(files[1])
+	files := make([]*os.File, len(fds)-1)
+	for i, fd := range fds[1:] {
+		files[i] = os.NewFile(uintptr(fd), "sandbox socket")
+		defer files[i].Close() // net makes copies
+	}
+	packet, err := net.FilePacketConn(files[0])
 	if err != nil {
 		return nil, fmt.Errorf("receive DNS socket: %w", err)
 	}
 	s.DNSPacket = packet.(*net.UDPConn)
-	for i, f := range files[2:] {
+	for i, f := range files[1:] {
 		l, err := net.FileListener(f)
 		if err != nil {
 			return nil, fmt.Errorf("receive listener: %w", err)
@@ -59,9 +60,6 @@ func adoptSockets(fds []int) (*Sockets, error) {
 		} else {
 			s.TCP = append(s.TCP, l)
 		}
-	}
-	for _, f := range files[1:] { // net made copies
-		f.Close()
 	}
 	return s, nil
 }

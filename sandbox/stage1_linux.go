@@ -93,8 +93,8 @@ func errorText(err error) string {
 func become(control *os.File) error {
 	// A new, empty session keyring (keyctl(2)): the caller's is out of reach.
 	// ENOSYS: a kernel without keyrings.
-	if _, err := unix.KeyctlJoinSessionKeyring(""); err != nil && !errors.Is(err, unix.ENOSYS) {
-		return fmt.Errorf("join a new session keyring: %w", err)
+	if _, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); errno != 0 && errno != unix.ENOSYS {
+		return fmt.Errorf("join a new session keyring: %w", errno)
 	}
 	var one [1]byte
 	if _, err := io.ReadFull(control, one[:]); err != nil {
@@ -112,7 +112,7 @@ func become(control *os.File) error {
 	if err := dropCapabilities(); err != nil {
 		return err
 	}
-	argv := []string{"bwrap", "--args", fmt.Sprint(plan.FDArgs)}
+	argv := []string{"bwrap", "--args", fmt.Sprint(plan.FDArgs), plan.InitPath}
 	return fmt.Errorf("execute %s: %w", l.Bwrap, syscall.Exec(l.Bwrap, argv, l.Env))
 }
 

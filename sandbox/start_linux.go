@@ -286,6 +286,11 @@ func (s *Sandbox) died(who string) error {
 	case <-s.exited:
 	case <-time.After(time.Second):
 	}
+	buf := make([]byte, 64<<10)
+	var r stage1Report
+	if n, _, err := unix.Recvfrom(int(s.control.Fd()), buf, unix.MSG_DONTWAIT); err == nil && json.Unmarshal(buf[:n], &r) == nil && r.Err != "" {
+		return fail(r.Hint, "%s: %s", who, r.Err)
+	}
 	said := s.stderr.text()
 	if said == "" {
 		said = "ended without a word"

@@ -14,7 +14,8 @@ const (
 	OwnFiles = 3
 )
 
-// BwrapArgs gives bubblewrap's arguments, without argv[0]. Operations are
+// BwrapArgs gives bubblewrap's options, without argv[0] and the command, which
+// is InitPath: they are passed with --args, which takes no command. Operations are
 // performed in order: parents before children, read-only remounts last.
 func (p *Plan) BwrapArgs() []string {
 	args := []string{"--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
@@ -26,7 +27,7 @@ func (p *Plan) BwrapArgs() []string {
 	b.base()
 	b.mounts()
 	b.files()
-	return append(b.args, "--chdir", "/", "--", InitPath)
+	return append(b.args, "--chdir", "/")
 }
 
 type bwrapArgs struct {

@@ -47,7 +47,7 @@ type Mount struct {
 type point struct {
 	name, real string
 	dir        bool
-	explicit   bool // listed by the policy, not found by a scan
+	listed     bool // the policy opens it by name
 	pin        bool
 	link       string
 	access     Access
@@ -118,7 +118,7 @@ func (m *mounter) addWrite(name string, rule policy.PathRule) {
 	if real == privateOf(real) {
 		return // the sandbox's own already
 	}
-	m.add(point{name: name, real: real, dir: fi.IsDir(), explicit: true})
+	m.add(point{name: name, real: real, dir: fi.IsDir(), listed: true})
 }
 
 // addRead re-opens a path inside a hidden one, under its own name: a link does
@@ -126,11 +126,11 @@ func (m *mounter) addWrite(name string, rule policy.PathRule) {
 func (m *mounter) addRead(name string, rule policy.PathRule) {
 	if target, dir, ok := m.r.link(name); ok {
 		m.note("%s: %s is a symbolic link: its target is not re-opened", rule.Rule, name)
-		m.add(point{name: name, real: path.Join(dir, path.Base(name)), explicit: true, link: target})
+		m.add(point{name: name, real: path.Join(dir, path.Base(name)), listed: true, link: target})
 		return
 	}
 	if real, fi, err := m.r.real(name); err == nil {
-		m.add(point{name: name, real: real, dir: fi.IsDir(), explicit: true})
+		m.add(point{name: name, real: real, dir: fi.IsDir(), listed: true})
 	}
 }
 
@@ -140,7 +140,7 @@ func (m *mounter) addDeny(name string, rule policy.PathRule) {
 		m.addAbsent(name, rule)
 		return
 	}
-	m.add(point{name: name, real: real, dir: fi.IsDir(), explicit: true})
+	m.add(point{name: name, real: real, dir: fi.IsDir()})
 }
 
 // addAbsent keeps a path that does not exist from being made, where the payload
@@ -168,12 +168,12 @@ func (m *mounter) addAbsent(name string, rule policy.PathRule) {
 func (m *mounter) stub(s Stub, name string, rule policy.Rule) {
 	s.Rule = rule
 	m.stubs = append(m.stubs, s)
-	m.points[s.Path] = &point{name: name, real: s.Path, dir: s.Dir, explicit: true, access: ReadOnly, rule: rule}
+	m.points[s.Path] = &point{name: name, real: s.Path, dir: s.Dir, access: ReadOnly, rule: rule}
 }
 
 func (m *mounter) addCwd(cwd string) {
 	if real, fi, err := m.r.real(cwd); err == nil && fi.IsDir() {
-		m.add(point{name: cwd, real: real, dir: true, explicit: true})
+		m.add(point{name: cwd, real: real, dir: true, listed: true})
 	}
 }
 
@@ -181,7 +181,7 @@ func (m *mounter) addCwd(cwd string) {
 // where a write root stands above it.
 func (m *mounter) addHome() {
 	if real, fi, err := m.r.real(m.home); err == nil && fi.IsDir() && m.access(m.home) == ReadWrite {
-		m.add(point{name: m.home, real: real, dir: true, explicit: true})
+		m.add(point{name: m.home, real: real, dir: true, listed: true})
 	}
 }
 
@@ -193,7 +193,7 @@ func (m *mounter) add(p point) {
 		m.points[p.real] = &p
 		return
 	}
-	old.explicit = old.explicit || p.explicit
+	old.listed = old.listed || p.listed
 	if p.access < old.access {
 		old.access, old.rule, old.name = p.access, p.rule, p.name
 	}
@@ -218,7 +218,7 @@ func (m *mounter) decide(name string) (Access, policy.Rule) {
 func (m *mounter) writeRoots() []*point {
 	var roots []*point
 	for _, p := range m.sorted() {
-		if p.access == ReadWrite && p.explicit {
+		if p.access == ReadWrite && p.listed {
 			roots = append(roots, p)
 		}
 	}
@@ -248,7 +248,7 @@ func (m *mounter) pinAncestors() {
 			continue
 		}
 		for dir := path.Dir(p.real); dir != "/"; dir = path.Dir(dir) {
-			if q, ok := m.points[dir]; ok && q.explicit && !q.pin {
+			if q, ok := m.points[dir]; ok && !q.pin {
 				break // a write root or a mask: a mount point in its own right
 			}
 			if m.above(dir) != ReadWrite {
@@ -316,7 +316,7 @@ func (p *point) wanted(above Access) bool {
 	case p.link != "":
 		return above == Hidden
 	case above == Private, above == Hidden:
-		return p.explicit && p.access != Hidden
+		return p.listed && p.access != Hidden
 	default:
 		return p.pin || p.access != above
 	}

@@ -188,7 +188,7 @@ func (p *Plan) String() string {
 	}
 	section("placeholders on the host for the run's duration", stubs)
 	section("environment", envNames(p.Env))
-	section("bubblewrap", []string{quote(append([]string{p.Caps.Bwrap}, p.BwrapArgs()...))})
+	section("bubblewrap", []string{quote(append(append([]string{p.Caps.Bwrap}, p.BwrapArgs()...), InitPath))})
 	section("landlock", []string{fmt.Sprintf("abi %d", p.Landlock.ABI), "write " + quote(p.Landlock.Write),
 		"devices " + quote(p.Landlock.Devices)})
 	section("nftables", []string{strings.TrimSpace(p.Network.NFTText())})
