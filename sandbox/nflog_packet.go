@@ -117,7 +117,7 @@ func (d packetDenial) event(at time.Time) event.Event {
 		Layer:     event.LayerNFT,
 		Operation: d.operation(),
 		Object:    event.Object{Port: d.DstPort, Proto: d.protoName()},
-		Errno:     "EPERM", // what a local sender gets for a packet dropped in the output hook
+		Errno:     d.errno(),
 		Reason:    event.ProtocolDenied,
 		Rule:      "builtin:" + plan.RuleTCPAndDNSOnly,
 		Count:     1,
@@ -132,10 +132,22 @@ func (d packetDenial) event(at time.Time) event.Event {
 		e.Rule, e.Reason = "builtin:"+d.Rule, event.UnknownDest
 		e.Detail = "the packet carries IP options or a routing header"
 	case plan.RuleProxyOnly:
-		e.Rule, e.Reason, e.Errno = "builtin:"+d.Rule, event.Unreachable, ""
+		e.Rule, e.Reason = "builtin:"+d.Rule, event.Unreachable
 		e.Detail = "the proxy no longer listens"
 	}
 	return e
+}
+
+// errno is what the sender sees: EPERM from the output hook at once, except
+// that an ICMPv6 socket drops that and gets the rejection's own error later.
+func (d packetDenial) errno() string {
+	switch {
+	case d.Rule == plan.RuleProxyOnly:
+		return "" // it waits until it gives up
+	case d.HasProto && d.Proto == protoICMPv6:
+		return "EACCES"
+	}
+	return "EPERM"
 }
 
 func (d packetDenial) operation() event.Operation {

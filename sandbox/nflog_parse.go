@@ -133,9 +133,9 @@ type sequence struct {
 func (s *sequence) next(seq uint32) uint64 {
 	hole := uint64(seq - s.want) // the counter wraps
 	s.want = seq + 1
-	fresh := hole - min(hole, s.owed)
-	s.owed = 0
-	return fresh
+	known := min(hole, s.owed) // records from before the loss may still follow it
+	s.owed -= known
+	return hole - known
 }
 
 // overrun takes the news that the receive buffer was full. How much was lost
