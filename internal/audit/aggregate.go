@@ -106,11 +106,11 @@ func NewAggregator(to Appender, o AggregatorOptions) *Aggregator {
 func (a *Aggregator) Append(e event.Event) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	now := time.Now()
+	complete(&e, now)
 	if a.closed { // late, but not lost
 		return a.to.Append(e)
 	}
-	now := time.Now()
-	complete(&e, now)
 	a.flush(func(r *repeats) bool { return !now.Before(r.end) })
 	k := kindOf(&e)
 	if el, ok := a.kinds[k]; ok {

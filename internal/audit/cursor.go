@@ -14,9 +14,9 @@ type cursor struct {
 	path, name string
 	file       *os.File // nil: not open yet
 	scan       scanner
-	final      bool      // no writer held the file before the bytes now read were read
-	done       bool      // read to an end that cannot move
-	ready      bool      // rec is the next to give
+	final      bool // no writer held the file before the bytes now read were read
+	done       bool // read to an end that cannot move
+	ready      bool // rec is the next to give
 	rec        Record
 	key        time.Time // never before the one of an earlier record: file order stays
 }

@@ -113,8 +113,15 @@ func compareDenials(a, b Denial) int {
 		strings.Compare(fmt.Sprint(a.Object), fmt.Sprint(b.Object)))
 }
 
-// Denied is the number of attempts that were refused.
-func (s Summary) Denied() uint64 { return s.Counts[event.Deny] + s.Counts[event.AskDenied] }
+// Denied is the number of attempts that the policy refused: unlike Counts it
+// leaves the host's own refusals out.
+func (s Summary) Denied() uint64 {
+	n := s.DenialsLeftOut
+	for _, d := range s.Denials {
+		n += d.Count
+	}
+	return n
+}
 
 // WriteText writes the summary for people, or nothing if there is nothing to
 // say.
