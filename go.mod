@@ -3,6 +3,7 @@ module github.com/sallyport/sallyport
 go 1.25.0
 
 require (
+	github.com/goccy/go-yaml v1.19.2
 	github.com/spf13/cobra v1.10.2
 	golang.org/x/net v0.58.0
 	golang.org/x/sys v0.47.0

@@ -117,7 +117,7 @@ func checkLabel(l string) error {
 		return errors.New("an empty or overlong label in a host name")
 	}
 	for _, c := range []byte(l) {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+		if !nameByte(c) {
 			return fmt.Errorf("byte %#02x in a host name", c)
 		}
 	}
@@ -130,6 +130,12 @@ func checkLabel(l string) error {
 		return errors.New("a malformed international label (xn--)")
 	}
 	return nil
+}
+
+// nameByte reports whether a byte can be in a canonical label. Names that are
+// looked up have underscores too.
+func nameByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_'
 }
 
 // isNumeric reports whether a resolver of the old kind (inet_aton) could take
