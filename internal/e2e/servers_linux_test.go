@@ -189,7 +189,7 @@ func (s *servers) sink(port int) error {
 
 // dns answers for names, and writes down what is asked.
 func (s *servers) dns() error {
-	c, err := net.ListenPacket("udp", "[::]:53")
+	c, err := net.ListenPacket("udp", dnsV4+":53")
 	if err != nil {
 		return err
 	}
