@@ -21,11 +21,15 @@ import (
 	"github.com/sallyport/sallyport/internal/plan"
 )
 
-var netHelpers = map[string]func(args []string) error{
+var helpers = map[string]func(args []string) error{
 	"stage1":     testStage1,
 	"setup-only": setupOnly,
 	"nft-go":     listRulesOfGo,
 	"nft-text":   listRulesOfText,
+
+	"seccomp-exec":   execFiltered,
+	"seccomp-try":    tryRefused,
+	"seccomp-notify": notifyListener,
 
 	"tcp":       dialTCP,
 	"dns":       askDNS,
