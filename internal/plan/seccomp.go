@@ -80,12 +80,10 @@ func anyHolds(alternatives [][]Check, args [6]uint64) bool {
 	return false
 }
 
-// Seccomp is the system call filter of a sandbox.
-//
-// It must come before every other filter: where two answer alike the kernel
-// heeds the newest. A payload may add filters of its own, which can only make
-// its life harder: an errno beats a notification, and beside our listener the
-// kernel allows no second (EBUSY), so nobody else can answer "continue".
+// Seccomp is the system call filter of a sandbox. A payload may add filters of
+// its own, which can only take away: the kernel heeds the strictest answer, an
+// errno before a notification, and allows one listener (EBUSY for a second),
+// so that nobody can answer "continue" in our place.
 type Seccomp struct {
 	Rules []SeccompRule
 	// Newest is the last system call known here. Those above it do not exist,
