@@ -200,6 +200,16 @@ func TestRulesInGoAndAsTextAreTheSame(t *testing.T) {
 	}
 }
 
+func TestNetworkIsBuiltWithoutIPv6AndWhereItIsOff(t *testing.T) {
+	asEachUser(t, func(t *testing.T) {
+		for _, helper := range []string{"setup-v4", "setup-off"} {
+			if out, err := inNewNet(helper).CombinedOutput(); err != nil {
+				t.Errorf("%s: %v %s", helper, err, out)
+			}
+		}
+	})
+}
+
 func runInNewNet(t *testing.T, helper string, args []string) []byte {
 	t.Helper()
 	cmd := inNewNet(helper, args...)

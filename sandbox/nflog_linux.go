@@ -120,7 +120,8 @@ func report(lost func(uint64), n uint64) {
 	}
 }
 
-// receive reads one message that the kernel sent.
+// receive reads one message of the kernel's; of anyone else's it returns
+// nothing.
 func receive(raw interface {
 	Read(func(uintptr) bool) error
 }, buf []byte) (n int, err error) {
@@ -128,11 +129,13 @@ func receive(raw interface {
 	var flags int
 	waitErr := raw.Read(func(fd uintptr) bool {
 		n, _, flags, from, err = unix.Recvmsg(int(fd), buf, nil, unix.MSG_DONTWAIT)
-		return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
+		return !errors.Is(err, unix.EAGAIN)
 	})
 	switch sa, _ := from.(*unix.SockaddrNetlink); {
 	case waitErr != nil:
 		return 0, waitErr
+	case errors.Is(err, unix.EINTR):
+		return 0, nil
 	case err != nil:
 		return 0, err
 	case flags&unix.MSG_TRUNC != 0:
