@@ -84,6 +84,6 @@ func rootCommand() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(versionCommand())
+	root.AddCommand(auditCommand(), versionCommand())
 	return root
 }
