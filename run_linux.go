@@ -224,8 +224,11 @@ func (r *run) serve() error {
 	p, err := proxy.New(proxy.Config{
 		Decider: r.prep.policy,
 		Emit:    r.record,
-		Self:    []netip.AddrPort{net.Proxy4, net.Proxy6},
-		Canary:  proxy.Canary{Addr: netip.MustParseAddrPort(canaryAddr), Token: r.token},
+		ProcessOf: func(e proxy.Endpoints) (*event.Process, []event.Process) {
+			return r.box.ProcessOf(e.Proto, e.Client, e.Origin)
+		},
+		Self:   []netip.AddrPort{net.Proxy4, net.Proxy6},
+		Canary: proxy.Canary{Addr: netip.MustParseAddrPort(canaryAddr), Token: r.token},
 	})
 	if err != nil {
 		return err
