@@ -57,7 +57,7 @@ func netnsMain() error {
 	for _, c := range [][]string{
 		{"ip", "link", "set", "lo", "up"},
 		{"ip", "addr", "add", netnsV4 + "/32", "dev", "lo"},
-		{"ip", "-6", "addr", "add", netnsV6 + "/128", "dev", "lo"},
+		{"ip", "-6", "addr", "add", netnsV6 + "/128", "dev", "lo", "nodad"},
 		{"ip", "route", "add", "local", "0.0.0.0/0", "dev", "lo", "table", "local", "src", netnsV4},
 		{"ip", "-6", "route", "add", "local", "::/0", "dev", "lo", "table", "local", "src", netnsV6},
 		{"mount", "--make-rprivate", "/"},
