@@ -33,7 +33,7 @@ type Mount struct {
 	// Open marks a hidden directory below which something is visible again: it
 	// can be passed through but not listed.
 	Open bool
-	// Pin marks a mount that changes nothing but makes its directory a mount
+	// Pin marks a mount that changes no access but makes its directory a mount
 	// point, which cannot be renamed away (EBUSY, rename(2)).
 	Pin bool
 	// Link is the target of a symbolic link that is made anew, because it stands
@@ -72,6 +72,9 @@ type mounter struct {
 func (m *mounter) mounts(cwd string) ([]Mount, error) {
 	if err := m.addRules(); err != nil {
 		return nil, err
+	}
+	if m.rules.Disabled {
+		m.add(point{name: "/", real: "/", dir: true, listed: true})
 	}
 	m.addCwd(cwd)
 	m.addHome()
@@ -115,10 +118,18 @@ func (m *mounter) addWrite(name string, rule policy.PathRule) {
 		m.note("%s: %s does not exist: nothing to write there", rule.Rule, name)
 		return
 	}
-	if real == privateOf(real) {
-		return // the sandbox's own already
+	m.addListed(point{name: name, real: real, dir: fi.IsDir()}, rule)
+}
+
+// addListed opens a path by name. The private directories stay private as a
+// whole, and nothing of the host's processes is ever shown.
+func (m *mounter) addListed(p point, rule policy.PathRule) {
+	if private := privateOf(p.real); private != "" && (p.real == private || private == "/proc") {
+		m.note("%s: %s is the sandbox's own", rule.Rule, p.name)
+		return
 	}
-	m.add(point{name: name, real: real, dir: fi.IsDir(), listed: true})
+	p.listed = true
+	m.add(p)
 }
 
 // addRead re-opens a path inside a hidden one, under its own name: a link does
@@ -130,7 +141,7 @@ func (m *mounter) addRead(name string, rule policy.PathRule) {
 		return
 	}
 	if real, fi, err := m.r.real(name); err == nil {
-		m.add(point{name: name, real: real, dir: fi.IsDir(), listed: true})
+		m.addListed(point{name: name, real: real, dir: fi.IsDir()}, rule)
 	}
 }
 
@@ -146,7 +157,7 @@ func (m *mounter) addDeny(name string, rule policy.PathRule) {
 // addAbsent keeps a path that does not exist from being made, where the payload
 // could make it: a stub stands on the first missing component.
 func (m *mounter) addAbsent(name string, rule policy.PathRule) {
-	if m.access(name) != ReadOnly {
+	if access, _ := m.decide(name, false); access != ReadOnly {
 		return
 	}
 	missing := name
@@ -158,10 +169,10 @@ func (m *mounter) addAbsent(name string, rule policy.PathRule) {
 		missing = parent
 	}
 	parent, fi, _ := m.r.real(path.Dir(missing))
-	if !fi.IsDir() || m.access(path.Dir(name)) != ReadWrite {
+	if !fi.IsDir() || m.inside(path.Dir(name)) != ReadWrite {
 		return
 	}
-	m.stub(Stub{Path: path.Join(parent, path.Base(missing))}, missing, rule.Rule)
+	m.stub(Stub{Path: path.Join(parent, path.Base(missing)), Dir: missing != name}, missing, rule.Rule)
 }
 
 // stub plans a placeholder on the host and the mount that covers it.
@@ -180,14 +191,29 @@ func (m *mounter) addCwd(cwd string) {
 // addHome makes $HOME a place to look for protected names in its own right
 // where a write root stands above it.
 func (m *mounter) addHome() {
-	if real, fi, err := m.r.real(m.home); err == nil && fi.IsDir() && m.access(m.home) == ReadWrite {
+	if real, fi, err := m.r.real(m.home); err == nil && fi.IsDir() && m.inside(m.home) == ReadWrite {
 		m.add(point{name: m.home, real: real, dir: true, listed: true})
 	}
 }
 
-// add records a point; where two names lead to one place the stricter holds.
+// add records a point with the access that the policy gives its name.
 func (m *mounter) add(p point) {
-	p.access, p.rule = m.decide(p.name)
+	p.access, p.rule = m.decide(p.name, p.dir)
+	m.put(p)
+}
+
+// forbidWrite records a point that is never written, whatever the policy says
+// of its name alone: that a directory is a bare repository, only a look tells.
+func (m *mounter) forbidWrite(p point, rule policy.Rule) {
+	p.access, p.rule = m.decide(p.name, p.dir)
+	if p.access > ReadOnly {
+		p.access, p.rule = ReadOnly, rule
+	}
+	m.put(p)
+}
+
+// put records a point; where two names lead to one place the stricter holds.
+func (m *mounter) put(p point) {
 	old, ok := m.points[p.real]
 	if !ok {
 		m.points[p.real] = &p
@@ -199,17 +225,24 @@ func (m *mounter) add(p point) {
 	}
 }
 
-func (m *mounter) access(name string) Access {
-	a, _ := m.decide(name)
+// inside gives the access to what is made in a directory.
+func (m *mounter) inside(dir string) Access {
+	a, _ := m.decide(dir, true)
 	return a
 }
 
-func (m *mounter) decide(name string) (Access, policy.Rule) {
+// decide asks the policy. To write a directory is to make something in it: a
+// name such as .git protects no directory.
+func (m *mounter) decide(name string, dir bool) (Access, policy.Rule) {
 	if d := m.policy.DecideFile(event.FileRead, name); !d.Allowed() {
 		return Hidden, d.Rule
 	}
-	d := m.policy.DecideFile(event.FileWrite, name)
-	if !d.Allowed() {
+	op := event.FileWrite
+	if dir {
+		op = event.FileCreate
+	}
+	d := m.policy.DecideFile(op, name)
+	if !d.Allowed() || d.Private() {
 		return ReadOnly, d.Rule
 	}
 	return ReadWrite, d.Rule
@@ -247,16 +280,11 @@ func (m *mounter) pinAncestors() {
 		if p.access == ReadWrite {
 			continue
 		}
-		for dir := path.Dir(p.real); dir != "/"; dir = path.Dir(dir) {
-			if q, ok := m.points[dir]; ok && !q.pin {
-				break // a write root or a mask: a mount point in its own right
-			}
-			if m.above(dir) != ReadWrite {
-				break
-			}
+		for dir := path.Dir(p.real); dir != "/" && m.above(dir) == ReadWrite; dir = path.Dir(dir) {
 			if _, ok := m.points[dir]; !ok {
-				m.points[dir] = &point{name: dir, real: dir, dir: true, pin: true, access: ReadWrite, rule: p.rule}
+				m.points[dir] = &point{name: dir, real: dir, dir: true, access: ReadWrite, rule: p.rule}
 			}
+			m.points[dir].pin = true
 		}
 	}
 }
@@ -286,7 +314,7 @@ func (m *mounter) order() []Mount {
 			out[parent].Open = true
 		}
 		index[p.real] = len(out)
-		out = append(out, Mount{Path: p.real, Access: p.access, Dir: p.dir, Pin: p.pin, Link: p.link, Rule: p.rule})
+		out = append(out, Mount{Path: p.real, Access: p.access, Dir: p.dir, Pin: p.pin && p.access == access, Link: p.link, Rule: p.rule})
 	}
 	return out
 }
@@ -297,8 +325,8 @@ func nearest(out []Mount, index map[string]int, p string) (int, Access) {
 	private := privateOf(p)
 	for dir := p; dir != "/"; {
 		dir = path.Dir(dir)
-		if len(dir) < len(private) || dir == private {
-			break
+		if private != "" && !below(dir, private) {
+			break // what is above does not reach into a private directory
 		}
 		if i, ok := index[dir]; ok {
 			return i, out[i].Access
