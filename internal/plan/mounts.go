@@ -1,8 +1,11 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
+	"slices"
 	"sort"
 	"strings"
 
@@ -151,35 +154,71 @@ func (m *mounter) addDeny(name string, rule policy.PathRule) {
 		m.addAbsent(name, rule)
 		return
 	}
+	if _, dir, ok := m.r.link(name); ok && m.inside(dir) == ReadWrite {
+		m.note("%s: %s is a symbolic link: its target is protected, the link itself is not", rule.Rule, name)
+	}
 	m.add(point{name: name, real: real, dir: fi.IsDir()})
 }
 
 // addAbsent keeps a path that does not exist from being made, where the payload
-// could make it: a stub stands on the first missing component.
+// could make it. Not so for the built-in list of secrets: dozens of placeholders
+// would confuse the programs whose files they are.
 func (m *mounter) addAbsent(name string, rule policy.PathRule) {
-	if access, _ := m.decide(name, false); access != ReadOnly {
+	access, _ := m.decide(name, false)
+	real, _, err := m.r.real(name)
+	if access == ReadWrite || !errors.Is(err, fs.ErrNotExist) || m.inside(path.Dir(name)) != ReadWrite {
 		return
 	}
-	missing := name
-	for {
-		parent := path.Dir(missing)
-		if _, _, err := m.r.real(parent); err == nil {
-			break
+	if access == Hidden && rule.Rule.File == "" && !rule.Final {
+		m.note("%s: %s does not exist, and the command could make it", rule.Rule, name)
+		return
+	}
+	s := Stub{Path: real, Rule: rule.Rule}
+	if rule.Rule.File == "" {
+		s.Dir = path.Base(name) == "sallyport" // all of our own directories are
+		if !s.Dir {
+			s.Content = emptyPolicy
 		}
-		missing = parent
 	}
-	parent, fi, _ := m.r.real(path.Dir(missing))
-	if !fi.IsDir() || m.inside(path.Dir(name)) != ReadWrite {
-		return
-	}
-	m.stub(Stub{Path: path.Join(parent, path.Base(missing)), Dir: missing != name}, missing, rule.Rule)
+	m.stub(s, name, access)
 }
 
-// stub plans a placeholder on the host and the mount that covers it.
-func (m *mounter) stub(s Stub, name string, rule policy.Rule) {
-	s.Rule = rule
-	m.stubs = append(m.stubs, s)
-	m.points[s.Path] = &point{name: name, real: s.Path, dir: s.Dir, access: ReadOnly, rule: rule}
+// emptyPolicy says nothing, where an empty file would be an error.
+const emptyPolicy = "{}\n"
+
+// stub plans a placeholder on the host, the directories that lead to it, and
+// the mount that covers it.
+func (m *mounter) stub(s Stub, name string, access Access) {
+	if _, done := m.points[s.Path]; done {
+		return
+	}
+	var dirs []Stub
+	for dir := path.Dir(s.Path); ; dir = path.Dir(dir) {
+		if _, err := m.r.lstat(dir); err == nil {
+			break
+		}
+		if !slices.ContainsFunc(m.stubs, func(o Stub) bool { return o.Path == dir }) {
+			dirs = append(dirs, Stub{Path: dir, Dir: true, Rule: s.Rule})
+		}
+	}
+	slices.Reverse(dirs)
+	m.stubs = append(append(m.stubs, dirs...), s)
+	m.points[s.Path] = &point{name: name, real: s.Path, dir: s.Dir, access: access, rule: s.Rule}
+}
+
+// addRuntimeDir makes $XDG_RUNTIME_DIR the sandbox's own, and gives it back if
+// there can be one.
+func (m *mounter) addRuntimeDir(dir string) string {
+	if dir == "" || privateOf(dir) != "" {
+		return dir
+	}
+	real, fi, err := m.r.real(dir)
+	if err != nil || !fi.IsDir() || real == "/" {
+		m.note("$XDG_RUNTIME_DIR: %s is no directory that could be replaced", dir)
+		return ""
+	}
+	m.points[real] = &point{name: dir, real: real, dir: true, access: Private}
+	return dir
 }
 
 func (m *mounter) addCwd(cwd string) {
@@ -217,6 +256,9 @@ func (m *mounter) put(p point) {
 	old, ok := m.points[p.real]
 	if !ok {
 		m.points[p.real] = &p
+		return
+	}
+	if old.access == Private && p.access != Hidden {
 		return
 	}
 	old.listed = old.listed || p.listed

@@ -10,6 +10,7 @@ const homeTree = `
 /etc/hosts
 /etc/nsswitch.conf
 /etc/resolv.conf -> ../run/resolv.conf
+/etc/p.yaml
 /etc/shadow
 /home/u/.bashrc
 /home/u/.ssh/id
@@ -215,11 +216,24 @@ func TestAbsentProtectedPathsGetPlaceholders(t *testing.T) {
 			/home/u/w/.git/hooks/`},
 		"no directory to put it in": {homeTree + "/home/u/w/.git/HEAD\n/home/u/w/.git/config\n/home/u/w/.git/commondir\n/home/u/w/.git/hooks/\n" +
 			"/home/u/w/.git/config.worktree\n/home/u/w/.git/objects/info/alternates\n", "", `
-			/home/u/w/.git/info/`},
+			/home/u/w/.git/info/
+			/home/u/w/.git/info/attributes = ""`},
 		"a user's own": {homeTree, "filesystem: {denyWrite: [~/w/absent, ~/w/no/such/file, ~/elsewhere, /home/u/w/src/x]}", `
 			/home/u/w/absent = ""
 			/home/u/w/no/
+			/home/u/w/no/such/
+			/home/u/w/no/such/file = ""
 			/home/u/w/src/x = ""`},
+		"our own, where all of $HOME is written": {"/home/u/w/\n", "filesystem: {allowWrite: ['~'], denyRead: [~/w/hidden]}", `
+			/home/u/.cache/
+			/home/u/.cache/sallyport/
+			/home/u/.config/
+			/home/u/.config/sallyport/
+			/home/u/.local/
+			/home/u/.local/state/
+			/home/u/.local/state/sallyport/
+			/home/u/.srt-settings.json = "{}\n"
+			/home/u/w/hidden = ""`},
 		"a user's own where nothing can be written": {homeTree, "filesystem: {allowWrite: [], denyWrite: [~/w/absent]}", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -234,7 +248,7 @@ func TestAbsentProtectedPathsGetPlaceholders(t *testing.T) {
 					t.Errorf("%s twice", text)
 				}
 				got[text] = true
-				if a := accessAt(p.Mounts, s.Path); a != ReadOnly || !mounted(p.Mounts, s.Path) {
+				if a := accessAt(p.Mounts, s.Path); a == ReadWrite && !s.Dir || !mounted(p.Mounts, s.Path) {
 					t.Errorf("nothing protects the placeholder %s (%s)", s.Path, a)
 				}
 				if s.Rule.String() == "builtin:" {
@@ -252,6 +266,26 @@ func TestAbsentProtectedPathsGetPlaceholders(t *testing.T) {
 				t.Errorf("placeholder %s is too much", extra)
 			}
 		})
+	}
+}
+
+func TestAnAbsentSecretThatCanBeMadeIsNoted(t *testing.T) {
+	p := mustMake(t, testInput(t, newTree("/home/u/w/\n"), "filesystem: {allowWrite: ['~']}"))
+	if notes := strings.Join(p.Notes, "\n"); !strings.Contains(notes, "/home/u/.ssh does not exist") {
+		t.Errorf("notes: %q", notes)
+	}
+}
+
+func TestAPlaceholderThatCannotBeMadeGoesWithItsMount(t *testing.T) {
+	p := mustMake(t, testInput(t, newTree(homeTree+gitTree), ""))
+	name := "/home/u/w/.git/commondir"
+	before := len(p.Stubs)
+	if !mounted(p.Mounts, name) {
+		t.Fatal("no mount to take away")
+	}
+	p.Without([]string{name})
+	if mounted(p.Mounts, name) || len(p.Stubs) != before-1 || strings.Contains(p.String(), name) {
+		t.Errorf("still there:\n%s", p)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 )
 
 // Stub is a placeholder made on the host for a protected path that does not
-// exist, so that a mount can stand on it. It is journalled before it is made
-// and removed with the run.
+// exist, so that a mount can stand on it, or a directory that leads to one. It
+// is journalled before it is made and removed with the run.
 type Stub struct {
 	Path    string
 	Dir     bool
@@ -46,14 +46,14 @@ func (m *mounter) protect(root *point) error {
 			}
 			continue
 		}
-		if _, done := m.points[f.Path]; done || m.inside(path.Dir(name)) != ReadWrite {
+		if m.inside(path.Dir(name)) != ReadWrite {
 			continue
 		}
-		stub := Stub{Path: f.Path, Dir: f.Dir}
+		stub := Stub{Path: f.Path, Dir: f.Dir, Rule: f.Rule}
 		if path.Base(f.Path) == "commondir" {
 			stub.Content = commondirStub
 		}
-		m.stub(stub, name, f.Rule)
+		m.stub(stub, name, ReadOnly)
 	}
 	return nil
 }
@@ -195,14 +195,7 @@ func (s *scanner) absent(full, gitDir string, p policy.ProtectedName) {
 	if fi, err := s.r.lstat(path.Join(gitDir, "HEAD")); err != nil || fi.Mode()&fs.ModeType != 0 {
 		return
 	}
-	dir := p.Dir
-	for { // the first component that is missing: nothing can be made below it
-		if fi, err := s.r.lstat(path.Dir(full)); err == nil && fi.IsDir() {
-			break
-		}
-		full, dir = path.Dir(full), true
-	}
-	s.out = append(s.out, Protected{Path: full, Dir: dir, Absent: true, Rule: p.Rule})
+	s.out = append(s.out, Protected{Path: full, Dir: p.Dir, Absent: true, Rule: p.Rule})
 }
 
 // gitDir protects a bare repository, whose directory has no .git in its name.

@@ -116,7 +116,7 @@ func testPolicy(t testing.TB, env policy.Env, text string) *policy.Policy {
 	t.Helper()
 	var files []*policy.File
 	if text != "" {
-		f, err := policy.Parse(policy.Source{Name: "p.yaml", Data: []byte(text)})
+		f, err := policy.Parse(policy.Source{Name: "/etc/p.yaml", Data: []byte(text)})
 		if err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}
