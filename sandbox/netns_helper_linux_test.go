@@ -34,7 +34,7 @@ func init() {
 		return
 	}
 	// In an init function, since a package can have only one TestMain.
-	run, ok := netHelpers[name]
+	run, ok := helpers[name]
 	if !ok {
 		run = func([]string) error { return fmt.Errorf("no helper %q", name) }
 	}

@@ -21,11 +21,17 @@ import (
 	"github.com/sallyport/sallyport/internal/plan"
 )
 
-var netHelpers = map[string]func(args []string) error{
+var helpers = map[string]func(args []string) error{
 	"stage1":     testStage1,
 	"setup-only": setupOnly,
+	"setup-v4":   setupWithoutIPv6,
+	"setup-off":  setupWhereIPv6IsOff,
 	"nft-go":     listRulesOfGo,
 	"nft-text":   listRulesOfText,
+
+	"seccomp-exec":   execFiltered,
+	"seccomp-try":    tryRefused,
+	"seccomp-notify": notifyListener,
 
 	"tcp":       dialTCP,
 	"dns":       askDNS,
@@ -50,6 +56,34 @@ var netHelpers = map[string]func(args []string) error{
 	},
 	"mapped-udp":  func([]string) error { return sendOdd(odd{to: "[::ffff:192.0.2.3]:443"}) },
 	"own-address": func([]string) error { return sendOdd(odd{to: "198.18.0.1:8080"}) },
+}
+
+// setupWithoutIPv6 is what stage 1 does on a host started with ipv6.disable=1.
+func setupWithoutIPv6([]string) error {
+	n := plan.DefaultNetwork()
+	n.Proxy6 = netip.AddrPort{}
+	s, err := setupNetwork(n)
+	if err != nil {
+		return err
+	}
+	if s.TCP6 != nil || s.TCP4 == nil {
+		return fmt.Errorf("listeners %v, %v", s.TCP4, s.TCP6)
+	}
+	c, err := net.Dial("tcp4", "8.8.8.8:53") // the backlog takes it
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.Close(), s.Close())
+}
+
+// setupWhereIPv6IsOff begins as a namespace does with ipv6.disable_ipv6=1.
+func setupWhereIPv6IsOff(args []string) error {
+	for _, name := range []string{"all", "default", "lo"} {
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0); err != nil {
+			return err
+		}
+	}
+	return setupOnly(args)
 }
 
 func setupOnly([]string) error {

@@ -84,8 +84,9 @@ func nflogFile(fd int) (*os.File, error) {
 }
 
 // readNFLOG calls emit for every refused packet and lost with the number of
-// those that went unrecorded, until stopNFLOG or f is closed. f may belong to
-// another network namespace, but must come from nflogFile or openNFLOG.
+// those that went unrecorded, until stopNFLOG. Closing f, too, ends it, but with
+// an error, since records may be missed. f may belong to another network
+// namespace, but must come from nflogFile or openNFLOG.
 func readNFLOG(f *os.File, emit func(packetDenial), lost func(uint64)) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -96,8 +97,6 @@ func readNFLOG(f *os.File, emit func(packetDenial), lost func(uint64)) error {
 	for {
 		n, err := receive(raw, buf)
 		switch {
-		case errors.Is(err, os.ErrClosed):
-			return nil
 		case errors.Is(err, unix.ENOBUFS): // netlink(7): messages were dropped
 			report(lost, seen.overrun())
 			continue
@@ -120,7 +119,8 @@ func report(lost func(uint64), n uint64) {
 	}
 }
 
-// receive reads one message that the kernel sent.
+// receive reads one message of the kernel's; of anyone else's it returns
+// nothing.
 func receive(raw interface {
 	Read(func(uintptr) bool) error
 }, buf []byte) (n int, err error) {
@@ -128,11 +128,13 @@ func receive(raw interface {
 	var flags int
 	waitErr := raw.Read(func(fd uintptr) bool {
 		n, _, flags, from, err = unix.Recvmsg(int(fd), buf, nil, unix.MSG_DONTWAIT)
-		return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
+		return !errors.Is(err, unix.EAGAIN)
 	})
 	switch sa, _ := from.(*unix.SockaddrNetlink); {
 	case waitErr != nil:
 		return 0, waitErr
+	case errors.Is(err, unix.EINTR):
+		return 0, nil
 	case err != nil:
 		return 0, err
 	case flags&unix.MSG_TRUNC != 0:

@@ -3,8 +3,9 @@
 // queries, follows and summarises such files. It decides nothing.
 //
 // The chain shows that a line was changed, taken out or put in between. It
-// cannot show that the end of a file, or a whole file, was cut away, nor that
-// someone who may write the directory made the whole file anew.
+// cannot show that the last line was changed, that the end of a file or a whole
+// file was taken away, nor that someone who may write the directory made a file
+// anew.
 //
 // Lifetime: a Writer holds an exclusive flock(2) until Close, by which readers
 // tell a file that may still grow from a finished one. An Aggregator holds
@@ -14,7 +15,7 @@ package audit
 import (
 	"fmt"
 	"path/filepath"
-	"regexp"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
@@ -49,13 +50,17 @@ func Dir(getenv func(string) string, home string) string {
 	return filepath.Join(home, ".local", "state", "sallyport", "audit")
 }
 
-// sandboxID is what may become part of a file name.
-var sandboxID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+// validID reports whether a sandbox's id may become part of a file name.
+func validID(id string) bool {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	return len(id) > 0 && len(id) <= 64 && strings.ContainsRune(letters, rune(id[0])) &&
+		strings.Trim(id, letters+"._-") == ""
+}
 
 // fileName gives the name of the log that a sandbox starts at a time; names
 // sort by time.
 func fileName(start time.Time, id string) (string, error) {
-	if !sandboxID.MatchString(id) {
+	if !validID(id) {
 		return "", fmt.Errorf("sandbox id %q cannot be part of a file name", id)
 	}
 	return start.UTC().Format(fileTime) + "-" + id + fileSuffix, nil

@@ -97,7 +97,7 @@ func (m *mounter) addRules() error {
 	}
 	for _, l := range []list{
 		{m.rules.AllowWrite, m.addWrite},
-		{m.rules.DenyRead, m.addDeny},
+		{m.rules.DenyRead, m.addHidden},
 		{m.rules.AllowRead, m.addRead},
 		{m.rules.DenyWrite, m.addDeny},
 		{m.rules.ProtectedPaths, m.addDeny},
@@ -145,6 +145,13 @@ func (m *mounter) addRead(name string, rule policy.PathRule) {
 	}
 	if real, fi, err := m.r.real(name); err == nil {
 		m.addListed(point{name: name, real: real, dir: fi.IsDir()}, rule)
+	}
+}
+
+// addHidden hides a path that exists; what does not exist cannot be read.
+func (m *mounter) addHidden(name string, rule policy.PathRule) {
+	if real, fi, err := m.r.real(name); err == nil {
+		m.add(point{name: name, real: real, dir: fi.IsDir()})
 	}
 }
 

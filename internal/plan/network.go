@@ -26,7 +26,7 @@ type Network struct {
 // as "builtin:NAME", the rule of the event made from it.
 const (
 	RuleTCPAndDNSOnly = "tcp-and-dns-only"
-	RuleNoIPOptions = "no-ip-options"
+	RuleNoIPOptions   = "no-ip-options"
 	RuleProxyOnly     = "proxy-only"
 )
 

@@ -9,7 +9,9 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // Source is one policy file's bytes.
@@ -56,31 +58,51 @@ func (w *walker) document(data []byte) ast.Node {
 		w.at(nil, "", "%v", err)
 		return nil
 	}
-	tree, err := parseYAML(data)
+	tokens, err := tokenize(data)
+	if err != nil {
+		w.at(nil, "", "%v", err)
+		return nil
+	}
+	if !w.oneDocument(tokens) {
+		return nil
+	}
+	tree, err := parseTokens(tokens)
 	if err != nil {
 		w.syntax(err)
 		return nil
 	}
-	var body ast.Node
 	for _, doc := range tree.Docs {
-		switch b := doc.Body.(type) {
-		case nil, *ast.CommentGroupNode:
-		case *ast.DirectiveNode:
-			w.fail(b, "take the line out", "YAML directives are not allowed")
-			return nil
-		default:
-			if body != nil {
-				w.fail(b, "one policy is one document; give the others with --policy of their own",
-					"a second document")
-				return nil
-			}
-			body = b
+		if doc.Body != nil && doc.Body.Type() != ast.CommentType {
+			return doc.Body
 		}
 	}
-	if body == nil {
-		w.at(nil, "a policy that allows nothing is written {}", "empty policy file")
+	w.at(nil, "a policy that allows nothing is written {}", "empty policy file")
+	return nil
+}
+
+// oneDocument looks at the tokens, because goccy/go-yaml 1.19.2 drops what
+// follows an empty document without a word.
+func (w *walker) oneDocument(tokens token.Tokens) bool {
+	begun, ended := false, false
+	for _, t := range tokens {
+		switch t.Type {
+		case token.CommentType:
+			continue
+		case token.DirectiveType:
+			w.at(t.Position, "take the line out", "YAML directives are not allowed")
+			return false
+		case token.DocumentEndType:
+			ended = true
+			continue
+		}
+		if ended || begun && t.Type == token.DocumentHeaderType {
+			w.at(t.Position, "one policy is one document; give the others with --policy of their own",
+				"a second document")
+			return false
+		}
+		begun = true
 	}
-	return body
+	return true
 }
 
 func checkBytes(data []byte) error {
@@ -91,7 +113,10 @@ func checkBytes(data []byte) error {
 		return errors.New("not UTF-8 text")
 	}
 	depth, opened := 0, 0 // by brackets, and by "- - -", "? ? ?" or "!a !a !a"
-	for _, c := range data {
+	for i, c := range data {
+		if c == '\r' && (i+1 == len(data) || data[i+1] != '\n') {
+			return errors.New("carriage return without a line feed")
+		}
 		switch c {
 		case '\n':
 			opened = 0
@@ -112,15 +137,22 @@ func checkBytes(data []byte) error {
 	return nil
 }
 
-// parseYAML turns a panic of the parser into an error: the bytes may come from
-// anyone.
-func parseYAML(data []byte) (tree *ast.File, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			tree, err = nil, fmt.Errorf("not YAML: %v", r)
-		}
-	}()
-	return parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
+// tokenize and parseTokens turn a panic of the parser into an error: the bytes
+// may come from anyone.
+func tokenize(data []byte) (tokens token.Tokens, err error) {
+	defer recovered(&err)
+	return lexer.Tokenize(string(data)), nil
+}
+
+func parseTokens(tokens token.Tokens) (tree *ast.File, err error) {
+	defer recovered(&err)
+	return parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+}
+
+func recovered(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("not YAML: %v", r)
+	}
 }
 
 // syntax reports what the parser refused.

@@ -53,7 +53,7 @@ type Policy struct {
 	allowWrite, denyWrite *pathSet
 	protectedPaths        *pathSet
 	secrets               *pathSet
-	names                 []nameMatcher
+	names                 nameMatchers
 	privateDirs           []string
 
 	environ  EnvRules
