@@ -42,7 +42,7 @@ func (x *exchange) upgradeAllowed() bool {
 		}
 		return true
 	}
-	if x.c.s.p.excepted(t.req, UpgradedHTTP) {
+	if x.c.s.p.allowsUpgrade(t.req) {
 		x.upgrade = offer
 		return true
 	}

@@ -27,10 +27,22 @@ func inner(k kind, name string, r event.Reason, format string, args ...any) *inn
 	return &innerError{d: builtin(name, r), detail: fmt.Sprintf(format, args...), kind: k}
 }
 
-// excepted reports whether a rule grants an exception.
-func (p *Proxy) excepted(req policy.NetRequest, x Exception) bool {
-	d, ok := p.cfg.Decider.(ExceptionDecider)
-	return ok && d.DecideException(req, x).Allowed()
+func (p *Proxy) allowsNoSNI(req policy.NetRequest) bool {
+	d, ok := p.cfg.Decider.(NoSNIDecider)
+	if !ok {
+		return false
+	}
+	_, ok = d.AllowNoSNI(req)
+	return ok
+}
+
+func (p *Proxy) allowsUpgrade(req policy.NetRequest) bool {
+	d, ok := p.cfg.Decider.(UpgradeDecider)
+	if !ok {
+		return false
+	}
+	_, ok = d.AllowUpgrade(req)
+	return ok
 }
 
 // sameHost decides a name found inside a connection. It must be the one that
@@ -48,7 +60,7 @@ func (p *Proxy) sameHost(req policy.NetRequest, name policy.Host) bool {
 func (p *Proxy) checkServerName(req policy.NetRequest, name string) *innerError {
 	if name == "" {
 		// An address has no server name to send (RFC 6066, section 3).
-		if req.Host.IsAddr() || p.excepted(req, NoServerName) {
+		if req.Host.IsAddr() || p.allowsNoSNI(req) {
 			return nil
 		}
 		return inner(kindTLS, "tls-without-name", event.NameMissing, "TLS without a server name")

@@ -42,7 +42,7 @@ func (s *session) pass(req policy.NetRequest, at door) {
 		return
 	}
 	switch {
-	case req.Port == 443 && !s.p.excepted(req, NoServerName):
+	case req.Port == 443 && !s.p.allowsNoSNI(req):
 		s.passTLS(req, d, up)
 	case req.Port == 80:
 		s.passHTTP(req, d, up)

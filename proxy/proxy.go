@@ -33,22 +33,19 @@ type Decider interface {
 	DecideName(policy.Host) policy.Decision
 }
 
-// Exception is something refused inside an allowed connection unless a rule
-// says otherwise. The zero value is never granted.
-type Exception uint8
-
-const (
-	_             Exception = iota
-	NoServerName            // port 443 without TLS, or TLS without a server name
-	UpgradedHTTP            // 101 Switching Protocols, as WebSocket uses; never h2c
-	exceptionEnds           // one past the last
+// A Decider may grant exceptions by implementing these besides; else there are
+// none.
+type (
+	// NoSNIDecider lets port 443 go without TLS, or TLS without a server name.
+	NoSNIDecider interface {
+		AllowNoSNI(policy.NetRequest) (policy.Rule, bool)
+	}
+	// UpgradeDecider lets plain HTTP/1.1 change to another protocol, as WebSocket
+	// does; never to HTTP/2.
+	UpgradeDecider interface {
+		AllowUpgrade(policy.NetRequest) (policy.Rule, bool)
+	}
 )
-
-// ExceptionDecider is what a Decider may implement besides. Without it there
-// are no exceptions.
-type ExceptionDecider interface {
-	DecideException(policy.NetRequest, Exception) policy.Decision
-}
 
 // Resolver is the part of net.Resolver that is used. Names with a dot in them
 // come with a final one.

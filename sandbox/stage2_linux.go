@@ -120,7 +120,7 @@ func (p *initProcess) start() (int, error) {
 	if err := restrictWrites(p.config.Landlock); err != nil {
 		return 0, err
 	}
-	if err := installSeccomp(p.config.Seccomp); err != nil {
+	if _, err := installSeccomp(p.config.Seccomp, false, 0); err != nil {
 		return 0, err
 	}
 	pid, err := syscall.ForkExec(exe, p.config.Argv, &syscall.ProcAttr{

@@ -3,8 +3,9 @@
 // queries, follows and summarises such files. It decides nothing.
 //
 // The chain shows that a line was changed, taken out or put in between. It
-// cannot show that the end of a file, or a whole file, was cut away, nor that
-// someone who may write the directory made the whole file anew.
+// cannot show that the last line was changed, that the end of a file or a whole
+// file was taken away, nor that someone who may write the directory made a file
+// anew.
 //
 // Lifetime: a Writer holds an exclusive flock(2) until Close, by which readers
 // tell a file that may still grow from a finished one. An Aggregator holds
