@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/testvm/internal/image"
@@ -23,7 +22,7 @@ type testFlags struct {
 	packages string
 	deadline time.Duration
 	doc      string
-	ci, full bool
+	ci       bool
 }
 
 func newFlags(name string) *testFlags {
@@ -155,15 +154,14 @@ func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) err
 		return fmt.Errorf("make folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	built, err := vm.BuildPayload(ctx, filepath.Join(dir, "tree"), strings.Fields(f.packages), f.deadline)
+	built, err := f.buildPayload(ctx, filepath.Join(dir, "tree"))
 	if err != nil {
-		return fmt.Errorf("build payload: %w", err)
+		return err
 	}
 	disk := filepath.Join(dir, "payload.ext4")
 	if err := built.Image(ctx, disk); err != nil {
 		return fmt.Errorf("make payload image: %w", err)
 	}
-	fmt.Printf("payload of %d steps in %.1fs\n", len(built.Steps), time.Since(begun).Seconds())
 	rows, err := matrix.Run(ctx, vm.Runner{Cache: c}, machines, disk, built.Steps, os.Stdout)
 	if err != nil {
 		return err

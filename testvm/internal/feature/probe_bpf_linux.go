@@ -3,6 +3,7 @@ package feature
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -99,7 +100,7 @@ func probeBPFExit() (string, error) {
 		return "", missing("attach exit: %v", err)
 	}
 	defer l.Close()
-	if _, err := unix.Getsid(0); err != nil {
+	if _, err := unix.Getsid(os.Getpid()); err != nil { // of 0 takes a shorter way
 		return "", fmt.Errorf("getsid: %w", err)
 	}
 	var seen uint64
@@ -113,7 +114,7 @@ func probeBPFExit() (string, error) {
 }
 
 // canary is a protocol number that no address family has: the kernel answers
-// EPROTONOSUPPORT, unless an LSM refuses before.
+// EINVAL or EPROTONOSUPPORT, unless an LSM refuses before.
 const canary = 0x5a11
 
 // probeBPFLSM refuses one call that nobody makes. It has to be refused indeed:
@@ -134,7 +135,7 @@ func probeBPFLSM() (string, error) {
 	switch {
 	case errors.Is(err, unix.EPERM):
 		return "", nil
-	case errors.Is(err, unix.EPROTONOSUPPORT):
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EPROTONOSUPPORT):
 		return "", missing("attached, and never ran: is bpf in lsm=?")
 	}
 	return "", fmt.Errorf("socket with an unknown protocol: %v", err)

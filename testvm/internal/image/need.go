@@ -19,7 +19,7 @@ var (
 	vagrantTools = tools{
 		"vagrant": "vagrant", "libvirtd": "libvirt-daemon-system", "virsh": "libvirt-clients",
 		"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "dnsmasq": "dnsmasq-base",
-		"rsync": "rsync", "ssh": "openssh-client", "dbus-daemon": "dbus", "iptables": "iptables",
+		"rsync": "rsync", "debugfs": "e2fsprogs", "ssh": "openssh-client", "dbus-daemon": "dbus", "iptables": "iptables",
 	}
 	vagrantPackages = []string{"vagrant-libvirt", "libvirt-daemon-driver-qemu"}
 )

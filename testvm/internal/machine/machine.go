@@ -20,8 +20,8 @@ type Kernel struct {
 
 // The kernels of the matrix, oldest first.
 var (
-	// Debian 11 leaves bpf out of CONFIG_LSM.
-	Linux510 = Kernel{Name: "5.10", Suite: "bullseye", Series: "5.10", Lacks: []feature.Name{feature.BPFLSM}}
+	// Debian 11 leaves bpf out of CONFIG_LSM, and CONFIG_MPTCP out altogether.
+	Linux510 = Kernel{Name: "5.10", Suite: "bullseye", Series: "5.10", Lacks: []feature.Name{feature.BPFLSM, feature.MPTCP}}
 	Linux61  = Kernel{Name: "6.1", Suite: "bookworm", Series: "6.1"}
 	Linux612 = Kernel{Name: "6.12", Suite: "trixie", Series: "6.12"}
 	Linux618 = Kernel{Name: "6.18", Suite: "trixie-backports", Series: "6.18"}

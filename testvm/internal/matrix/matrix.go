@@ -49,7 +49,7 @@ func Run(ctx context.Context, r vm.Runner, machines []machine.Machine, payload s
 		}
 		row := rowOf(result)
 		rows = append(rows, row)
-		row.print(out)
+		row.Print(out)
 	}
 	return rows, nil
 }
@@ -60,6 +60,13 @@ func rowOf(result vm.Result) Row {
 	row := Row{Machine: m.String(), Kernel: m.Kernel.Name, Release: result.Kernel.Release, Stock: m.Boot.Name == "",
 		Lacks: m.Lacks(), Took: result.Took, Problems: result.Problems()}
 	row.read(result.Job, result.Report)
+	return row
+}
+
+// RowOf reads a report alone, as the machine itself sees it.
+func RowOf(job report.Job, rep report.Report) Row {
+	row := Row{Machine: job.Machine, Release: rep.Release, Took: rep.Took(), Problems: rep.Problems(job)}
+	row.read(job, rep)
 	return row
 }
 
@@ -104,8 +111,8 @@ func readSurvey(output []byte) ([]feature.Result, error) {
 	return found, nil
 }
 
-// print says what came of a machine: a line if all is well, else everything.
-func (row Row) print(out io.Writer) {
+// Print says what came of a machine: a line if all is well, else everything.
+func (row Row) Print(out io.Writer) {
 	var passed, skipped int
 	for _, s := range row.Steps {
 		passed += s.Passed

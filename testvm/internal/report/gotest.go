@@ -1,7 +1,6 @@
 package report
 
 import (
-	"bytes"
 	"regexp"
 	"strings"
 )
@@ -11,6 +10,7 @@ type Test struct {
 	Name   string
 	Status Status
 	Reason string // of a skip: the test's last words
+	log    string
 }
 
 // Status is how a test ended. The zero value: it did not.
@@ -39,58 +39,92 @@ var (
 
 // ParseTests reads the output of a test binary run with -test.v=test2json.
 func ParseTests(output []byte) []Test {
-	var tests []Test
-	index := map[string]int{}
-	last := map[string]string{}
-	current := ""
-	find := func(name string) *Test {
-		i, ok := index[name]
-		if !ok {
-			i = len(tests)
-			index[name] = i
-			tests = append(tests, Test{Name: name})
-		}
-		return &tests[i]
+	p := parser{index: map[string]int{}}
+	for _, line := range strings.SplitAfter(string(output), "\n") {
+		p.line(line)
 	}
-	for _, line := range strings.Split(string(output), "\n") {
-		frame := framing(line)
-		if m := nameLine.FindStringSubmatch(frame); m != nil {
-			current = m[2]
-			if m[1] == "RUN" && current != "" {
-				find(current)
-			}
-			continue
+	return p.tests
+}
+
+// Failures is what people need to see of a test binary that failed: the output of
+// tests that failed or never ended, and what belongs to no test.
+func Failures(output []byte) []byte {
+	p := parser{index: map[string]int{}}
+	for _, line := range strings.SplitAfter(string(output), "\n") {
+		p.line(line)
+	}
+	var b strings.Builder
+	for _, t := range p.tests {
+		if t.Status == Failed || t.Status == Unfinished {
+			b.WriteString("--- " + t.Status.String() + ": " + t.Name + "\n" + t.log)
 		}
-		m := endLine.FindStringSubmatch(frame)
-		if m == nil {
-			if text := strings.TrimSpace(atLine.ReplaceAllString(line, "")); text != "" {
-				last[current] = text
-			}
-			continue
+	}
+	b.WriteString(p.loose.String())
+	return []byte(b.String())
+}
+
+// parser follows the framing of a test binary's output.
+type parser struct {
+	tests   []Test
+	index   map[string]int // into tests
+	current string         // the test that prints
+	loose   strings.Builder
+}
+
+func (p *parser) find(name string) *Test {
+	i, ok := p.index[name]
+	if !ok {
+		i = len(p.tests)
+		p.index[name] = i
+		p.tests = append(p.tests, Test{Name: name})
+	}
+	return &p.tests[i]
+}
+
+func (p *parser) line(line string) {
+	text, frame := framing(line)
+	if text != "" {
+		p.print(text)
+	}
+	if m := nameLine.FindStringSubmatch(frame); m != nil {
+		p.current = m[2]
+		if m[1] == "RUN" && p.current != "" {
+			p.find(p.current)
 		}
-		t := find(m[2])
+	} else if m := endLine.FindStringSubmatch(frame); m != nil {
+		t := p.find(m[2])
 		t.Status = map[string]Status{"PASS": Passed, "FAIL": Failed, "SKIP": Skipped}[m[1]]
 		if t.Status == Skipped {
-			t.Reason = last[t.Name]
+			t.Reason = t.lastWords()
 		}
-		current = t.Name
+		p.current = t.Name
+	} else if frame != "" {
+		p.print(frame + "\n")
 	}
-	return tests
 }
 
-// framing gives what follows the last marker of a line: a test's own output may
-// stand before it when it lacks a newline. Empty: the line is not framing.
-func framing(line string) string {
+func (p *parser) print(text string) {
+	if p.current == "" {
+		p.loose.WriteString(text)
+		return
+	}
+	p.find(p.current).log += text
+}
+
+// lastWords is the last line that a test logged, without its place in the source.
+func (t Test) lastWords() string {
+	lines := strings.Split(strings.TrimSpace(t.log), "\n")
+	return strings.TrimSpace(atLine.ReplaceAllString(lines[len(lines)-1], ""))
+}
+
+// framing splits a line at its last marker: a test's own output may stand before
+// it when it lacks a newline. Without a marker all of it is output.
+func framing(line string) (text, frame string) {
 	i := strings.LastIndex(line, marker)
 	if i < 0 {
-		return ""
+		return line, ""
 	}
-	return strings.TrimSuffix(line[i+len(marker):], "\r")
-}
-
-// Readable is a test's output without markers, for people.
-func Readable(output []byte) []byte {
-	return bytes.ReplaceAll(output, []byte(marker), nil)
+	return line[:i], strings.TrimRight(line[i+len(marker):], "\r\n")
 }
 
 // Count says how many tests ended in a status.

@@ -28,7 +28,11 @@ func (rep Report) Problems(job Job) []Problem {
 			got = rep.Steps[i]
 		}
 		if text := got.problem(step); text != "" {
-			problems = append(problems, Problem{step.Name, text, Readable(got.Output)})
+			output := got.Output
+			if step.Tests {
+				output = Failures(output)
+			}
+			problems = append(problems, Problem{step.Name, text, output})
 		}
 	}
 	if !rep.Done {

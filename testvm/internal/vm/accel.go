@@ -18,10 +18,10 @@ const EnvAccel = "SALLYPORT_TESTVM_ACCEL"
 // trialTime is long for KVM, which is there in a second, or never.
 const trialTime = 10 * time.Second
 
-// chooseAccel tries whether KVM really executes a kernel: /dev/kvm may be there,
+// ChooseAccel tries whether KVM really executes a kernel: /dev/kvm may be there,
 // open, and fail at the first instruction that needs emulation. The answer holds
 // until the machine boots again.
-func chooseAccel(ctx context.Context, cache image.Cache, k image.Kernel) (Accel, error) {
+func ChooseAccel(ctx context.Context, cache image.Cache, k image.Kernel) (Accel, error) {
 	if named := Accel(os.Getenv(EnvAccel)); named != "" {
 		return named, named.valid()
 	}

@@ -50,7 +50,7 @@ type goPackage struct {
 // ordinary user.
 func BuildPayload(ctx context.Context, dir string, patterns []string, deadline time.Duration) (Payload, error) {
 	p := Payload{Dir: dir, Steps: SurveySteps()}
-	module, err := moduleDir(ctx)
+	module, err := ModuleDir(ctx)
 	if err != nil {
 		return p, err
 	}
@@ -80,8 +80,8 @@ func BuildPayload(ctx context.Context, dir string, patterns []string, deadline t
 	return p, nil
 }
 
-// moduleDir is where the module that is worked on lies.
-func moduleDir(ctx context.Context) (string, error) {
+// ModuleDir is where the module that is worked on lies.
+func ModuleDir(ctx context.Context) (string, error) {
 	out, err := goTool(ctx, "list", "-f", "{{.Dir}}", "-m")
 	return strings.TrimSpace(string(out)), err
 }
@@ -93,7 +93,7 @@ func buildBinary(ctx context.Context, module, dir, binary, pkg string) error {
 
 // AddHarness adds what runs jobs: the one thing that every payload needs.
 func (p Payload) AddHarness(ctx context.Context) error {
-	module, err := moduleDir(ctx)
+	module, err := ModuleDir(ctx)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,7 @@ package vm
 
 import "syscall"
 
-// dieWithParent makes the kernel kill a child when its parent's thread is gone.
-func dieWithParent() *syscall.SysProcAttr {
+// DieWithParent makes the kernel kill a child when its parent's thread is gone.
+func DieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

@@ -4,5 +4,5 @@ package vm
 
 import "syscall"
 
-// dieWithParent asks for nothing: test VMs are run on Linux.
-func dieWithParent() *syscall.SysProcAttr { return nil }
+// DieWithParent asks for nothing: test VMs are run on Linux.
+func DieWithParent() *syscall.SysProcAttr { return nil }

@@ -109,7 +109,7 @@ func (r Runner) prepare(ctx context.Context, m machine.Machine, payload string) 
 	if err != nil {
 		return config{}, fmt.Errorf("get root file system: %w", err)
 	}
-	accel, err := chooseAccel(ctx, r.Cache, kernel)
+	accel, err := ChooseAccel(ctx, r.Cache, kernel)
 	if err != nil {
 		return config{}, fmt.Errorf("choose accelerator: %w", err)
 	}
@@ -172,7 +172,7 @@ func start(ctx context.Context, c config, out, complaints io.Writer) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, "nice", append([]string{"qemu-system-x86_64"}, c.args()...)...)
-	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = out, complaints, dieWithParent()
+	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = out, complaints, DieWithParent()
 	cmd.WaitDelay = 5 * time.Second
 	// At the end of its input qemu takes the port for closed, and writes to it block.
 	in, err := cmd.StdinPipe()
