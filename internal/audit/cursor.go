@@ -18,7 +18,7 @@ type cursor struct {
 	done       bool // read to an end that cannot move
 	ready      bool // rec is the next to give
 	rec        Record
-	key        time.Time // never before the one of an earlier record: file order stays
+	key        time.Time // of rec, or of the start of a file not open yet
 }
 
 func newCursor(path, name string) *cursor {
@@ -56,10 +56,7 @@ func (c *cursor) load(f *Filter) error {
 		case err == nil && !f.match(&rec.Event):
 		case err == nil:
 			rec.Line = bytes.Clone(rec.Line)
-			c.rec, c.ready = rec, true
-			if rec.Time.After(c.key) {
-				c.key = rec.Time
-			}
+			c.rec, c.ready, c.key = rec, true, rec.Time
 			return nil
 		case errors.Is(err, io.EOF), errors.Is(err, ErrTruncated):
 			if err := c.atEnd(err); err != nil {

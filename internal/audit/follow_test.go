@@ -66,6 +66,7 @@ func (fo *following) quiet() {
 }
 
 func TestFollowMissesAndDoublesNothing(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "not", "there", "yet")
 	fo := follow(t, dir, Filter{})
 	fo.quiet()
@@ -107,6 +108,7 @@ func TestFollowMissesAndDoublesNothing(t *testing.T) {
 }
 
 func TestFollowStartsWithTheEndOfHistory(t *testing.T) {
+	t.Parallel()
 	for limit, want := range map[int]string{0: "a0 a1 a2 b3", 2: "a2 b3", -1: ""} {
 		dir := t.TempDir()
 		writeLog(t, dir, "a", at(0), at(1), at(2))
@@ -125,6 +127,7 @@ func TestFollowStartsWithTheEndOfHistory(t *testing.T) {
 }
 
 func TestFollowSeesNewFilesInADirectoryLongUnchanged(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	writeLog(t, dir, "a", at(0))
 	empty := filepath.Join(dir, "20261122T120001.000000000Z-e.jsonl")
@@ -161,6 +164,7 @@ func TestFollowSeesNewFilesInADirectoryLongUnchanged(t *testing.T) {
 }
 
 func TestFollowWaitsForALineToBeWholeAndSurvivesItsRepair(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	w := create1(t, dir)
 	if err := w.Append(at(0)); err != nil {
@@ -183,6 +187,7 @@ func TestFollowWaitsForALineToBeWholeAndSurvivesItsRepair(t *testing.T) {
 }
 
 func TestFollowReportsATornLineOnceItsWriterIsGone(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	w := create1(t, dir)
 	if err := w.Append(at(0)); err != nil {
@@ -209,6 +214,7 @@ func TestFollowReportsATornLineOnceItsWriterIsGone(t *testing.T) {
 }
 
 func TestFollowReportsAFileThatShrank(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	w := create1(t, dir)
 	for range 2 {
@@ -233,6 +239,7 @@ func TestFollowReportsAFileThatShrank(t *testing.T) {
 }
 
 func TestFollowEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	fo := follow(t, t.TempDir(), Filter{})
 	fo.stop()
 	select {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sallyport/sallyport/internal/event"
 )
@@ -44,10 +45,11 @@ type Denial struct {
 	Suggest string `json:"suggest"`
 }
 
-// Summariser adds events up in bounded memory. It is not safe for concurrent
-// use.
+// Summariser adds events up in bounded memory. It is safe for concurrent use.
 type Summariser struct {
 	suggest func(event.Event) string
+
+	mu      sync.Mutex
 	groups  map[group]*Denial
 	counts  map[event.Verdict]uint64
 	lost    uint64
@@ -70,6 +72,8 @@ func NewSummariser(suggest func(event.Event) string) *Summariser {
 // Add counts an event. The host's own refusals (reason system) are counted but
 // not listed: no policy caused them and none would change them.
 func (s *Summariser) Add(e event.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	n := max(e.Count, 1)
 	s.counts[e.Verdict] += n
 	s.lost += e.LostSinceLast
@@ -94,6 +98,8 @@ func (s *Summariser) Add(e event.Event) {
 
 // Summary gives the sums; the order of the denials depends on nothing but them.
 func (s *Summariser) Summary() Summary {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	out := Summary{Schema: summarySchema, Counts: map[event.Verdict]uint64{}, Lost: s.lost,
 		NotRecorded: []string{}, Denials: make([]Denial, 0, len(s.groups)), DenialsLeftOut: s.leftOut}
 	for v, n := range s.counts {
