@@ -113,6 +113,22 @@ func TestLostRecordsAreCounted(t *testing.T) {
 	})
 }
 
+func TestClosingTheRecordBeforeItsEndIsAnError(t *testing.T) {
+	r := startNet(t, "loopback")
+	if err := r.cmd.Wait(); err != nil {
+		t.Errorf("payload: %v\n%s", err, &r.out)
+	}
+	r.sockets.NFLOG.Close()
+	select {
+	case err := <-r.read:
+		if err == nil {
+			t.Error("ended as if nothing could be missing")
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("still reading a closed socket")
+	}
+}
+
 func TestOddPacketsAreRefusedAndRecorded(t *testing.T) {
 	asEachUser(t, func(t *testing.T) {
 		for _, test := range []struct {

@@ -84,8 +84,9 @@ func nflogFile(fd int) (*os.File, error) {
 }
 
 // readNFLOG calls emit for every refused packet and lost with the number of
-// those that went unrecorded, until stopNFLOG or f is closed. f may belong to
-// another network namespace, but must come from nflogFile or openNFLOG.
+// those that went unrecorded, until stopNFLOG. Closing f, too, ends it, but with
+// an error, since records may be missed. f may belong to another network
+// namespace, but must come from nflogFile or openNFLOG.
 func readNFLOG(f *os.File, emit func(packetDenial), lost func(uint64)) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -96,8 +97,6 @@ func readNFLOG(f *os.File, emit func(packetDenial), lost func(uint64)) error {
 	for {
 		n, err := receive(raw, buf)
 		switch {
-		case errors.Is(err, os.ErrClosed):
-			return nil
 		case errors.Is(err, unix.ENOBUFS): // netlink(7): messages were dropped
 			report(lost, seen.overrun())
 			continue

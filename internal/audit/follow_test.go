@@ -163,6 +163,25 @@ func TestFollowSeesNewFilesInADirectoryLongUnchanged(t *testing.T) {
 	}
 }
 
+func TestFollowDoesNotTrustACoarseClock(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	writeLog(t, dir, "a", at(0))
+	now := time.Now()
+	if err := os.Chtimes(dir, now, now); err != nil {
+		t.Fatal(err)
+	}
+	fo := follow(t, dir, Filter{})
+	fo.get(1)
+	writeLog(t, dir, "b", at(1))
+	if err := os.Chtimes(dir, now, now); err != nil { // a change in the same tick
+		t.Fatal(err)
+	}
+	if got := order(fo.get(1)); got != "b1" {
+		t.Errorf("the new file gave %q", got)
+	}
+}
+
 func TestFollowWaitsForALineToBeWholeAndSurvivesItsRepair(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -112,6 +112,17 @@ func TestQueryReportsBreaksAndGivesTheRest(t *testing.T) {
 	}
 }
 
+func TestEachBreakIsReportedOnce(t *testing.T) {
+	dir := t.TempDir()
+	path := writeLog(t, dir, "a", at(0), at(1), at(2), at(3), at(4), at(5))
+	l := lines(t, path)
+	writeLines(t, path, l[0], l[2], l[3], l[5])
+	records, errs := collect(Query(dir, Filter{}))
+	if len(errs) != 2 || len(records) != 4 {
+		t.Errorf("two lines were taken out; %d are left; reported: %v", len(records), errs)
+	}
+}
+
 func writeLines(t *testing.T, path string, l ...[]byte) {
 	t.Helper()
 	if err := os.WriteFile(path, append(bytes.Join(l, []byte("\n")), '\n'), 0o600); err != nil {

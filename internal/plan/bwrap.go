@@ -57,10 +57,14 @@ func (b *bwrapArgs) base() {
 	b.add("--dev", "/dev", "--proc", "/proc")
 	b.perms("1777")
 	b.add("--tmpfs", "/tmp", "--tmpfs", "/run")
-	if d := b.plan.RuntimeDir; d != "" {
-		b.perms("0700")
-		b.add("--tmpfs", d)
+	if d := b.plan.RuntimeDir; privateOf(d) != "" {
+		b.private(d)
 	}
+}
+
+func (b *bwrapArgs) private(dir string) {
+	b.perms("0700")
+	b.add("--tmpfs", dir)
 }
 
 func (b *bwrapArgs) root() Mount {
@@ -82,6 +86,8 @@ func (b *bwrapArgs) mounts() {
 			b.add("--bind", m.Path, m.Path)
 		case m.Access == ReadOnly:
 			b.add("--ro-bind", m.Path, m.Path)
+		case m.Access == Private:
+			b.private(m.Path)
 		case m.Dir:
 			b.hideDir(m)
 		default:

@@ -6,6 +6,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sallyport/sallyport/internal/policy"
@@ -90,6 +91,7 @@ func Make(in Input) (*Plan, error) {
 		home:   in.Home,
 		points: map[string]*point{},
 	}
+	in.RuntimeDir = m.addRuntimeDir(in.RuntimeDir)
 	mounts, err := m.mounts(in.Cwd)
 	if err != nil {
 		return nil, fmt.Errorf("plan mounts: %w", err)
@@ -101,7 +103,11 @@ func Make(in Input) (*Plan, error) {
 		Seccomp: DefaultSeccomp(),
 	}
 	p.Files = ownFiles(m.r, mounts, &p.Notes)
-	p.Env = environment(in, p.Network)
+	env, withheld := environment(in, p.Network)
+	p.Env = env
+	if len(withheld) > 0 {
+		p.Notes = append(p.Notes, "withheld, because they look like secrets: "+strings.Join(withheld, " ")+" (env.pass or --env with the full name passes one)")
+	}
 	p.Landlock = landlockRules(in.Caps.LandlockABI, mounts)
 	for _, mt := range mounts {
 		if mt.Access == ReadWrite && !mt.Pin {
@@ -112,10 +118,18 @@ func Make(in Input) (*Plan, error) {
 	return p, nil
 }
 
+// Without takes placeholders out that could not be made, because the user may
+// not write there: then the payload cannot either.
+func (p *Plan) Without(stubs []string) {
+	gone := func(path string) bool { return slices.Contains(stubs, path) }
+	p.Stubs = slices.DeleteFunc(p.Stubs, func(s Stub) bool { return gone(s.Path) })
+	p.Mounts = slices.DeleteFunc(p.Mounts, func(m Mount) bool { return gone(m.Path) })
+}
+
 func landlockRules(abi int, mounts []Mount) Landlock {
 	l := Landlock{ABI: abi, Write: []string{"/tmp", "/run", "/dev/shm"}, Devices: []string{"/dev", "/proc"}}
 	for _, m := range mounts {
-		if m.Access == ReadWrite && !m.Pin {
+		if m.Access == Private || m.Access == ReadWrite && !m.Pin {
 			l.Write = append(l.Write, m.Path)
 		}
 	}

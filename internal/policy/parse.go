@@ -23,9 +23,11 @@ type Source struct {
 
 // Limits of a policy file. The parser recurses at every opened level, and a
 // Go stack that overflows cannot be recovered from.
+// Its time grows with the square of the keys.
 const (
 	MaxBytes = 1 << 20
 	maxDepth = 500
+	maxKeys  = 20000
 )
 
 // Parse reads one policy file, strictly. The error is an Errors that lists
@@ -83,9 +85,14 @@ func (w *walker) document(data []byte) ast.Node {
 // oneDocument looks at the tokens, because goccy/go-yaml 1.19.2 drops what
 // follows an empty document without a word.
 func (w *walker) oneDocument(tokens token.Tokens) bool {
-	begun, ended := false, false
+	begun, ended, keys := false, false, 0
 	for _, t := range tokens {
 		switch t.Type {
+		case token.MappingValueType, token.MappingKeyType:
+			if keys++; keys > maxKeys {
+				w.at(t.Position, "", "more than %d keys", maxKeys)
+				return false
+			}
 		case token.CommentType:
 			continue
 		case token.DirectiveType:

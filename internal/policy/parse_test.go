@@ -101,6 +101,7 @@ func TestParseRefuses(t *testing.T) {
 		{"UTF-16", "\xff\xfem\x00", []string{"not UTF-8 text"}},
 		{"too many levels", strings.Repeat("[", 600), []string{"nested deeper"}},
 		{"too many levels by dashes", strings.Repeat("- ", 600), []string{"nested deeper"}},
+		{"too many keys", strings.Repeat("a: 1\n", maxKeys+1), []string{"20001:2: more than 20000 keys"}},
 		{"too much", "# " + strings.Repeat("x", MaxBytes), []string{"larger than"}},
 
 		{"a star in allowedDomains", `network: {allowedDomains: ["*"]}`, []string{"* would allow every host"}},
@@ -179,21 +180,8 @@ func TestParseShowsTheSourceLine(t *testing.T) {
 	}
 }
 
-func TestParseTakes(t *testing.T) {
-	for name, text := range map[string]string{
-		"nothing allowed":         "{}",
-		"a byte order mark":       "\ufeffmode: enforce\n",
-		"a marker and an end":     "---\nmode: enforce\n...\n",
-		"comments":                "# a\nnetwork: # b\n  # c\n  allowedDomains: # d\n    - a.b # e\n",
-		"a port in brackets":      "network: {allowedDomains: [a.b:80, c.d]}",
-		"a port in lone brackets": "network:\n  allowedDomains: [a.b:80, \"[::1]:443\", c.d]",
-		"a prefix and a port":     "network: {allowedDomains: [10.0.0.0/8:80]}",
-		"Windows line ends":       "network:\r\n  allowedDomains:\r\n    - a.b\r\n",
-		"JSON": `{
-  "network": {"allowedDomains": ["github.com", "*.npmjs.org"], "deniedDomains": []},
-  "filesystem": {"denyRead": ["~/.ssh"], "allowWrite": [".", "/tmp"], "denyWrite": [".env"]}
-}`,
-		"every shared key": `
+// everyKey has the shared keys and our own, each at least once.
+var everyKey = []string{`
 network:
   allowedDomains: [example.com, "*.example.org:8443", localhost, "[::1]", "[2001:db8::1]:443", 192.0.2.1, 10.0.0.0/8:5432, "[fd00::/8]"]
   deniedDomains: ["*", "*:22", "*.zip", bad.example.com]
@@ -241,8 +229,7 @@ seccomp: {applyPath: /x, argv0: y}
 javaAgentJarPath: /x.jar
 bwrapPath: /usr/bin/bwrap
 git: {safeDirectories: [.]}
-`,
-		"every key of our own": `
+`, `
 require: {tier: trace, audit: true}
 ask: {via: [tty, socket, desktop], timeout: 60s}
 network:
@@ -255,7 +242,24 @@ mode: audit
 audit: {log: x, otlp: y, syslog: z, textfile: w}
 publish: ["3000", 3001, "127.0.0.1:8080:80", "[::1]:8080:80"]
 hostPorts: [5432]
-`,
+`}
+
+func TestParseTakes(t *testing.T) {
+	for name, text := range map[string]string{
+		"nothing allowed":         "{}",
+		"a byte order mark":       "\ufeffmode: enforce\n",
+		"a marker and an end":     "---\nmode: enforce\n...\n",
+		"comments":                "# a\nnetwork: # b\n  # c\n  allowedDomains: # d\n    - a.b # e\n",
+		"a port in brackets":      "network: {allowedDomains: [a.b:80, c.d]}",
+		"a port in lone brackets": "network:\n  allowedDomains: [a.b:80, \"[::1]:443\", c.d]",
+		"a prefix and a port":     "network: {allowedDomains: [10.0.0.0/8:80]}",
+		"Windows line ends":       "network:\r\n  allowedDomains:\r\n    - a.b\r\n",
+		"JSON": `{
+  "network": {"allowedDomains": ["github.com", "*.npmjs.org"], "deniedDomains": []},
+  "filesystem": {"denyRead": ["~/.ssh"], "allowWrite": [".", "/tmp"], "denyWrite": [".env"]}
+}`,
+		"every shared key":     everyKey[0],
+		"every key of our own": everyKey[1],
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := problems(t, text); got != nil {
