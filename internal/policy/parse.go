@@ -19,6 +19,7 @@ type Source struct {
 	Name string // as shown in rules and errors
 	Data []byte
 	Dir  string // base for relative paths; "" = Env.Cwd
+	Path string // where the bytes really are, if that is not Name: a link's target
 }
 
 // Limits of a policy file. The parser recurses at every opened level, and a
@@ -35,7 +36,10 @@ const (
 func Parse(src Source) (*File, error) {
 	data := bytes.TrimPrefix(src.Data, []byte("\xef\xbb\xbf"))
 	f := newFile(src.Name)
-	f.path, f.dir, f.data = src.Name, src.Dir, src.Data
+	f.paths, f.dir, f.data = []string{src.Name}, src.Dir, src.Data
+	if src.Path != "" {
+		f.paths = append(f.paths, src.Path)
+	}
 	w := &walker{file: f, lines: splitLines(data)}
 	if body := w.document(data); body != nil {
 		root(w, body)
