@@ -370,7 +370,7 @@ func BenchmarkClientHello(b *testing.B) {
 	h := clientHello(b, "ok.test", nil)
 	b.ReportAllocs()
 	for range b.N {
-		if _, err := readHello(bufio.NewReader(strings.NewReader(string(h))), 1<<16); err != nil {
+		if _, err := readHello(bufio.NewReader(strings.NewReader(string(h))), 1<<16, nil); err != nil {
 			b.Fatal(err)
 		}
 	}
