@@ -135,17 +135,31 @@ func (h *home) runWith(flags []string, argv ...string) *result {
 // helper runs a function of this test binary in a sandbox.
 func (h *home) helper(name string, args ...string) *result {
 	h.t.Helper()
+	return h.helperWith(nil, name, args...)
+}
+
+// helperWith is helper with flags of sallyport run.
+func (h *home) helperWith(flags []string, name string, args ...string) *result {
+	h.t.Helper()
+	flags = append([]string{"-e", helperEnv + "=" + name}, flags...)
+	return h.runWith(flags, append([]string{h.helperPath()}, args...)...)
+}
+
+// helperPath is this test binary where the sandbox can see it.
+func (h *home) helperPath() string {
+	h.t.Helper()
 	exe := filepath.Join(base, "helper")
-	if _, err := os.Stat(exe); err != nil {
-		self, err := os.ReadFile("/proc/self/exe")
-		if err == nil {
-			err = os.WriteFile(exe, self, 0o755)
-		}
-		if err != nil {
-			h.t.Fatal(err)
-		}
+	if _, err := os.Stat(exe); err == nil {
+		return exe
 	}
-	return h.runWith([]string{"-e", helperEnv + "=" + name}, append([]string{exe}, args...)...)
+	self, err := os.ReadFile("/proc/self/exe")
+	if err == nil {
+		err = os.WriteFile(exe, self, 0o755)
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return exe
 }
 
 // command is sallyport as the ordinary user would start it.

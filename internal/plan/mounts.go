@@ -73,11 +73,11 @@ type mounter struct {
 // mounts turns the policy's file rules into an ordered list of mounts, parents
 // before children.
 func (m *mounter) mounts(cwd string) ([]Mount, error) {
-	if err := m.addRules(); err != nil {
-		return nil, err
-	}
 	if m.rules.Disabled {
 		m.add(point{name: "/", real: "/", dir: true, listed: true})
+	}
+	if err := m.addRules(); err != nil {
+		return nil, err
 	}
 	m.addCwd(cwd)
 	m.addHome()
@@ -97,7 +97,7 @@ func (m *mounter) addRules() error {
 	}
 	for _, l := range []list{
 		{m.rules.AllowWrite, m.addWrite},
-		{m.rules.DenyRead, m.addHidden},
+		{m.rules.DenyRead, m.addDeny},
 		{m.rules.AllowRead, m.addRead},
 		{m.rules.DenyWrite, m.addDeny},
 		{m.rules.ProtectedPaths, m.addDeny},
@@ -148,13 +148,6 @@ func (m *mounter) addRead(name string, rule policy.PathRule) {
 	}
 }
 
-// addHidden hides a path that exists; what does not exist cannot be read.
-func (m *mounter) addHidden(name string, rule policy.PathRule) {
-	if real, fi, err := m.r.real(name); err == nil {
-		m.add(point{name: name, real: real, dir: fi.IsDir()})
-	}
-}
-
 func (m *mounter) addDeny(name string, rule policy.PathRule) {
 	real, fi, err := m.r.real(name)
 	if err != nil {
@@ -171,9 +164,12 @@ func (m *mounter) addDeny(name string, rule policy.PathRule) {
 // could make it. Not so for the built-in list of secrets: dozens of placeholders
 // would confuse the programs whose files they are.
 func (m *mounter) addAbsent(name string, rule policy.PathRule) {
-	access, _ := m.decide(name, false)
 	real, _, err := m.r.real(name)
-	if access == ReadWrite || !errors.Is(err, fs.ErrNotExist) || m.inside(path.Dir(name)) != ReadWrite {
+	if !errors.Is(err, fs.ErrNotExist) || m.above(real) != ReadWrite || m.inside(path.Dir(name)) != ReadWrite {
+		return
+	}
+	access, _ := m.decide(name, false)
+	if access == ReadWrite {
 		return
 	}
 	if access == Hidden && rule.Rule.File == "" && !rule.Final {
@@ -346,6 +342,9 @@ func (m *mounter) above(dir string) Access {
 		}
 		if dir == "/" {
 			return ReadOnly
+		}
+		if dir == privateOf(dir) {
+			return Private
 		}
 		dir = path.Dir(dir)
 	}
