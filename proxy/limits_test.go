@@ -245,6 +245,26 @@ func TestSlowAddressDoesNotHoldUpTheNext(t *testing.T) {
 	}
 }
 
+func TestNameWithManyAddressesIsNoFlood(t *testing.T) {
+	r := newRig(t, allowing("ok.test"))
+	var addrs []string
+	for i := range 200 {
+		addrs = append(addrs, fmt.Sprintf("93.184.216.%d", i+1))
+	}
+	r.resolves("ok.test", addrs...)
+	if !resets(t, r.captureName("ok.test", 7000)) {
+		t.Error("not reset")
+	}
+	if _, dialled := r.wentOutside(); len(dialled) != maxAttempts {
+		t.Errorf("%d addresses dialled", len(dialled))
+	}
+	r.resolves("ok.test", append(addrs, "10.0.0.1")...) // all are checked
+	if !resets(t, r.captureName("ok.test", 7000)) {
+		t.Error("not reset")
+	}
+	r.wantDenial(event.AddressDenied)
+}
+
 func TestCloseEndsEverythingAndLeavesNothing(t *testing.T) {
 	before := runtime.NumGoroutine()
 	r := newRig(t, allowing("ok.test"))
