@@ -81,16 +81,39 @@ var (
 	globalUnicast = netip.MustParsePrefix("2000::/3")
 )
 
-// classify says what is special about an address, nil if nothing is.
-func classify(addr netip.Addr, own map[netip.Addr]bool) *addressClass {
+// special is one prefix of a class.
+type special struct {
+	prefix netip.Prefix
+	class  *addressClass
+}
+
+// specials4 and specials6 are the classes' prefixes by family, in order; an
+// entry of hostClass stands where the host's own addresses are looked up.
+var specials4, specials6 = func() (v4, v6 []special) {
 	for _, c := range addressClasses {
-		if c == hostClass && own[addr] {
-			return c
+		if c == hostClass {
+			v4, v6 = append(v4, special{class: c}), append(v6, special{class: c})
 		}
 		for _, p := range c.prefixes {
-			if p.Contains(addr) {
-				return c
+			if p.Addr().Is4() {
+				v4 = append(v4, special{p, c})
+			} else {
+				v6 = append(v6, special{p, c})
 			}
+		}
+	}
+	return v4, v6
+}()
+
+// classify says what is special about an address, nil if nothing is.
+func classify(addr netip.Addr, own map[netip.Addr]bool) *addressClass {
+	list := specials4
+	if addr.Is6() {
+		list = specials6
+	}
+	for _, s := range list {
+		if s.prefix.Contains(addr) || s.class == hostClass && own[addr] {
+			return s.class
 		}
 	}
 	if addr.Is6() && !globalUnicast.Contains(addr) {

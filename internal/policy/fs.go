@@ -182,13 +182,13 @@ func (p *Policy) protectedName(op event.Operation, kind access, path string) (Ru
 		return Rule{}, false
 	}
 	folded := strings.ToLower(path) // .GIT is .git where case does not count
-	for _, n := range p.names {
-		if n.covers(folded) && !(n.Path == ".git" && op == event.FileCreate) {
-			return n.Rule, true
+	rule, found := Rule{}, false
+	p.names.each(folded, func(m nameMatcher, rest string) bool {
+		madeDir := m.Path == ".git" && op == event.FileCreate // git init
+		if m.covers(rest) && !madeDir || kind == accessMove && m.holds(rest) {
+			rule, found = m.Rule, true
 		}
-		if kind == accessMove && n.holds(folded) {
-			return n.Rule, true
-		}
-	}
-	return Rule{}, false
+		return !found
+	})
+	return rule, found
 }

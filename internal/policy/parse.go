@@ -9,7 +9,9 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // Source is one policy file's bytes.
@@ -17,22 +19,30 @@ type Source struct {
 	Name string // as shown in rules and errors
 	Data []byte
 	Dir  string // base for relative paths; "" = Env.Cwd
+	Path string // where the bytes really are, if that is not Name: a link's target
 }
 
 // Limits of a policy file. The parser recurses at every opened level, and a
 // Go stack that overflows cannot be recovered from.
+// Its time grows with the square of the keys.
 const (
 	MaxBytes = 1 << 20
 	maxDepth = 500
+	maxKeys  = 20000
 )
 
 // Parse reads one policy file, strictly. The error is an Errors that lists
 // every problem.
 func Parse(src Source) (*File, error) {
 	data := bytes.TrimPrefix(src.Data, []byte("\xef\xbb\xbf"))
+	// goccy/go-yaml 1.19.2 loses count of the lines after some "\r\n".
+	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
 	f := newFile(src.Name)
-	f.path, f.dir, f.data = src.Name, src.Dir, src.Data
-	w := &walker{file: f, lines: splitLines(data)}
+	f.paths, f.dir, f.data = []string{src.Name}, src.Dir, src.Data
+	if src.Path != "" {
+		f.paths = append(f.paths, src.Path)
+	}
+	w := &walker{file: f, lines: strings.Split(string(data), "\n")}
 	if body := w.document(data); body != nil {
 		root(w, body)
 	}
@@ -42,45 +52,62 @@ func Parse(src Source) (*File, error) {
 	return f, nil
 }
 
-func splitLines(data []byte) []string {
-	lines := strings.Split(string(data), "\n")
-	for i, l := range lines {
-		lines[i] = strings.TrimSuffix(l, "\r")
-	}
-	return lines
-}
-
 // document gives the one document's body, or nil with problems noted.
 func (w *walker) document(data []byte) ast.Node {
 	if err := checkBytes(data); err != nil {
 		w.at(nil, "", "%v", err)
 		return nil
 	}
-	tree, err := parseYAML(data)
+	tokens, err := tokenize(data)
+	if err != nil {
+		w.at(nil, "", "%v", err)
+		return nil
+	}
+	if !w.oneDocument(tokens) {
+		return nil
+	}
+	tree, err := parseTokens(tokens)
 	if err != nil {
 		w.syntax(err)
 		return nil
 	}
-	var body ast.Node
 	for _, doc := range tree.Docs {
-		switch b := doc.Body.(type) {
-		case nil, *ast.CommentGroupNode:
-		case *ast.DirectiveNode:
-			w.fail(b, "take the line out", "YAML directives are not allowed")
-			return nil
-		default:
-			if body != nil {
-				w.fail(b, "one policy is one document; give the others with --policy of their own",
-					"a second document")
-				return nil
-			}
-			body = b
+		if doc.Body != nil && doc.Body.Type() != ast.CommentType {
+			return doc.Body
 		}
 	}
-	if body == nil {
-		w.at(nil, "a policy that allows nothing is written {}", "empty policy file")
+	w.at(nil, "a policy that allows nothing is written {}", "empty policy file")
+	return nil
+}
+
+// oneDocument looks at the tokens, because goccy/go-yaml 1.19.2 drops what
+// follows an empty document without a word.
+func (w *walker) oneDocument(tokens token.Tokens) bool {
+	begun, ended, keys := false, false, 0
+	for _, t := range tokens {
+		switch t.Type {
+		case token.MappingValueType, token.MappingKeyType:
+			if keys++; keys > maxKeys {
+				w.at(t.Position, "", "more than %d keys", maxKeys)
+				return false
+			}
+		case token.CommentType:
+			continue
+		case token.DirectiveType:
+			w.at(t.Position, "take the line out", "YAML directives are not allowed")
+			return false
+		case token.DocumentEndType:
+			ended = true
+			continue
+		}
+		if ended || begun && t.Type == token.DocumentHeaderType {
+			w.at(t.Position, "one policy is one document; give the others with --policy of their own",
+				"a second document")
+			return false
+		}
+		begun = true
 	}
-	return body
+	return true
 }
 
 func checkBytes(data []byte) error {
@@ -93,6 +120,8 @@ func checkBytes(data []byte) error {
 	depth, opened := 0, 0 // by brackets, and by "- - -", "? ? ?" or "!a !a !a"
 	for _, c := range data {
 		switch c {
+		case '\r': // the end of a line to some readers of YAML
+			return errors.New("carriage return without a line feed")
 		case '\n':
 			opened = 0
 		case '-', '?', '!', '&':
@@ -102,7 +131,7 @@ func checkBytes(data []byte) error {
 		case ']', '}':
 			depth = max(0, depth-1)
 		}
-		if c < ' ' && c != '\n' && c != '\t' && c != '\r' || c == 0x7f {
+		if c < ' ' && c != '\n' && c != '\t' || c == 0x7f {
 			return fmt.Errorf("control character %#02x", c)
 		}
 		if depth > maxDepth || opened > maxDepth {
@@ -112,15 +141,22 @@ func checkBytes(data []byte) error {
 	return nil
 }
 
-// parseYAML turns a panic of the parser into an error: the bytes may come from
-// anyone.
-func parseYAML(data []byte) (tree *ast.File, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			tree, err = nil, fmt.Errorf("not YAML: %v", r)
-		}
-	}()
-	return parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
+// tokenize and parseTokens turn a panic of the parser into an error: the bytes
+// may come from anyone.
+func tokenize(data []byte) (tokens token.Tokens, err error) {
+	defer recovered(&err)
+	return lexer.Tokenize(string(data)), nil
+}
+
+func parseTokens(tokens token.Tokens) (tree *ast.File, err error) {
+	defer recovered(&err)
+	return parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+}
+
+func recovered(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("not YAML: %v", r)
+	}
 }
 
 // syntax reports what the parser refused.

@@ -51,37 +51,57 @@ func protectedNames(allowGitConfig bool) []ProtectedName {
 // nameMatcher is a ProtectedName that is ready to match.
 type nameMatcher struct {
 	ProtectedName
-	anywhere glob
-	parents  []glob // of the directories that lead to it
+	glob    glob
+	parents []glob // of the directories that lead to it
 }
 
-func newNameMatchers(names []ProtectedName) []nameMatcher {
-	var ms []nameMatcher
+// nameMatchers are grouped by their first component, which is never a pattern.
+type nameMatchers map[string][]nameMatcher
+
+func newNameMatchers(names []ProtectedName) nameMatchers {
+	ms := nameMatchers{}
 	for _, n := range names {
-		m := nameMatcher{ProtectedName: n, anywhere: compileGlob("/**/" + n.Path)}
+		m := nameMatcher{ProtectedName: n, glob: compileGlob(n.Path)}
 		for dir := path.Dir(n.Path); dir != "."; dir = path.Dir(dir) {
 			if strings.HasSuffix(dir, "**") {
 				dir = strings.TrimSuffix(dir, "*") // what is deeper is not told from content
 			}
-			m.parents = append(m.parents, compileGlob("/**/"+dir))
+			m.parents = append(m.parents, compileGlob(dir))
 		}
-		ms = append(ms, m)
+		first, _, _ := strings.Cut(n.Path, "/")
+		ms[first] = append(ms[first], m)
 	}
 	return ms
 }
 
-// covers reports whether the name protects a path.
-func (m nameMatcher) covers(path string) bool {
-	if m.Dir {
-		return m.anywhere.deepest(path) >= 0
+// each calls use with every matcher whose first component stands in a path,
+// and the path from there on, until use returns false.
+func (ms nameMatchers) each(path string, use func(m nameMatcher, rest string) bool) {
+	for rest := path; ; {
+		i := strings.IndexByte(rest, '/')
+		if i < 0 {
+			return
+		}
+		rest = rest[i+1:]
+		first, _, _ := strings.Cut(rest, "/")
+		for _, m := range ms[first] {
+			if !use(m, rest) {
+				return
+			}
+		}
 	}
-	return m.anywhere.deepest(path) == len(path)
+}
+
+// covers reports whether the name protects a path that starts where it does.
+func (m nameMatcher) covers(rest string) bool {
+	depth := m.glob.deepest(rest)
+	return depth == len(rest) || m.Dir && depth >= 0
 }
 
 // holds reports whether moving a directory would move what is protected.
-func (m nameMatcher) holds(path string) bool {
+func (m nameMatcher) holds(rest string) bool {
 	for _, g := range m.parents {
-		if g.deepest(path) == len(path) {
+		if g.deepest(rest) == len(rest) {
 			return true
 		}
 	}
@@ -109,12 +129,14 @@ func ownPaths(env Env, files []*File) (protected, hidden []PathRule) {
 		both(path.Join(env.Home, ".srt-settings.json"), "own-policy")
 	}
 	for _, f := range files {
-		if f.path != "" {
-			p := f.path
+		for _, p := range f.paths {
 			if !strings.HasPrefix(p, "/") {
 				p = path.Join(env.Cwd, p)
 			}
-			both(path.Clean(p), "own-policy")
+			// A pipe of the shell's is gone before the sandbox is there.
+			if p = path.Clean(p); !within(p, "/dev") && !within(p, "/proc") {
+				both(p, "own-policy")
+			}
 		}
 	}
 	add(&protected, env.CacheDir, "own-cache")

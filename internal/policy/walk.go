@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
@@ -240,9 +241,39 @@ func list(element shape) shape {
 			w.file.off[w.key()] = true
 		}
 		for _, v := range seq.Values {
-			element(w, v)
+			element(w, unsplit(v))
 		}
 	}
+}
+
+// unsplit puts together again what goccy/go-yaml 1.19.2 takes for a mapping:
+// {k: [a.b:80]}. YAML has a mapping only where a space follows the colon, or
+// the key is quoted (YAML 1.2.2, 7.3.3).
+func unsplit(n ast.Node) ast.Node {
+	m, ok := n.(*ast.MappingNode)
+	if !ok || len(m.Values) != 1 || m.GetToken().Type != token.MappingValueType {
+		return n
+	}
+	key, isText := m.Values[0].Key.(*ast.StringNode)
+	if !isText || !isPlain(m.Values[0].Value) {
+		return n
+	}
+	from, colon, value := key.GetToken(), m.GetToken().Position, m.Values[0].Value.GetToken()
+	end := from.Position.Column + utf8.RuneCountInString(key.Value)
+	if from.Type != token.StringType || from.Position.Line != colon.Line || end != colon.Column ||
+		value.Position.Line != colon.Line || value.Position.Column != colon.Column+1 {
+		return n
+	}
+	joined := *from
+	joined.Value = key.Value + ":" + value.Value
+	return ast.String(&joined)
+}
+
+func isPlain(n ast.Node) bool {
+	if s, ok := n.(*ast.StringNode); ok {
+		return s.GetToken().Type == token.StringType
+	}
+	return isScalar(n)
 }
 
 // record takes a mapping whose keys are free.
