@@ -155,11 +155,12 @@ func TestIdleAndTotalLimitsEndConnections(t *testing.T) {
 }
 
 func TestBusyConnectionIsNotIdle(t *testing.T) {
-	r := newRig(t, allowing("ok.test"), func(c *Config) { c.Limits.Idle = 300 * time.Millisecond })
+	t.Parallel()
+	r := newRig(t, allowing("ok.test"), func(c *Config) { c.Limits.Idle = 2 * time.Second })
 	r.outside("ok.test", 7000, serveTCP(t, echo))
 	c := dialTo(t, r.captureName("ok.test", 7000))
 	for range 10 {
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond)
 		io.WriteString(c, "x")
 		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 			t.Fatal(err)
