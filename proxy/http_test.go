@@ -138,7 +138,7 @@ func TestRequestIsWrittenAnew(t *testing.T) {
 	serve := func(c *net.TCPConn) {
 		br := bufio.NewReader(c)
 		for {
-			head, err := readHead(br, 1<<16)
+			head, err := readHead(br, 1<<16, nil)
 			if err != nil {
 				return
 			}
@@ -324,7 +324,7 @@ func TestSmuggledSecondRequestNeverLeaves(t *testing.T) {
 	heads := make(chan string, 4)
 	r.outside("ok.test", 80, serveTCP(t, func(c *net.TCPConn) {
 		br := bufio.NewReader(c)
-		head, _ := readHead(br, 1<<16)
+		head, _ := readHead(br, 1<<16, nil)
 		var body []byte
 		for !bytes.HasSuffix(body, []byte("0\r\n\r\n")) {
 			b, err := br.ReadByte()
@@ -407,7 +407,7 @@ func TestBadServerAnswersAreA502(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, allowing("ok.test"))
 			r.outside("ok.test", 80, serveTCP(t, func(c *net.TCPConn) {
-				readHead(bufio.NewReader(c), 1<<16)
+				readHead(bufio.NewReader(c), 1<<16, nil)
 				io.WriteString(c, answer)
 			}))
 			c := dialTo(t, r.explicit)
@@ -427,7 +427,7 @@ func TestCutResponseDoesNotLookWhole(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, allowing("ok.test"))
 			r.outside("ok.test", 80, serveTCP(t, func(c *net.TCPConn) {
-				readHead(bufio.NewReader(c), 1<<16)
+				readHead(bufio.NewReader(c), 1<<16, nil)
 				io.WriteString(c, answer)
 			}))
 			c := dialTo(t, r.explicit)
@@ -444,14 +444,24 @@ func TestCutResponseDoesNotLookWhole(t *testing.T) {
 }
 
 func TestServerThatClosedMeanwhileIsDialledAgain(t *testing.T) {
+	for way, authority := range map[string]string{"absolute form": "http://ok.test", "captured": ""} {
+		t.Run(way, func(t *testing.T) { testDialledAgain(t, authority) })
+	}
+}
+
+func testDialledAgain(t *testing.T, authority string) {
 	r := newRig(t, allowing("ok.test"))
 	r.outside("ok.test", 80, serveTCP(t, func(c *net.TCPConn) {
-		readHead(bufio.NewReader(c), 1<<16)
+		readHead(bufio.NewReader(c), 1<<16, nil)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") // and goes, unannounced
 	}))
-	c := dialTo(t, r.explicit)
+	to := r.explicit
+	if authority == "" {
+		to = r.captureName("ok.test", 80)
+	}
+	c := dialTo(t, to)
 	for range 3 {
-		if resp, body := ask(t, c, "GET http://ok.test/ HTTP/1.1\r\nHost: ok.test\r\n\r\n"); resp.StatusCode != 200 || body != "ok" {
+		if resp, body := ask(t, c, "GET "+authority+"/ HTTP/1.1\r\nHost: ok.test\r\n\r\n"); resp.StatusCode != 200 || body != "ok" {
 			t.Fatalf("answer %v %q", resp, body)
 		}
 		time.Sleep(20 * time.Millisecond)

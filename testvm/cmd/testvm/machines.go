@@ -50,6 +50,19 @@ func cache() (image.Cache, error) {
 	return image.Cache{Dir: dir, Log: logf}, nil
 }
 
+// workFolder opens the cache and makes a folder in it that the caller removes.
+func workFolder() (image.Cache, string, error) {
+	c, err := cache()
+	if err != nil {
+		return c, "", err
+	}
+	dir, err := os.MkdirTemp(c.Dir, "work-")
+	if err != nil {
+		return c, "", fmt.Errorf("make folder: %w", err)
+	}
+	return c, dir, nil
+}
+
 func logf(format string, args ...any) { fmt.Fprintf(os.Stderr, "testvm: "+format+"\n", args...) }
 
 // list prints the names of the matrix's machines.
@@ -145,13 +158,9 @@ func runMatrix(ctx context.Context, args []string) error {
 
 func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) error {
 	begun := time.Now()
-	c, err := cache()
+	c, dir, err := workFolder()
 	if err != nil {
 		return err
-	}
-	dir, err := os.MkdirTemp(c.Dir, "payload-")
-	if err != nil {
-		return fmt.Errorf("make folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	built, err := f.buildPayload(ctx, filepath.Join(dir, "tree"))
@@ -196,13 +205,9 @@ func runOne(ctx context.Context, args []string) error {
 	if argv[0] == "--" {
 		argv = argv[1:]
 	}
-	c, err := cache()
+	c, dir, err := workFolder()
 	if err != nil {
 		return err
-	}
-	dir, err := os.MkdirTemp(c.Dir, "payload-")
-	if err != nil {
-		return fmt.Errorf("make folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	alone := vm.Payload{Dir: filepath.Join(dir, "tree")}

@@ -24,17 +24,13 @@ func runVagrant(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	c, err := cache()
-	if err != nil {
-		return err
-	}
 	module, err := vm.ModuleDir(ctx)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(c.Dir, "payload-")
+	c, dir, err := workFolder()
 	if err != nil {
-		return fmt.Errorf("make folder: %w", err)
+		return err
 	}
 	defer os.RemoveAll(dir)
 	built, err := f.buildPayload(ctx, dir)

@@ -20,7 +20,7 @@ import (
 
 // How long a machine may be silent where no step's deadline says so.
 const (
-	bootTime = 3 * time.Minute  // until the job begins: systemd under TCG on a busy host
+	bootTime = 6 * time.Minute  // until the job begins: systemd without KVM on a busy host
 	slack    = 30 * time.Second // beyond a step's deadline, which the guest enforces itself
 )
 
