@@ -148,10 +148,15 @@ func (o *Options) setDefaults() {
 
 func (r *run) run(ctx context.Context) (*Result, error) {
 	defer r.release()
+	// From the start: one that comes too early waits for the command, so that
+	// none ends this process with its placeholders in place.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(signals)
 	if err := r.putUp(); err != nil {
 		return nil, err
 	}
-	stop := r.forwardSignals(ctx)
+	stop := r.forwardSignals(ctx, signals)
 	status, err := r.box.Wait()
 	stop()
 	return r.finish(status, err)
@@ -300,9 +305,7 @@ func (r *run) protected() (map[plan.Protected]bool, error) {
 
 // forwardSignals passes the signals that a user or a service manager sends to
 // the command; the first end of ctx ends it.
-func (r *run) forwardSignals(ctx context.Context) (stop func()) {
-	ch := make(chan os.Signal, 8)
-	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+func (r *run) forwardSignals(ctx context.Context, signals <-chan os.Signal) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		ended := ctx.Done()
@@ -310,7 +313,7 @@ func (r *run) forwardSignals(ctx context.Context) (stop func()) {
 			select {
 			case <-done:
 				return
-			case s := <-ch:
+			case s := <-signals:
 				_ = r.box.Signal(s.(syscall.Signal)) // gone: nothing to signal
 			case <-ended:
 				_ = r.box.Signal(syscall.SIGKILL)
@@ -318,7 +321,7 @@ func (r *run) forwardSignals(ctx context.Context) (stop func()) {
 			}
 		}
 	}()
-	return func() { signal.Stop(ch); close(done) }
+	return func() { close(done) }
 }
 
 // finish completes the record after the payload has ended.
