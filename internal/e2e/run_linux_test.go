@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -225,6 +226,7 @@ func (h *home) events() []event.Event {
 	h.t.Helper()
 	reader := *h
 	reader.wrap, reader.binary = nil, ""
+	reader.env = append(slices.Clone(h.env), "HOME="+h.dir)
 	cmd := reader.command(context.Background(), "audit", "query", "--all", "-o", "json")
 	var errOut bytes.Buffer
 	cmd.Stderr = &errOut
