@@ -97,7 +97,11 @@ func parseFiles(names []string) ([]*policy.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		f, err := policy.Parse(policy.Source{Name: name, Data: data})
+		real, err := filepath.Abs(name)
+		if err != nil {
+			return nil, fmt.Errorf("find working directory: %w", err)
+		}
+		f, err := policy.Parse(policy.Source{Name: name, Data: data, Path: ResolvePath(real)})
 		var found policy.Errors
 		switch {
 		case err == nil:

@@ -235,8 +235,11 @@ func (r *run) serve() error {
 	p, err := proxy.New(proxy.Config{
 		Decider: r.prep.policy,
 		Emit:    r.record,
-		Self:    []netip.AddrPort{net.Proxy4, net.Proxy6},
-		Canary:  proxy.Canary{Addr: netip.MustParseAddrPort(canaryAddr), Token: r.token},
+		ProcessOf: func(e proxy.Endpoints) (*event.Process, []event.Process) {
+			return r.box.ProcessOf(e.Proto, e.Client, e.Origin)
+		},
+		Self:   []netip.AddrPort{net.Proxy4, net.Proxy6},
+		Canary: proxy.Canary{Addr: netip.MustParseAddrPort(canaryAddr), Token: r.token},
 	})
 	if err != nil {
 		return err
@@ -349,11 +352,12 @@ func (r *run) finish(status sandbox.ExitStatus, runErr error) (*Result, error) {
 }
 
 // suggest gives the smallest policy change that would let a denied attempt
-// through.
+// through, if there is one: none would let a UDP packet or a false name pass.
 func (r *run) suggest(e event.Event) string {
-	if e.Object.Host == "" && e.Object.Addr == "" {
-		return ""
-	}
+	return suggest(r.prep.policy, e)
+}
+
+func suggest(p *policy.Policy, e event.Event) string {
 	host := string(e.Object.Host)
 	if host == "" {
 		host = e.Object.Addr
@@ -362,7 +366,17 @@ func (r *run) suggest(e event.Event) string {
 	if err != nil {
 		return ""
 	}
-	return r.prep.policy.DecideNet(policy.NetRequest{Host: h, Port: e.Object.Port}).Fix
+	var d policy.Decision
+	switch e.Operation {
+	case event.NetConnect:
+		d = p.DecideNet(policy.NetRequest{Host: h, Port: e.Object.Port})
+	case event.NetDNS:
+		d = p.DecideName(h)
+	}
+	if d.Allowed() { // not refused for want of a rule
+		return ""
+	}
+	return d.Fix
 }
 
 func (r *run) notRecorded() []string {

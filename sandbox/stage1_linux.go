@@ -69,14 +69,19 @@ func stage1Network(control *os.File) error {
 	if err != nil {
 		return fmt.Errorf("encode report: %w", err)
 	}
+	diag, err := openDiag()
+	if err != nil {
+		return err
+	}
+	files := append([]*os.File{diag}, socks.files()...)
 	var fds []int
-	for _, f := range socks.files() {
+	for _, f := range files {
 		fds = append(fds, int(f.Fd()))
 	}
 	if err := unix.Sendmsg(int(control.Fd()), report, unix.UnixRights(fds...), nil, 0); err != nil {
 		return fmt.Errorf("hand out sockets: %w", err)
 	}
-	for _, f := range socks.files() {
+	for _, f := range files {
 		f.Close()
 	}
 	return nil

@@ -38,6 +38,7 @@ type Sandbox struct {
 	exitErr error
 	pid     int
 	sockets *Sockets
+	who     processes
 	NoPing  string // why ICMP echo is refused without a record; empty: it is recorded
 }
 
@@ -186,7 +187,11 @@ func (s *Sandbox) adopt(oob []byte) error {
 	if err != nil {
 		return fmt.Errorf("receive sockets: %w", err)
 	}
-	s.sockets, err = adoptSockets(fds)
+	if len(fds) == 0 {
+		return errors.New("receive sockets: none came")
+	}
+	s.who.diag, s.who.root = os.NewFile(uintptr(fds[0]), "sock_diag"), s.cmd.Process.Pid
+	s.sockets, err = adoptSockets(fds[1:])
 	return err
 }
 
@@ -205,6 +210,10 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 			return fmt.Errorf("write %s: %w", f.Path, err)
 		}
 	}
+	// Nothing here should block; a mount of the host's that does must not hang
+	// the start for ever. The death of stage 1 ends every wait below.
+	watchdog := time.AfterFunc(startTimeout, func() { _ = s.cmd.Process.Kill() })
+	defer watchdog.Stop()
 	args := strings.Join(p.BwrapArgs(), "\x00") + "\x00"
 	if _, err := s.args.WriteAt([]byte(args), 0); err != nil {
 		return fmt.Errorf("write bubblewrap's arguments: %w", err)
@@ -313,7 +322,7 @@ func (s *Sandbox) Close() error {
 	default:
 		close(s.thread)
 	}
-	for _, f := range append([]*os.File{s.control, s.init, s.launch, s.args}, s.files...) {
+	for _, f := range append([]*os.File{s.control, s.init, s.launch, s.args, s.who.diag}, s.files...) {
 		if f != nil {
 			f.Close()
 		}

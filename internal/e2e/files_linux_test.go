@@ -81,9 +81,9 @@ func TestHiddenPathsAreNeitherReadNorWritten(t *testing.T) {
 	ssh, aws := filepath.Dir(key), filepath.Join(h.dir, ".aws")
 	link := h.symlink(key, "work/link")
 	dirLink := h.symlink(ssh, "work/dirlink")
-	h.tryOutside("read "+key+": ok", "read "+ssh+": ok", "read "+link+": ok")
+	h.attackOutside("read "+key+": ok", "read "+ssh+": ok", "read "+link+": ok")
 	h.unchanged(func() {
-		r := h.try("read "+ssh+": EACCES", "read "+key+": EACCES", "stat "+key+": EACCES", "read "+netrc+": EACCES",
+		r := h.attack("read "+ssh+": EACCES", "read "+key+": EACCES", "stat "+key+": EACCES", "read "+netrc+": EACCES",
 			"read "+history+": EACCES", "read "+aws+": EACCES", "read "+aws+"/credentials: EACCES",
 			"read "+h.dir+"/.config/sallyport: EACCES", "read "+h.dir+"/.local/state/sallyport: EACCES",
 			"read "+h.dir+"/.local/state/sallyport/audit: EACCES",
@@ -104,7 +104,7 @@ func TestHiddenPathsAreNeitherReadNorWritten(t *testing.T) {
 func TestTheFirstRunHidesItsRecordToo(t *testing.T) {
 	h := newHome(t)
 	h.usePolicy("filesystem:\n  allowWrite: ['~']\n")
-	h.try("read "+h.dir+"/.local/state/sallyport: EACCES", "create "+h.dir+"/.local/state/sallyport/x: EACCES",
+	h.attack("read "+h.dir+"/.local/state/sallyport: EACCES", "create "+h.dir+"/.local/state/sallyport/x: EACCES",
 		"create "+h.dir+"/.config/sallyport/policy.yaml: EACCES", "create "+h.dir+"/.srt-settings.json: EEXIST",
 		"write "+h.dir+"/.srt-settings.json: EACCES", "rename "+h.dir+"/.config "+h.dir+"/x: EBUSY", "read "+h.policy+": EACCES",
 		"write "+h.policy+": EACCES", "unlink "+h.policy+": EBUSY", "create "+h.dir+"/fine: ok")
@@ -127,7 +127,7 @@ func TestWritesStayInTheWriteRoots(t *testing.T) {
 	dangling := h.symlink("../other/new", "work/dangling")
 	varTmp := filepath.Join(base, "var-tmp")
 	h.unchanged(func() {
-		h.try("write "+other+": EROFS", "truncate "+other+": EROFS", "create "+h.dir+"/other/new: EROFS", "mkdir "+h.dir+"/other/new: EROFS",
+		h.attack("write "+other+": EROFS", "truncate "+other+": EROFS", "create "+h.dir+"/other/new: EROFS", "mkdir "+h.dir+"/other/new: EROFS",
 			"unlink "+other+": EROFS", "rmdir "+h.dir+"/other/dir: EROFS", "chmod "+other+": EROFS", "utimes "+other+": EROFS",
 			"rename "+other+" "+h.work+"/stolen: EXDEV|EROFS", "rename "+inside+" "+h.dir+"/other/new: EXDEV|EROFS",
 			"exchange "+inside+" "+other+": EXDEV|EROFS", "symlink /x "+h.dir+"/other/new: EROFS",
@@ -138,7 +138,7 @@ func TestWritesStayInTheWriteRoots(t *testing.T) {
 			"create /usr/pwned: EROFS|EACCES", "create /etc/pwned: EROFS|EACCES", "write /etc/hosts: EROFS|EACCES", "create "+varTmp+": EROFS|EACCES",
 			"rmdir "+h.work+": EBUSY|EROFS", "rename "+h.work+" "+h.dir+"/away: EBUSY|EROFS")
 	})
-	h.try("write "+inside+": ok", "create "+h.work+"/new: ok", "rename "+h.work+"/new "+h.work+"/newer: ok", "link "+inside+" "+h.work+"/hard: ok",
+	h.attack("write "+inside+": ok", "create "+h.work+"/new: ok", "rename "+h.work+"/new "+h.work+"/newer: ok", "link "+inside+" "+h.work+"/hard: ok",
 		"mkdir "+h.work+"/d: ok", "unlink "+h.work+"/newer: ok")
 	if got := h.read("work/file"); got != "ourspwned" {
 		t.Errorf("what is allowed gave %q", got)
@@ -154,7 +154,7 @@ func TestTmpRunAndDevAreTheSandboxesOwn(t *testing.T) {
 	f.Close()
 	defer os.Remove(f.Name())
 	name := f.Name() + "-inside"
-	h.try("read "+f.Name()+": ENOENT", "create "+name+": ok", "create /run/x: ok", "create /dev/shm/x: ok", "write /dev/null: ok",
+	h.attack("read "+f.Name()+": ENOENT", "create "+name+": ok", "create /run/x: ok", "create /dev/shm/x: ok", "write /dev/null: ok",
 		"stat /run/systemd: ENOENT", "stat /run/user: ENOENT", "stat /dev/kmsg: ENOENT", "stat /dev/vda: ENOENT",
 		"write /proc/sys/kernel/hostname: EROFS|EACCES", "create /sys/x: EROFS|EACCES|EPERM")
 	if _, err := os.Stat(name); err == nil {
@@ -177,11 +177,11 @@ func TestAHostFIFOIsNotWrittenTo(t *testing.T) {
 	}
 	defer unix.Close(fd)
 	buf := make([]byte, 64)
-	h.tryOutside("write " + path + ": ok")
+	h.attackOutside("write " + path + ": ok")
 	if n, _ := unix.Read(fd, buf); string(buf[:max(n, 0)]) != "pwned" {
 		t.Fatal("the attack does not work outside, so this would prove nothing")
 	}
-	h.try("write "+path+": EACCES", "write /proc/self/root"+path+": EACCES")
+	h.attack("write "+path+": EACCES", "write /proc/self/root"+path+": EACCES")
 	if n, _ := unix.Read(fd, buf); n > 0 {
 		t.Errorf("the host's reader got %q", buf[:n])
 	}
@@ -192,6 +192,6 @@ func TestAHostFIFOIsNotWrittenTo(t *testing.T) {
 func TestALeaseOnAHostFileIsRefused(t *testing.T) {
 	h := newHome(t)
 	f := h.write("other/file", "x")
-	h.tryOutside("lease " + f + ": ok")
-	h.try("lease "+f+": EPERM", "lease "+h.write("work/f", "x")+": EPERM")
+	h.attackOutside("lease " + f + ": ok")
+	h.attack("lease "+f+": EPERM", "lease "+h.write("work/f", "x")+": EPERM")
 }

@@ -62,7 +62,7 @@ func TestMandatoryDenialsHold(t *testing.T) {
 	h.write("work/plain", "x")
 	vscode := filepath.Dir(settings)
 	h.unchanged(func() {
-		h.try("write "+rc+": EROFS", "rewrite "+rc+": EROFS", "unlink "+rc+": EBUSY", "rename "+rc+" "+h.work+"/x: EBUSY", "chmod "+rc+": EROFS",
+		h.attack("write "+rc+": EROFS", "rewrite "+rc+": EROFS", "unlink "+rc+": EBUSY", "rename "+rc+" "+h.work+"/x: EBUSY", "chmod "+rc+": EROFS",
 			"rename "+h.work+"/plain "+rc+": EBUSY", "exchange "+h.work+"/plain "+rc+": EBUSY", "link "+rc+" "+h.work+"/x: EXDEV", "linkfd "+rc+" "+h.work+"/x: EXDEV",
 			"write "+settings+": EROFS", "create "+vscode+"/tasks.json: EROFS", "rename "+vscode+" "+h.work+"/sub/x: EBUSY",
 			"rename "+h.work+"/sub "+h.work+"/x: EBUSY", "exchange "+h.work+"/sub "+h.work+"/.claude: EBUSY", "rmdir "+h.work+"/sub: EBUSY|ENOTEMPTY",
@@ -76,7 +76,7 @@ func TestWhatGitTrustsIsProtectedAndGitWorksInside(t *testing.T) {
 	h.repository()
 	git := h.work + "/.git"
 	config := h.read("work/.git/config")
-	h.try("write "+git+"/config: EROFS", "create "+git+"/config.lock: ok", "rename "+git+"/config.lock "+git+"/config: EBUSY",
+	h.attack("write "+git+"/config: EROFS", "create "+git+"/config.lock: ok", "rename "+git+"/config.lock "+git+"/config: EBUSY",
 		"create "+git+"/hooks/pre-commit: EROFS", "rename "+git+"/hooks "+git+"/h: EBUSY", "rename "+git+" "+h.work+"/g: EBUSY",
 		"create "+git+"/commondir: EEXIST", "write "+git+"/commondir: EROFS", "unlink "+git+"/commondir: EBUSY", "rename "+git+"/config.lock "+git+"/commondir: EBUSY",
 		"write "+git+"/info/attributes: EROFS", "rename "+git+"/info "+git+"/i: EBUSY", "write "+git+"/objects/info/alternates: EROFS",
@@ -183,7 +183,7 @@ func TestAUsersOwnDenialOfAnAbsentPathHolds(t *testing.T) {
 	h := newHome(t)
 	h.usePolicy("filesystem:\n  allowWrite: [.]\n  denyWrite: [absent, deep/er/absent, /etc/absent]\n")
 	h.unchanged(func() {
-		h.try("create absent: EEXIST", "write absent: EROFS", "unlink absent: EBUSY", "mkdir absent: EEXIST",
+		h.attack("create absent: EEXIST", "write absent: EROFS", "unlink absent: EBUSY", "mkdir absent: EEXIST",
 			"write deep/er/absent: EROFS", "rename deep away: EBUSY", "rename deep/er deep/away: EBUSY", "create /etc/absent: EROFS|EACCES")
 	})
 	h.sh("echo hello > deep/other").ok()
@@ -198,7 +198,7 @@ func TestAPlaceholderThatTheUserMayNotMakeIsNotNeeded(t *testing.T) {
 		t.Skip("user 0 may make it")
 	}
 	h.usePolicy("filesystem:\n  allowWrite: [/]\n  denyWrite: [/usr/absent, /usr/local/not/absent]\n")
-	h.try("create /usr/absent: EACCES", "create "+h.work+"/x: ok")
+	h.attack("create /usr/absent: EACCES", "create "+h.work+"/x: ok")
 }
 
 func TestProtectedNamesThatAppearAreReported(t *testing.T) {

@@ -14,7 +14,10 @@ func TestAllowedNamesAreReachedAndNothingElse(t *testing.T) {
 		t.Errorf("got %q", r.out)
 	}
 	r = h.run("curl", "-sS", "--fail", "http://denied.test/").refused()
-	r.recorded(event.NetConnect, host("denied.test"))
+	e := r.recorded(event.NetConnect, host("denied.test"))
+	if e.Process == nil || string(e.Process.Comm) != "curl" || len(e.Process.Argv) == 0 {
+		t.Errorf("denied to %+v, want curl", e.Process)
+	}
 	if n := internet.reached("dns denied.test"); n != 0 {
 		t.Errorf("a denied name was looked up outside %d times", n)
 	}

@@ -14,7 +14,7 @@ import (
 func TestProcessOneIsOutOfReach(t *testing.T) {
 	h := newHome(t)
 	h.env = append(h.env, "GITHUB_TOKEN=sesame")
-	r := h.try("read /proc/1/environ: EACCES", "read /proc/1/fd: EACCES", "read /proc/1/cwd: EACCES", "read /proc/1/root: EACCES", "read /proc/1/maps: EACCES",
+	r := h.attack("read /proc/1/environ: EACCES", "read /proc/1/fd: EACCES", "read /proc/1/cwd: EACCES", "read /proc/1/root: EACCES", "read /proc/1/maps: EACCES",
 		"peek 1: EACCES", "write /proc/1/mem: EACCES", "ptrace 1: EPERM", "vmread 1: EPERM", "setns /proc/1/ns/mnt: EACCES|EPERM",
 		"kill 1 9: ok", "signal0 1: ok") // process 1 of a namespace ignores what it has no handler for (pid_namespaces(7))
 	if strings.Contains(r.out, "sesame") {
@@ -25,13 +25,13 @@ func TestProcessOneIsOutOfReach(t *testing.T) {
 func TestHostProcessesAreNotSeenOrSignalled(t *testing.T) {
 	h := newHome(t)
 	self := fmt.Sprint(os.Getpid())
-	h.tryOutside("stat /proc/" + self + ": ok")
+	h.attackOutside("stat /proc/" + self + ": ok")
 	r := h.sh("ps -e -o pid= 2>/dev/null || ls /proc | grep '^[0-9]*$'").ok()
 	if n := len(strings.Fields(r.out)); n > 6 {
 		t.Errorf("%d processes seen inside:\n%s", n, r.out)
 	}
 	if os.Getpid() > 100 { // a number that is not taken inside
-		h.try("signal0 "+self+": ESRCH", "stat /proc/"+self+": ENOENT")
+		h.attack("signal0 "+self+": ESRCH", "stat /proc/"+self+": ENOENT")
 	}
 }
 
@@ -65,7 +65,7 @@ var refusedCalls = []string{
 }
 
 func TestSystemCallsThatLeadOutAreRefused(t *testing.T) {
-	newHome(t).try(append(refusedCalls, allNetlink()...)...)
+	newHome(t).attack(append(refusedCalls, allNetlink()...)...)
 }
 
 // allNetlink is every netlink protocol but ROUTE (linux/netlink.h).
@@ -80,8 +80,8 @@ func allNetlink() []string {
 func TestTheCallersKeyringIsNotSeen(t *testing.T) {
 	h := newHome(t)
 	h.wrap = []string{"key=sallyport-e2e"}
-	h.tryOutside("findkey sallyport-e2e: ok")
-	h.try("findkey sallyport-e2e: EPERM")
+	h.attackOutside("findkey sallyport-e2e: ok")
+	h.attack("findkey sallyport-e2e: EPERM")
 	// /proc/keys shows what its reader could use (keyrings(7)).
 	if r := h.sh("cat /proc/keys 2>/dev/null; true").ok(); strings.Contains(r.out, "sallyport-e2e") {
 		t.Errorf("inside:\n%s", r.out)

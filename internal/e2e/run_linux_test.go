@@ -147,21 +147,29 @@ func (h *home) runWith(flags []string, argv ...string) *result {
 // helper runs a function of this test binary in a sandbox.
 func (h *home) helper(name string, args ...string) *result {
 	h.t.Helper()
-	return h.runWith([]string{"-e", helperEnv + "=" + name}, append([]string{helperBinary(h.t)}, args...)...)
+	return h.helperWith(nil, name, args...)
 }
 
-// helperBinary is a copy of this test binary that everybody can execute.
-func helperBinary(t *testing.T) string {
-	t.Helper()
+// helperWith is helper with flags of sallyport run.
+func (h *home) helperWith(flags []string, name string, args ...string) *result {
+	h.t.Helper()
+	flags = append([]string{"-e", helperEnv + "=" + name}, flags...)
+	return h.runWith(flags, append([]string{h.helperPath()}, args...)...)
+}
+
+// helperPath is this test binary where the sandbox can see it.
+func (h *home) helperPath() string {
+	h.t.Helper()
 	exe := filepath.Join(base, "helper")
-	if _, err := os.Stat(exe); err != nil {
-		self, err := os.ReadFile("/proc/self/exe")
-		if err == nil {
-			err = os.WriteFile(exe, self, 0o755)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	if _, err := os.Stat(exe); err == nil {
+		return exe
+	}
+	self, err := os.ReadFile("/proc/self/exe")
+	if err == nil {
+		err = os.WriteFile(exe, self, 0o755)
+	}
+	if err != nil {
+		h.t.Fatal(err)
 	}
 	return exe
 }
@@ -184,7 +192,7 @@ func (h *home) program(ctx context.Context, name string, args ...string) *exec.C
 		// It changes the user itself, or takes the test's capabilities away.
 		args = append(append(append([]string{strconv.Itoa(h.uid), strconv.Itoa(h.gid)}, h.wrap...), "--", name), args...)
 		env = append(env, helperEnv+"="+wrapHelper)
-		name, cred = helperBinary(h.t), nil
+		name, cred = h.helperPath(), nil
 	}
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = h.work, env

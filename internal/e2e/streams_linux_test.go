@@ -24,7 +24,7 @@ func TestFilesAsStandardStreamsAreNotOpenedAgainForWriting(t *testing.T) {
 	h := newHome(t)
 	in, out := h.write("other/in", "input"), h.write("other/out", "before\n")
 	h.stdin, h.stdout = open(t, in, os.O_RDONLY), open(t, out, os.O_WRONLY|os.O_APPEND)
-	h.helper("try", "write /proc/self/fd/0", "rewrite /proc/self/fd/0", "rewrite /proc/self/fd/1", "truncate /proc/self/fd/1",
+	h.helper("attack", "write /proc/self/fd/0", "rewrite /proc/self/fd/0", "rewrite /proc/self/fd/1", "truncate /proc/self/fd/1",
 		"truncate /proc/self/fd/0", "rewrite /dev/stdin", "rewrite /dev/fd/1", "chmod "+in).ok()
 	if got := h.read("other/in"); got != "input" {
 		t.Errorf("standard input's file holds %q", got)
@@ -114,7 +114,7 @@ func TestTheTerminalIsNotTypedInto(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.stdin = slave
-	h.try("typein /dev/stdin: EPERM", "typein64 /dev/stdin: EPERM", "paste /dev/stdin: EPERM")
+	h.attack("typein /dev/stdin: EPERM", "typein64 /dev/stdin: EPERM", "paste /dev/stdin: EPERM")
 	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(master.Fd()), Events: unix.POLLIN}}, 100); n != 0 || err != nil {
 		buf := make([]byte, 64)
 		n, _ := master.Read(buf)

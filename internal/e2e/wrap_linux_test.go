@@ -35,14 +35,14 @@ var conditions = map[string]func(value string) error{
 		return os.WriteFile("/proc/sys/user/"+name, []byte(n), 0)
 	},
 	// A kernel without nfnetlink answers EPROTONOSUPPORT (net/netlink/af_netlink.c).
-	"refuse-netlink": func(protocol string) error { return refuseNetlink(uint32(number(protocol))) },
+	"refuse-netlink": func(protocol string) error { return refuseNetlink(uint32(atoi(protocol))) },
 	"plant-fd": func(value string) error { // NUMBER:PATH
 		n, path, _ := strings.Cut(value, ":")
 		fd, err := unix.Open(path, unix.O_RDWR, 0)
 		if err != nil {
 			return err
 		}
-		return unix.Dup3(fd, number(n), 0)
+		return unix.Dup3(fd, atoi(n), 0)
 	},
 	"remove-cwd": func(string) error {
 		dir, err := os.Getwd()
@@ -51,14 +51,14 @@ var conditions = map[string]func(value string) error{
 		}
 		return err
 	},
-	"close-fd": func(n string) error { return unix.Close(number(n)) },
+	"close-fd": func(n string) error { return unix.Close(atoi(n)) },
 	"path-fd": func(value string) error { // NUMBER:PATH, opened O_PATH
 		n, path, _ := strings.Cut(value, ":")
 		fd, err := unix.Open(path, unix.O_PATH, 0)
 		if err != nil {
 			return err
 		}
-		return unix.Dup3(fd, number(n), 0)
+		return unix.Dup3(fd, atoi(n), 0)
 	},
 	"key": func(name string) error { // in a session keyring of the caller's own
 		if _, err := unix.KeyctlJoinSessionKeyring("e2e"); err != nil {
@@ -83,7 +83,7 @@ func wrap(args []string) int {
 }
 
 func wrapAndExec(args []string) error {
-	uid, gid := number(args[0]), number(args[1])
+	uid, gid := atoi(args[0]), atoi(args[1])
 	var program []string
 	var late []func() error // as the user
 	for i, a := range args[2:] {

@@ -65,6 +65,7 @@ type mounter struct {
 	rules  policy.FileRules
 	r      *resolver
 	home   string
+	fifos  bool              // hide those of the host
 	points map[string]*point // by real path
 	notes  []string
 	stubs  []Stub
@@ -85,6 +86,9 @@ func (m *mounter) mounts(cwd string) ([]Mount, error) {
 		if err := m.protect(root); err != nil {
 			return nil, err
 		}
+	}
+	if m.fifos {
+		m.hideFIFOs()
 	}
 	m.pinAncestors()
 	return append(m.order(), m.maskedProc()...), nil

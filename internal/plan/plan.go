@@ -89,6 +89,7 @@ func Make(in Input) (*Plan, error) {
 		rules:  in.Policy.Files(),
 		r:      newResolver(in.FS),
 		home:   in.Home,
+		fifos:  in.Caps.LandlockABI == 0,
 		points: map[string]*point{},
 	}
 	in.RuntimeDir = m.addRuntimeDir(in.RuntimeDir)
@@ -142,7 +143,8 @@ func notRecorded(c Capabilities) []string {
 		"system calls and sockets that the seccomp filter refuses",
 	}
 	if c.LandlockABI == 0 {
-		list = append(list, "writing into the host's FIFOs: nothing refuses it without Landlock (Linux 5.13)")
+		list = append(list, "writing into the host's FIFOs: without Landlock (Linux 5.13) only those up to "+
+			"three directories deep in $HOME, /var, /srv and /opt are refused")
 	}
 	return list
 }

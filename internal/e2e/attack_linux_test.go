@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An attempt is an attack in a few words, "rename FROM TO", made by this binary
+// An attack is a few words, "rename FROM TO", made by this binary
 // inside a sandbox, or outside to prove that it is one. Its result is "ok" or
 // the error number's name.
-var attempts = map[string]func(a []string) error{
+var attacks = map[string]func(a []string) error{
 	"read": func(a []string) error {
 		if fi, err := os.Stat(a[0]); err == nil && fi.IsDir() {
 			_, err := os.ReadDir(a[0])
@@ -27,9 +27,9 @@ var attempts = map[string]func(a []string) error{
 		return err
 	},
 	"stat":     func(a []string) error { _, err := os.Stat(a[0]); return err },
-	"write":    func(a []string) error { return tryWrite(a[0], unix.O_WRONLY|unix.O_APPEND) },
-	"rewrite":  func(a []string) error { return tryWrite(a[0], unix.O_RDWR|unix.O_TRUNC) },
-	"create":   func(a []string) error { return tryWrite(a[0], unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL) },
+	"write":    func(a []string) error { return writeTo(a[0], unix.O_WRONLY|unix.O_APPEND) },
+	"rewrite":  func(a []string) error { return writeTo(a[0], unix.O_RDWR|unix.O_TRUNC) },
+	"create":   func(a []string) error { return writeTo(a[0], unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL) },
 	"truncate": func(a []string) error { return os.Truncate(a[0], 0) },
 	"mkdir":    func(a []string) error { return os.Mkdir(a[0], 0o755) },
 	"unlink":   func(a []string) error { return unix.Unlink(a[0]) },
@@ -57,8 +57,8 @@ var attempts = map[string]func(a []string) error{
 		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
 		return err
 	},
-	"kill":    func(a []string) error { return unix.Kill(number(a[0]), unix.Signal(number(a[1]))) },
-	"signal0": func(a []string) error { return unix.Kill(number(a[0]), 0) },
+	"kill":    func(a []string) error { return unix.Kill(atoi(a[0]), unix.Signal(atoi(a[1]))) },
+	"signal0": func(a []string) error { return unix.Kill(atoi(a[0]), 0) },
 	"peek": func(a []string) error { // memory of another process
 		f, err := os.Open("/proc/" + a[0] + "/mem")
 		if err != nil {
@@ -67,21 +67,21 @@ var attempts = map[string]func(a []string) error{
 		_, err = f.ReadAt(make([]byte, 1), 0x400000)
 		return err
 	},
-	"ptrace":  func(a []string) error { return unix.PtraceSeize(number(a[0])) },
+	"ptrace":  func(a []string) error { return unix.PtraceSeize(atoi(a[0])) },
 	"traceme": func([]string) error { return call(unix.SYS_PTRACE, unix.PTRACE_TRACEME, 0, 0) },
 	"vmread": func(a []string) error {
 		b := make([]byte, 8)
 		local := []unix.Iovec{{Base: &b[0], Len: 8}}
-		_, err := unix.ProcessVMReadv(number(a[0]), local, []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&base)), Len: 8}}, 0)
+		_, err := unix.ProcessVMReadv(atoi(a[0]), local, []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&base)), Len: 8}}, 0)
 		return err
 	},
 	"socket": func(a []string) error {
-		_, err := unix.Socket(number(a[0]), number(a[1]), number(a[2]))
+		_, err := unix.Socket(atoi(a[0]), atoi(a[1]), atoi(a[2]))
 		return err
 	},
-	"unshare": func(a []string) error { return unix.Unshare(number(a[0])) },
+	"unshare": func(a []string) error { return unix.Unshare(atoi(a[0])) },
 	"clone": func(a []string) error { // a child that ends at once
-		pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(number(a[0]))|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+		pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(atoi(a[0]))|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 		if pid == 0 && errno == 0 {
 			unix.RawSyscall(unix.SYS_EXIT, 0, 0, 0)
 		}
@@ -112,20 +112,20 @@ var attempts = map[string]func(a []string) error{
 		return err
 	},
 	"readkey": func(a []string) error {
-		_, err := unix.KeyctlInt(unix.KEYCTL_DESCRIBE, number(a[0]), 0, 0, 0)
+		_, err := unix.KeyctlInt(unix.KEYCTL_DESCRIBE, atoi(a[0]), 0, 0, 0)
 		return err
 	},
-	"handle":   func(a []string) error { return tryHandle(a[0]) },
-	"typein":   func(a []string) error { return tryIoctl(a[0], unix.TIOCSTI) },
-	"typein64": func(a []string) error { return tryIoctl(a[0], unix.TIOCSTI|1<<32) },
-	"paste":    func(a []string) error { return tryIoctl(a[0], 0x541c) }, // TIOCLINUX
+	"handle":   func(a []string) error { return openByHandle(a[0]) },
+	"typein":   func(a []string) error { return ioctlOn(a[0], unix.TIOCSTI) },
+	"typein64": func(a []string) error { return ioctlOn(a[0], unix.TIOCSTI|1<<32) },
+	"paste":    func(a []string) error { return ioctlOn(a[0], 0x541c) }, // TIOCLINUX
 	"corelimit": func([]string) error {
 		return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
 	},
 	"setuid": func([]string) error { return call(unix.SYS_SETUID, 0, 0, 0) },
 }
 
-func number(s string) int {
+func atoi(s string) int {
 	n, err := strconv.ParseInt(s, 0, 64)
 	if err != nil {
 		panic(err)
@@ -145,7 +145,7 @@ func call(nr, a, b, c uintptr) error {
 	return known(errno)
 }
 
-func tryWrite(path string, flags int) error {
+func writeTo(path string, flags int) error {
 	fd, err := unix.Open(path, flags|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o644)
 	if err != nil {
 		return err
@@ -154,7 +154,7 @@ func tryWrite(path string, flags int) error {
 	return err
 }
 
-func tryIoctl(path string, req uintptr) error {
+func ioctlOn(path string, req uintptr) error {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return err
@@ -163,7 +163,7 @@ func tryIoctl(path string, req uintptr) error {
 	return call(unix.SYS_IOCTL, f.Fd(), req, uintptr(unsafe.Pointer(&c)))
 }
 
-func tryHandle(path string) error {
+func openByHandle(path string) error {
 	h, _, err := unix.NameToHandleAt(unix.AT_FDCWD, path, 0)
 	if err != nil {
 		return err
@@ -177,10 +177,10 @@ func tryHandle(path string) error {
 }
 
 func init() {
-	helpers["try"] = func() {
+	helpers["attack"] = func() {
 		for _, line := range os.Args[1:] {
 			words := strings.Fields(line)
-			fmt.Printf("%s: %s\n", line, errnoName(attempts[words[0]](words[1:])))
+			fmt.Printf("%s: %s\n", line, errnoName(attacks[words[0]](words[1:])))
 		}
 	}
 	helpers["fds"] = func() {
@@ -209,28 +209,28 @@ func errnoName(err error) string {
 	return err.Error()
 }
 
-// try makes attempts inside and compares: each line is "ATTEMPT: RESULT", where
+// attack makes attacks inside and compares: each is "ATTACK: RESULT", where
 // RESULT may be several, with | between them.
-func (h *home) try(want ...string) *result {
+func (h *home) attack(want ...string) *result {
 	h.t.Helper()
-	r := h.helper("try", attemptsOf(want)...)
-	compareAttempts(h.t, "inside", r.out, want, r.err)
+	r := h.helper("attack", attacksOf(want)...)
+	compareAttacks(h.t, "inside", r.out, want, r.err)
 	return r
 }
 
-// tryOutside makes attempts as the same user without a sandbox: what it shows
+// attackOutside makes attacks as the same user without a sandbox: what it shows
 // is that they are possible.
-func (h *home) tryOutside(want ...string) {
+func (h *home) attackOutside(want ...string) {
 	h.t.Helper()
-	args := append([]string{helperEnv + "=try", helperBinary(h.t)}, attemptsOf(want)...)
+	args := append([]string{helperEnv + "=attack", h.helperPath()}, attacksOf(want)...)
 	out, err := h.program(h.t.Context(), "/usr/bin/env", args...).CombinedOutput()
 	if err != nil {
 		h.t.Fatalf("%v: %s", err, out)
 	}
-	compareAttempts(h.t, "outside", string(out), want, "")
+	compareAttacks(h.t, "outside", string(out), want, "")
 }
 
-func attemptsOf(want []string) []string {
+func attacksOf(want []string) []string {
 	var list []string
 	for _, w := range want {
 		attempt, _, _ := strings.Cut(w, ": ")
@@ -239,11 +239,11 @@ func attemptsOf(want []string) []string {
 	return list
 }
 
-func compareAttempts(t *testing.T, where, out string, want []string, errOut string) {
+func compareAttacks(t *testing.T, where, out string, want []string, errOut string) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
 	if len(lines) != len(want) {
-		t.Fatalf("%s: %d attempts gave %d lines:\n%s%s", where, len(want), len(lines), out, errOut)
+		t.Fatalf("%s: %d attacks gave %d lines:\n%s%s", where, len(want), len(lines), out, errOut)
 	}
 	for i, w := range want {
 		attempt, results, _ := strings.Cut(w, ": ")
