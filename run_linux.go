@@ -71,7 +71,7 @@ func prepare(o *Options) (*prepared, error) {
 	made, err := plan.Make(plan.Input{
 		Policy: p, Caps: caps, FS: hostFS{}, Argv: o.Command,
 		Cwd: env.Cwd, Home: env.Home, RuntimeDir: env.RuntimeDir, Exe: env.Exe,
-		Environ: os.Environ(), Extra: o.Env,
+		Root: os.Geteuid() == 0, Environ: os.Environ(), Extra: o.Env,
 	})
 	if err != nil {
 		return nil, err

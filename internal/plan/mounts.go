@@ -82,6 +82,7 @@ func (m *mounter) mounts(cwd string) ([]Mount, error) {
 	}
 	m.addCwd(cwd)
 	m.addHome()
+	m.sealSys()
 	for _, root := range m.writeRoots() {
 		if err := m.protect(root); err != nil {
 			return nil, err
@@ -92,6 +93,13 @@ func (m *mounter) mounts(cwd string) ([]Mount, error) {
 	}
 	m.pinAncestors()
 	return append(m.order(), m.maskedProc()...), nil
+}
+
+// sealSys keeps the kernel's settings from a payload that may write everything.
+func (m *mounter) sealSys() {
+	if real, fi, err := m.r.real("/sys"); err == nil && m.above(real) == ReadWrite {
+		m.forbidWrite(point{name: "/sys", real: real, dir: fi.IsDir()}, policy.Rule{Name: "kernel-settings"})
+	}
 }
 
 // maskedProc hides what /proc tells of the user's keyrings, which are not of
