@@ -139,16 +139,29 @@ func dropCapabilities() error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return fmt.Errorf("clear ambient capabilities: %w", err)
 	}
-	if os.Geteuid() == 0 {
+	root := os.Geteuid() == 0
+	if root {
 		const bits = 1<<0 | 1<<1 // SECBIT_NOROOT and its lock (linux/securebits.h)
 		if err := unix.Prctl(unix.PR_SET_SECUREBITS, bits, 0, 0, 0); err != nil {
 			return fmt.Errorf("set securebits: %w", err)
 		}
 	}
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	if err := unix.Capset(&hdr, &none[0]); err != nil {
+	var keep [2]unix.CapUserData
+	if root {
+		const bit = 1 << unix.CAP_SETFCAP
+		keep[0] = unix.CapUserData{Effective: bit, Permitted: bit, Inheritable: bit}
+	}
+	if err := unix.Capset(&hdr, &keep[0]); err != nil {
 		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	if !root {
+		return nil
+	}
+	// A user namespace into which user 0 is mapped is made by who has
+	// CAP_SETFCAP (user_namespaces(7), Linux 5.12).
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, unix.CAP_SETFCAP, 0, 0); err != nil {
+		return fmt.Errorf("keep the capability to map user 0: %w", err)
 	}
 	return nil
 }
