@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,39 +93,48 @@ type contender struct {
 	argv []string
 }
 
+// cost is what one command took: by the clock, and of the processors, with all
+// that it has waited for.
+type cost struct{ wall, cpu time.Duration }
+
+func (p *place) once(b *testing.B, c contender) cost {
+	cmd := p.command(c.argv...)
+	var errOut strings.Builder
+	cmd.Stderr = &errOut
+	start := time.Now()
+	if err := cmd.Run(); err != nil {
+		b.Fatalf("%s: %v\n%s", c.name, err, errOut.String())
+	}
+	return cost{time.Since(start), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
+}
+
 // race runs the contenders in turn, so that the noise of the machine meets them
 // alike, and reports the median of each and the ratios to the first.
 func (p *place) race(b *testing.B, contenders ...contender) {
 	b.Helper()
-	times := make([][]time.Duration, len(contenders))
-	once := func(c contender) time.Duration {
-		cmd := p.command(c.argv...)
-		var errOut strings.Builder
-		cmd.Stderr = &errOut
-		start := time.Now()
-		if err := cmd.Run(); err != nil {
-			b.Fatalf("%s: %v\n%s", c.name, err, errOut.String())
-		}
-		return time.Since(start)
-	}
+	wall, cpu := make([][]time.Duration, len(contenders)), make([][]time.Duration, len(contenders))
 	for _, c := range contenders {
-		once(c) // warm
+		p.once(b, c) // warm
 	}
 	for b.Loop() {
 		for i, c := range contenders {
-			times[i] = append(times[i], once(c))
+			cost := p.once(b, c)
+			wall[i], cpu[i] = append(wall[i], cost.wall), append(cpu[i], cost.cpu)
 		}
 	}
 	b.ReportMetric(0, "ns/op") // of all together: says nothing
-	first := median(times[0])
+	first := median(wall[0])
 	for i, c := range contenders {
-		m := median(times[i])
-		b.ReportMetric(float64(m.Microseconds())/1000, c.name+"-ms")
+		m := median(wall[i])
+		b.ReportMetric(milliseconds(m), c.name+"-ms")
+		b.ReportMetric(milliseconds(median(cpu[i])), c.name+"-cpu-ms")
 		if i > 0 {
-			b.ReportMetric(float64(first)/float64(m), fmt.Sprintf("%s/%s", contenders[0].name, c.name))
+			b.ReportMetric(float64(first)/float64(m), contenders[0].name+"/"+c.name)
 		}
 	}
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func median(d []time.Duration) time.Duration {
 	slices.Sort(d)
@@ -139,7 +147,7 @@ func BenchmarkRunBesideBubblewrap(b *testing.B) {
 	p := newPlace(b)
 	p.race(b,
 		contender{"sallyport", []string{p.binary, "run", "--", "true"}},
-		contender{"bwrap", append(p.bubblewrap(b)[:1:1], append([]string{"--unshare-net"}, p.bubblewrap(b)[1:]...)...)},
+		contender{"bwrap", slices.Insert(p.bubblewrap(b), 1, "--unshare-net")},
 		contender{"true", []string{"true"}})
 }
 
