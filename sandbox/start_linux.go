@@ -54,6 +54,15 @@ func Start(cfg Config) (*Sandbox, error) {
 }
 
 func (s *Sandbox) start(cfg Config) error {
+	if err := s.startStage1(cfg); err != nil {
+		return err
+	}
+	return s.receive()
+}
+
+// startStage1 keeps none of stage 1's ends: the end of a process is seen by the
+// end of its sockets.
+func (s *Sandbox) startStage1(cfg Config) error {
 	var theirs []*os.File
 	defer func() {
 		for _, f := range theirs {
@@ -97,7 +106,7 @@ func (s *Sandbox) start(cfg Config) error {
 	if err := s.spawn(); err != nil {
 		return explainNamespaces(err)
 	}
-	return s.receive()
+	return nil
 }
 
 func stage1Attr() *syscall.SysProcAttr {
