@@ -139,35 +139,41 @@ func limitCore() {
 
 // dropCapabilities gives up all power over the network namespace, on this
 // thread, which is the one that executes bubblewrap. bubblewrap refuses to run
-// with ambient capabilities. User 0 would gain them all again by executing:
-// SECBIT_NOROOT (capabilities(7)) prevents that.
+// with ambient capabilities.
 func dropCapabilities() error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return fmt.Errorf("clear ambient capabilities: %w", err)
 	}
-	root := os.Geteuid() == 0
-	if root {
-		const bits = 1<<0 | 1<<1 // SECBIT_NOROOT and its lock (linux/securebits.h)
-		if err := unix.Prctl(unix.PR_SET_SECUREBITS, bits, 0, 0, 0); err != nil {
-			return fmt.Errorf("set securebits: %w", err)
-		}
+	if os.Geteuid() == 0 {
+		return dropAsRoot()
 	}
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var keep [2]unix.CapUserData
-	if root {
-		const bit = 1 << unix.CAP_SETFCAP
-		keep[0] = unix.CapUserData{Effective: bit, Permitted: bit, Inheritable: bit}
+	return keepCapabilities(0)
+}
+
+// dropAsRoot is for user 0, who would gain all capabilities again by executing:
+// SECBIT_NOROOT (capabilities(7)) prevents that. One is left for bubblewrap to
+// drop: a user namespace into which user 0 is mapped is made only by who has
+// CAP_SETFCAP (user_namespaces(7), Linux 5.12).
+func dropAsRoot() error {
+	const bits = 1<<0 | 1<<1 // SECBIT_NOROOT and its lock (linux/securebits.h)
+	if err := unix.Prctl(unix.PR_SET_SECUREBITS, bits, 0, 0, 0); err != nil {
+		return fmt.Errorf("set securebits: %w", err)
 	}
-	if err := unix.Capset(&hdr, &keep[0]); err != nil {
-		return fmt.Errorf("drop capabilities: %w", err)
+	if err := keepCapabilities(1 << unix.CAP_SETFCAP); err != nil {
+		return err
 	}
-	if !root {
-		return nil
-	}
-	// A user namespace into which user 0 is mapped is made by who has
-	// CAP_SETFCAP (user_namespaces(7), Linux 5.12).
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, unix.CAP_SETFCAP, 0, 0); err != nil {
 		return fmt.Errorf("keep the capability to map user 0: %w", err)
+	}
+	return nil
+}
+
+// keepCapabilities drops all but some of the first 32.
+func keepCapabilities(set uint32) error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := [2]unix.CapUserData{{Effective: set, Permitted: set, Inheritable: set}}
+	if err := unix.Capset(&hdr, &data[0]); err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
 	}
 	return nil
 }
