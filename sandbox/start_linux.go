@@ -109,12 +109,16 @@ func (s *Sandbox) startStage1(cfg Config) error {
 	return nil
 }
 
+// stage1Attr makes stage 1, and later bubblewrap, process 1 of a pid namespace:
+// whatever it has started dies with it. bubblewrap alone does not see to that:
+// its child asks for a death signal only just before it executes stage 2, and
+// until then waits for ever for a parent that was killed.
 func stage1Attr() *syscall.SysProcAttr {
 	uid, gid := os.Getuid(), os.Getgid()
 	return &syscall.SysProcAttr{
 		Setsid:      true,
 		Pdeathsig:   syscall.SIGKILL,
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}},
 		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW},
