@@ -36,20 +36,26 @@ type prepared struct {
 	plan   *plan.Plan
 }
 
-// prepare loads the policy and plans the run. It performs nothing.
-func prepare(o *Options) (*prepared, error) {
-	load := o.Policy
+// runEnv completes what a policy knows of the user and the run.
+func runEnv(o *Options) (policy.Env, error) {
+	env := o.Policy.Env
 	if o.Dir != "" {
 		dir, err := filepath.Abs(o.Dir)
 		if err != nil {
-			return nil, fmt.Errorf("find the working directory: %w", err)
+			return env, fmt.Errorf("find the working directory: %w", err)
 		}
-		load.Env.Cwd = dir
+		env.Cwd = dir
 	}
-	env, err := policyEnv(load.Env)
+	return policyEnv(env)
+}
+
+// prepare loads the policy and plans the run. It performs nothing.
+func prepare(o *Options) (*prepared, error) {
+	env, err := runEnv(o)
 	if err != nil {
 		return nil, err
 	}
+	load := o.Policy
 	load.Env = env
 	p, err := LoadPolicy(load)
 	if err != nil {
@@ -142,10 +148,15 @@ func (o *Options) setDefaults() {
 
 func (r *run) run(ctx context.Context) (*Result, error) {
 	defer r.release()
+	// From the start: one that comes too early waits for the command, so that
+	// none ends this process with its placeholders in place.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(signals)
 	if err := r.putUp(); err != nil {
 		return nil, err
 	}
-	stop := r.forwardSignals(ctx)
+	stop := r.forwardSignals(ctx, signals)
 	status, err := r.box.Wait()
 	stop()
 	return r.finish(status, err)
@@ -161,8 +172,7 @@ func (r *run) putUp() error {
 			Network: plan.DefaultNetwork(), Stdin: r.opts.Stdin, Stdout: r.opts.Stdout, Stderr: r.opts.Stderr})
 		boxed <- err
 	}()
-	var err error
-	r.prep, err = prepare(&r.opts)
+	err := r.plan()
 	if boxErr := <-boxed; err == nil {
 		err = boxErr
 	}
@@ -173,9 +183,6 @@ func (r *run) putUp() error {
 		return err
 	}
 	if err := r.serve(); err != nil {
-		return err
-	}
-	if err := r.makeStubs(); err != nil {
 		return err
 	}
 	if err := r.box.Launch(r.prep.plan, sandbox.Canary{Addr: canaryAddr, Token: r.token}); err != nil {
@@ -193,13 +200,17 @@ func (r *run) openLog() error {
 		Host:    host, BootID: strings.TrimSpace(string(boot)),
 	})
 	if err != nil {
-		return &Error{Err: fmt.Errorf("open the audit log: %w", err), Status: statusFailed,
-			Hint: "set HOME or XDG_STATE_HOME to a directory that you can write; nothing runs without a record"}
+		return noLog(err)
 	}
 	r.log = log
 	r.summary = audit.NewSummariser(r.suggest)
 	r.agg = audit.NewAggregator(log, audit.AggregatorOptions{})
 	return nil
+}
+
+func noLog(err error) error {
+	return &Error{Err: fmt.Errorf("open the audit log: %w", err), Status: statusFailed,
+		Hint: "set HOME or XDG_STATE_HOME to a directory that you can write; nothing runs without a record"}
 }
 
 // record takes every event of the run.
@@ -248,14 +259,28 @@ func (r *run) serve() error {
 	return nil
 }
 
-// makeStubs cleans up after runs that crashed and makes this run's placeholders.
-func (r *run) makeStubs() error {
-	dir := filepath.Join(r.prep.env.StateDir, "stubs")
+// plan plans the run and makes its placeholders in one go: neither may another
+// run remove what this one has seen, nor what a crashed run left be planned on.
+// Our own directory comes first, so that the plan hides it.
+func (r *run) plan() error {
+	env, err := runEnv(&r.opts)
+	if err != nil {
+		return err
+	}
+	r.opts.Policy.Env = env
+	dir := filepath.Join(env.StateDir, "stubs")
+	unlock, err := sandbox.LockStubs(dir)
+	if err != nil {
+		return noLog(err)
+	}
+	defer unlock()
 	if _, err := sandbox.SweepStubs(dir); err != nil {
 		r.warn(err.Error(), "remove the named files by hand")
 	}
-	var err error
-	if r.stubs, err = sandbox.MakeStubs(dir, r.id, r.prep.plan.Stubs); err != nil {
+	if r.prep, err = prepare(&r.opts); err != nil {
+		return err
+	}
+	if r.stubs, err = sandbox.MakeStubs(dir, r.id, r.prep.plan); err != nil {
 		return err
 	}
 	r.before, err = r.protected()
@@ -283,9 +308,7 @@ func (r *run) protected() (map[plan.Protected]bool, error) {
 
 // forwardSignals passes the signals that a user or a service manager sends to
 // the command; the first end of ctx ends it.
-func (r *run) forwardSignals(ctx context.Context) (stop func()) {
-	ch := make(chan os.Signal, 8)
-	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+func (r *run) forwardSignals(ctx context.Context, signals <-chan os.Signal) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		ended := ctx.Done()
@@ -293,7 +316,7 @@ func (r *run) forwardSignals(ctx context.Context) (stop func()) {
 			select {
 			case <-done:
 				return
-			case s := <-ch:
+			case s := <-signals:
 				_ = r.box.Signal(s.(syscall.Signal)) // gone: nothing to signal
 			case <-ended:
 				_ = r.box.Signal(syscall.SIGKILL)
@@ -301,7 +324,7 @@ func (r *run) forwardSignals(ctx context.Context) (stop func()) {
 			}
 		}
 	}()
-	return func() { signal.Stop(ch); close(done) }
+	return func() { close(done) }
 }
 
 // finish completes the record after the payload has ended.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -25,11 +26,14 @@ import (
 // io.Copy both ways, which splices. Each runs in a process of its own, so that
 // its CPU time and memory are its own. Clients and server are here.
 
-const benchEnv = "SALLYPORT_BENCH" // "relay" or "proxy", and the upstream
+const benchEnv = "SALLYPORT_BENCH" // "relay" or "proxy" and the upstream; "client", address and number
 
 // benchMain is the measured process. It ends with its standard input.
 func benchMain(what string) error {
 	kind, upstream, _ := strings.Cut(what, " ")
+	if kind == "client" {
+		return benchClient(upstream)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -215,57 +219,111 @@ func push(b *testing.B, addr string, size int) {
 
 const benchClients = 16
 
-// together runs n operations by a few clients and reports the 99th percentile.
-func together(b *testing.B, n int, client func() func() error) {
+// together runs n operations by a few clients and gives how many a second there
+// were, and the 99th percentile in milliseconds.
+func together(n int, client func() func() error) (rate, p99 float64, err error) {
 	var left atomic.Int64
 	left.Store(int64(n))
 	times := make([][]time.Duration, benchClients)
+	errs := make([]error, benchClients)
 	var wg sync.WaitGroup
+	start := time.Now()
 	for i := range benchClients {
 		wg.Go(func() {
 			op := client()
 			for left.Add(-1) >= 0 {
 				start := time.Now()
-				if err := op(); err != nil {
-					b.Error(err)
+				if errs[i] = op(); errs[i] != nil {
 					return
 				}
 				times[i] = append(times[i], time.Since(start))
 			}
 		})
 	}
-	start := time.Now()
 	wg.Wait()
+	took := time.Since(start)
 	all := slices.Concat(times...)
 	slices.Sort(all)
 	if len(all) > 0 {
-		b.ReportMetric(float64(len(all))/time.Since(start).Seconds(), "op/s")
-		b.ReportMetric(float64(all[len(all)*99/100].Microseconds())/1000, "p99-ms")
+		p99 = float64(all[len(all)*99/100].Microseconds()) / 1000
+	}
+	return float64(len(all)) / took.Seconds(), p99, errors.Join(errs...)
+}
+
+// report runs n operations and reports them.
+func report(b *testing.B, n int, client func() func() error) {
+	rate, p99, err := together(n, client)
+	if err != nil {
+		b.Error(err)
+	}
+	b.ReportMetric(rate, "op/s")
+	b.ReportMetric(p99, "p99-ms")
+}
+
+// connector opens a connection to addr, says and hears 100 bytes, closes it.
+func connector(addr string) func() func() error {
+	return func() func() error {
+		buf := make([]byte, 100)
+		return func() error {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			c.(*net.TCPConn).SetLinger(0) // else TIME_WAIT eats the ports
+			if _, err := c.Write(buf); err != nil {
+				return err
+			}
+			_, err = io.ReadFull(c, buf)
+			return err
+		}
 	}
 }
 
-// BenchmarkConnections opens a connection, says and hears 100 bytes, closes it.
+// benchClient is the client that runs inside a namespace.
+func benchClient(what string) error {
+	var addr string
+	var n int
+	if _, err := fmt.Sscan(what, &addr, &n); err != nil {
+		return err
+	}
+	rate, p99, err := together(n, connector(addr))
+	fmt.Printf("RESULT %f %f\n", rate, p99)
+	return err
+}
+
+// BenchmarkCaptured is BenchmarkConnections by the whole way: out of a
+// namespace, captured by the kernel, to a fake address.
+func BenchmarkCaptured(b *testing.B) {
+	r := newRig(b, allowing("ok.test"), realOrigin)
+	r.outside("ok.test", 7000, serveTCP(b, echo))
+	n := newNetns(b, r)
+	exe, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ResetTimer()
+	out, err := n.run([]string{fmt.Sprintf("%s=client %s:7000 %d", benchEnv, r.fake("ok.test"), b.N)}, exe)
+	b.StopTimer()
+	_, result, ok := strings.Cut(out, "RESULT ")
+	var rate, p99 float64
+	if fmt.Sscan(result, &rate, &p99); err != nil || !ok {
+		b.Fatalf("%v: %s", err, out)
+	}
+	b.ReportMetric(rate, "op/s")
+	b.ReportMetric(p99, "p99-ms")
+	r.mu.Lock()
+	r.dialled, r.resolved = nil, nil
+	r.mu.Unlock()
+}
+
+// BenchmarkConnections opens, uses and closes a connection an operation.
 func BenchmarkConnections(b *testing.B) {
 	upstream := serveTCP(b, echo)
 	sides(b, func(b *testing.B, kind string) {
 		m := measure(b, kind, upstream)
 		b.ResetTimer()
-		together(b, b.N, func() func() error {
-			buf := make([]byte, 100)
-			return func() error {
-				c, err := net.Dial("tcp", m.addr)
-				if err != nil {
-					return err
-				}
-				defer c.Close()
-				c.(*net.TCPConn).SetLinger(0) // else TIME_WAIT eats the ports
-				if _, err := c.Write(buf); err != nil {
-					return err
-				}
-				_, err = io.ReadFull(c, buf)
-				return err
-			}
-		})
+		report(b, b.N, connector(m.addr))
 		b.StopTimer()
 		b.ReportMetric(float64(m.end().Microseconds())/float64(b.N), "cpu-µs/op")
 	})
@@ -285,7 +343,7 @@ func BenchmarkKeepAlive(b *testing.B) {
 	sides(b, func(b *testing.B, kind string) {
 		m := measure(b, kind, upstream)
 		b.ResetTimer()
-		together(b, b.N, func() func() error {
+		report(b, b.N, func() func() error {
 			c, err := net.Dial("tcp", m.addr)
 			if err != nil {
 				return func() error { return err }

@@ -91,7 +91,19 @@ func (m *mounter) mounts(cwd string) ([]Mount, error) {
 		m.hideFIFOs()
 	}
 	m.pinAncestors()
-	return m.order(), nil
+	return append(m.order(), m.maskedProc()...), nil
+}
+
+// maskedProc hides what /proc tells of the user's keyrings, which are not of
+// this namespace: the names of keys (keyrings(7)).
+func (m *mounter) maskedProc() []Mount {
+	var out []Mount
+	for _, p := range []string{"/proc/keys", "/proc/key-users"} {
+		if _, err := m.r.lstat(p); err == nil {
+			out = append(out, Mount{Path: p, Rule: policy.Rule{Name: "keyring"}})
+		}
+	}
+	return out
 }
 
 func (m *mounter) addRules() error {

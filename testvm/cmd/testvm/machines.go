@@ -73,6 +73,9 @@ func list(context.Context, []string) error {
 	return nil
 }
 
+// unusedFor is how long the cache keeps what nobody needs.
+const unusedFor = 30 * 24 * time.Hour
+
 // fetch resolves kernels anew and builds what is missing. A kernel that cannot be
 // reached but was built before is kept.
 func fetch(_ context.Context, args []string) error {
@@ -106,7 +109,7 @@ func fetch(_ context.Context, args []string) error {
 		return err
 	}
 	fmt.Printf("%-8s %s\n", "root", filepath.Base(root))
-	return nil
+	return c.Prune(unusedFor)
 }
 
 // named reads machine names; none at all stands for fallback.

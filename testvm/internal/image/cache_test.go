@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func TestDefaultDir(t *testing.T) {
@@ -83,6 +84,33 @@ func TestMakeStartsAgainAfterAKill(t *testing.T) {
 	}
 }
 
+func TestPruneRemovesWhatNobodyUses(t *testing.T) {
+	c := Cache{Dir: t.TempDir()}
+	var built atomic.Int32
+	for _, name := range []string{"a/used", "a/unused"} {
+		path, err := c.Make(name, writeTo("x", &built))
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := time.Now().Add(-time.Hour)
+		if err := os.Chtimes(path, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.replace("a/choice.json", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Make("a/used", writeTo("x", &built)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Prune(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if !c.Has("a/used") || c.Has("a/unused") || !c.Has("a/choice.json") || c.Has("a/unused.lock") {
+		t.Error("removed the wrong things")
+	}
+}
+
 func TestReplaceIsWholeOrNothing(t *testing.T) {
 	c := Cache{Dir: t.TempDir()}
 	for _, text := range []string{"first", "second"} {
@@ -111,9 +139,6 @@ func TestDigestTellsPartsApart(t *testing.T) {
 
 func TestScriptsAreValidShell(t *testing.T) {
 	for _, name := range []string{"kernel.sh", "root.sh", "box.sh", "debloat.sh", "libvirt.sh", "vagrant.sh", "plain-init", "job", "initrd-init"} {
-		if err := script("sh -n", ""); err != nil {
-			t.Fatal(err)
-		}
 		path := filepath.Join(t.TempDir(), name)
 		if err := os.WriteFile(path, []byte(files(name)[0]), 0o644); err != nil {
 			t.Fatal(err)
