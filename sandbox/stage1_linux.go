@@ -94,6 +94,12 @@ func errorText(err error) string {
 	return err.Error()
 }
 
+// stageEnv is the environment of every stage, and of bubblewrap, whose own
+// stays readable in /proc: nothing of the user's. The stages are short and do
+// one thing at a time: a runtime with one processor and no garbage collection
+// starts and ends faster.
+var stageEnv = []string{"GOMAXPROCS=1", "GOGC=off"}
+
 // become waits for the plan and replaces this process with bubblewrap.
 func become(control *os.File) error {
 	// A new, empty session keyring (keyctl(2)): the caller's is out of reach.
@@ -118,7 +124,7 @@ func become(control *os.File) error {
 		return err
 	}
 	argv := []string{"bwrap", "--args", fmt.Sprint(plan.FDArgs), plan.InitPath}
-	return fmt.Errorf("execute %s: %w", l.Bwrap, syscall.Exec(l.Bwrap, argv, l.Env))
+	return fmt.Errorf("execute %s: %w", l.Bwrap, syscall.Exec(l.Bwrap, argv, stageEnv))
 }
 
 // limitCore keeps the payload's memory from a core_pattern that is a pipe: it

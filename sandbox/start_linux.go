@@ -87,7 +87,7 @@ func (s *Sandbox) start(cfg Config) error {
 	s.cmd = &exec.Cmd{
 		Path:        exe,
 		Args:        []string{stage1Name},
-		Env:         []string{},
+		Env:         stageEnv,
 		Stdin:       stdio[0],
 		Stdout:      stdio[1],
 		Stderr:      pipe,
@@ -218,7 +218,7 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 	if _, err := s.args.WriteAt([]byte(args), 0); err != nil {
 		return fmt.Errorf("write bubblewrap's arguments: %w", err)
 	}
-	l, err := json.Marshal(launch{Bwrap: p.Caps.Bwrap, Env: p.Env})
+	l, err := json.Marshal(launch{Bwrap: p.Caps.Bwrap})
 	if err != nil {
 		return fmt.Errorf("encode launch: %w", err)
 	}
@@ -229,7 +229,7 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 		return s.died("stage 1")
 	}
 	s.in, s.out = json.NewDecoder(s.init), json.NewEncoder(s.init)
-	config := initConfig{Argv: p.Argv, Dir: p.Dir, Landlock: p.Landlock, Seccomp: p.Seccomp, Canary: canary}
+	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Landlock: p.Landlock, Seccomp: p.Seccomp, Canary: canary}
 	if err := s.out.Encode(config); err != nil {
 		return s.died("bubblewrap")
 	}
