@@ -174,7 +174,7 @@ func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) err
 	if err := built.Image(ctx, disk); err != nil {
 		return fmt.Errorf("make payload image: %w", err)
 	}
-	rows, err := matrix.Run(ctx, vm.Runner{Cache: c}, machines, disk, built.Steps, os.Stdout)
+	rows, err := matrix.Run(ctx, vm.Runner{Images: c, Dir: c.Dir}, machines, disk, built.Steps, os.Stdout)
 	if err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func runOne(ctx context.Context, args []string) error {
 	if err := errors.Join(alone.AddHarness(ctx), alone.Image(ctx, disk)); err != nil {
 		return err
 	}
-	r := vm.Runner{Cache: c, Observe: func(_ report.Job, rec report.Record) { os.Stdout.Write(rec.Output) }}
+	r := vm.Runner{Images: c, Dir: c.Dir, Observe: func(_ report.Job, rec report.Record) { os.Stdout.Write(rec.Output) }}
 	result, err := r.Run(ctx, m, disk, []report.Step{{Name: argv[0], Argv: argv, User: *user, Deadline: f.deadline}})
 	if err != nil {
 		return err

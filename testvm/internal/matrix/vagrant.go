@@ -72,7 +72,7 @@ func (v Vagrant) Run(ctx context.Context, b machine.Box, p vm.Payload) (Row, err
 	if err != nil {
 		return row, err
 	}
-	accel, err := vm.ChooseAccel(ctx, v.Cache, kernel)
+	accel, err := vm.ChooseAccel(ctx, v.Cache.Dir, kernel)
 	if err != nil {
 		return row, err
 	}
