@@ -126,9 +126,13 @@ func testSteps(rel string, deadline time.Duration) []report.Step {
 		Tests:    true,
 		Deadline: deadline,
 	}
+	name := rel
+	if rel == "." {
+		name = "sallyport"
+	}
 	asRoot, asUser := step, step
-	asRoot.Name = rel + " as root"
-	asUser.Name, asUser.User = rel+" as user", true
+	asRoot.Name = name + " as root"
+	asUser.Name, asUser.User = name+" as user", true
 	return []report.Step{asRoot, asUser}
 }
 

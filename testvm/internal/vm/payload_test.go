@@ -22,6 +22,9 @@ func TestTestStepsRunAsBothUsers(t *testing.T) {
 	if steps[0].Name == steps[1].Name {
 		t.Error("both have one name")
 	}
+	if top := testSteps(".", time.Minute); top[0].Name != "sallyport as root" {
+		t.Errorf("the module's own package is %q", top[0].Name)
+	}
 	for _, s := range SurveySteps() {
 		if !IsSurvey(s) || s.Tests {
 			t.Errorf("survey %+v", s)
