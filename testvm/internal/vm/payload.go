@@ -21,7 +21,7 @@ const EnvBinary = "SALLYPORT_BINARY"
 
 const (
 	mountPoint  = "/payload" // where a machine finds its payload
-	surveyTime  = 2 * time.Minute
+	surveyTime  = 5 * time.Minute
 	surveyRoot  = "survey as root"
 	surveyUser  = "survey as user"
 	ownBinary   = "bin/testvm"
