@@ -5,7 +5,7 @@
 #   make testvm         every kernel and way of starting it
 #   make vagrant-test   Debian 12 through Vagrant; FULL=1: 11 and 13 too
 #   make testvm-doc     every kernel, and docs/kernels.md from what was found
-#   make testvm-fetch   resolve the newest kernels
+#   make testvm-fetch   resolve the newest kernels; FULL=1: build the boxes too
 
 # Packages whose tests run inside: all of them that are there.
 TESTVM_PACKAGES ?= ./testvm/selftest $(if $(wildcard *_test.go),.) \
@@ -27,7 +27,7 @@ testvm-doc:
 	$(testvm_go) matrix $(testvm_flags) -doc docs/kernels.md
 
 testvm-fetch:
-	$(testvm_go) fetch
+	$(testvm_go) fetch $(if $(FULL),-boxes)
 
 # Failures, hangs and panics inside have to be seen outside: the harness's own tests.
 testvm-harness:
