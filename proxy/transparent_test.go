@@ -321,6 +321,21 @@ func TestAllowedConnectionsAreOneEventAProcess(t *testing.T) {
 	}
 }
 
+func TestConnectionThatSaysNothingIsRecorded(t *testing.T) {
+	for _, port := range []uint16{80, 443, 7000} {
+		r := newRig(t, allowing("ok.test"))
+		r.outside("ok.test", port, serveTCP(t, echo))
+		c := dialTo(t, r.captureName("ok.test", port))
+		eventually(t, "dial", func() bool { _, d := r.wentOutside(); return len(d) == 1 })
+		time.Sleep(10 * time.Millisecond)
+		c.Close()
+		eventually(t, "end", func() bool { return r.p.Counters().OpenConns == 0 })
+		if got := r.allowances(); len(got) != 1 || len(r.denials()) != 0 {
+			t.Errorf("port %d: %s", port, show(append(got, r.denials()...)))
+		}
+	}
+}
+
 func TestQuietAllowanceIsRecordedBeforeTheEnd(t *testing.T) {
 	r := newRig(t, allowing("ok.test"), func(c *Config) { c.Limits.AllowQuiet = 20 * time.Millisecond })
 	r.p.goTracked(nil, r.p.flushLoop)
