@@ -44,10 +44,13 @@ func (r *ruleFlag) Set(v string) error {
 	return nil
 }
 
+func (f *policyFlags) options(more ...string) sallyport.LoadOptions {
+	return sallyport.LoadOptions{Files: append(append([]string(nil), f.files...), more...), Flags: f.rules}
+}
+
 // load reads the policy; the command shows its problems and ends with them.
 func (f *policyFlags) load(cmd *cobra.Command, more ...string) (*policy.Policy, error) {
-	p, err := sallyport.LoadPolicy(sallyport.LoadOptions{
-		Files: append(append([]string(nil), f.files...), more...), Flags: f.rules})
+	p, err := sallyport.LoadPolicy(f.options(more...))
 	var problems policy.Errors
 	if errors.As(err, &problems) {
 		printProblems(cmd.ErrOrStderr(), problems)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -25,7 +26,7 @@ func checked(check func(string) error) shape {
 }
 
 // matching takes text of a form.
-func matching(form *regexp.Regexp, want string) shape {
+func matching(form *lazyRegexp, want string) shape {
 	return func(w *walker, n ast.Node) {
 		if s, ok := w.text(n); ok && !form.MatchString(s) {
 			w.fail(n, "", "%s wants %s, not %s", w.key(), want, clip(s))
@@ -125,14 +126,26 @@ func duration(w *walker, n ast.Node) {
 	}
 }
 
+// lazyRegexp is compiled when it is first used: a run starts without most of
+// them, three times over.
+type lazyRegexp struct {
+	compile func() *regexp.Regexp
+}
+
+func pattern(text string) *lazyRegexp {
+	return &lazyRegexp{sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })}
+}
+
+func (l *lazyRegexp) MatchString(s string) bool { return l.compile().MatchString(s) }
+
 var (
-	envName    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	envPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*\*?$`)
-	memorySize = regexp.MustCompile(`^[1-9][0-9]*[KMGT]?$`)
-	cpuShare   = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$|^[1-9][0-9]*%$`)
-	published  = regexp.MustCompile(`^(((\d{1,3}\.){3}\d{1,3}|\[[0-9a-fA-F:]+\]):)?(\d{1,5}:)?\d{1,5}$`)
-	proxyURL   = regexp.MustCompile(`^(https?|socks5h?)://[^\s/]+/?$`)
-	machName   = regexp.MustCompile(`^[^*]*\*?$`)
-	windowsID  = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
-	absolute   = regexp.MustCompile(`^/`)
+	envName    = pattern(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	envPattern = pattern(`^[A-Za-z_][A-Za-z0-9_]*\*?$`)
+	memorySize = pattern(`^[1-9][0-9]*[KMGT]?$`)
+	cpuShare   = pattern(`^[0-9]+(\.[0-9]+)?$|^[1-9][0-9]*%$`)
+	published  = pattern(`^(((\d{1,3}\.){3}\d{1,3}|\[[0-9a-fA-F:]+\]):)?(\d{1,5}:)?\d{1,5}$`)
+	proxyURL   = pattern(`^(https?|socks5h?)://[^\s/]+/?$`)
+	machName   = pattern(`^[^*]*\*?$`)
+	windowsID  = pattern(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+	absolute   = pattern(`^/`)
 )

@@ -1,0 +1,143 @@
+// Package matrix runs the same tests on many machines, one after the other, and
+// says what came of it: to the one who waits, and as a document.
+package matrix
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/sallyport/sallyport/testvm/internal/feature"
+	"github.com/sallyport/sallyport/testvm/internal/machine"
+	"github.com/sallyport/sallyport/testvm/internal/report"
+	"github.com/sallyport/sallyport/testvm/internal/vm"
+)
+
+// Row is what one machine did.
+type Row struct {
+	Machine string // its name
+	Kernel  string // the table's name for the kernel
+	Release string
+	Stock   bool // started the usual way
+	Lacks   []feature.Name
+	Took    time.Duration
+	Steps   []StepRow
+	// Features as an ordinary user found them, and as root did.
+	User, Root []feature.Result
+	Problems   []report.Problem
+}
+
+// StepRow is what came of one test binary.
+type StepRow struct {
+	Name    string
+	Passed  int
+	Failed  int
+	Skipped []report.Test // with their reasons
+	OK      bool
+}
+
+// Run runs the steps on every machine. It goes on after failures, and fails only
+// if a machine could not be run at all.
+func Run(ctx context.Context, r vm.Runner, machines []machine.Machine, payload string, steps []report.Step, out io.Writer) ([]Row, error) {
+	var rows []Row
+	for _, m := range machines {
+		result, err := r.Run(ctx, m, payload, steps)
+		if err != nil {
+			return rows, fmt.Errorf("run %s: %w", m, err)
+		}
+		row := rowOf(result)
+		rows = append(rows, row)
+		row.Print(out)
+	}
+	return rows, nil
+}
+
+// rowOf reads a result.
+func rowOf(result vm.Result) Row {
+	m := result.Machine
+	row := Row{Machine: m.String(), Kernel: m.Kernel.Name, Release: result.Kernel.Release, Stock: m.Boot.Name == "",
+		Lacks: m.Lacks(), Took: result.Took, Problems: result.Problems()}
+	row.read(result.Job, result.Report)
+	return row
+}
+
+// RowOf reads a report alone, as the machine itself sees it.
+func RowOf(job report.Job, rep report.Report) Row {
+	row := Row{Machine: job.Machine, Release: rep.Release, Took: rep.Took(), Problems: rep.Problems(job)}
+	row.read(job, rep)
+	return row
+}
+
+// read sorts the outcomes of steps: surveys into features, test binaries into steps.
+func (row *Row) read(job report.Job, rep report.Report) {
+	for i, step := range job.Steps {
+		outcome := rep.Steps[i]
+		switch {
+		case vm.IsSurvey(step) && outcome.Ended:
+			found, err := readSurvey(outcome.Output)
+			if err != nil {
+				row.Problems = append(row.Problems, report.Problem{Step: step.Name, Text: err.Error(), Output: outcome.Output})
+			}
+			if step.User {
+				row.User = found
+			} else {
+				row.Root = found
+			}
+		case step.Tests:
+			row.Steps = append(row.Steps, stepRow(step, rep, i))
+		}
+	}
+}
+
+func stepRow(step report.Step, rep report.Report, i int) StepRow {
+	tests := report.ParseTests(rep.Steps[i].Output)
+	s := StepRow{Name: step.Name, Passed: report.Count(tests, report.Passed), Failed: report.Count(tests, report.Failed),
+		OK: rep.Steps[i].Passed(step)}
+	for _, t := range tests {
+		if t.Status == report.Skipped {
+			s.Skipped = append(s.Skipped, t)
+		}
+	}
+	return s
+}
+
+func readSurvey(output []byte) ([]feature.Result, error) {
+	var found []feature.Result
+	if err := json.Unmarshal(output, &found); err != nil {
+		return nil, fmt.Errorf("read survey: %w", err)
+	}
+	return found, nil
+}
+
+// Print says what came of a machine: a line if all is well, else everything.
+func (row Row) Print(out io.Writer) {
+	var passed, skipped int
+	for _, s := range row.Steps {
+		passed += s.Passed
+		skipped += len(s.Skipped)
+	}
+	word := "ok  "
+	if len(row.Problems) > 0 {
+		word = "FAIL"
+	}
+	fmt.Fprintf(out, "%s %-22s %-28s %6.1fs  %d passed, %d skipped\n", word, row.Machine, row.Release, row.Took.Seconds(), passed, skipped)
+	for _, p := range row.Problems {
+		fmt.Fprintf(out, "     %s\n", p)
+		if len(p.Output) > 0 {
+			fmt.Fprintf(out, "%s\n", p.Output)
+		}
+	}
+}
+
+// Failed counts the machines that did not pass.
+func Failed(rows []Row) int {
+	n := 0
+	for _, r := range rows {
+		if len(r.Problems) > 0 {
+			n++
+		}
+	}
+	return n
+}
