@@ -85,11 +85,7 @@ func (x *exchange) run() bool {
 		reset(client) // a cut response must not look like a whole one
 		return false
 	}
-	select {
-	case err := <-sent:
-		keep = keep && err == nil
-	case <-time.After(sniffWait): // answered before the request was over
-		x.stopBody(sent)
+	if !x.bodyDone(sent) {
 		keep = false
 	}
 	if keep && !keepsAlive(resp.fields, resp.minor) {
@@ -178,6 +174,23 @@ func (x *exchange) startBody() <-chan error {
 		sent <- err
 	}()
 	return sent
+}
+
+// bodyDone reports whether the whole request went out. A server that answers
+// early is given a moment, since the answer can overtake the news.
+func (x *exchange) bodyDone(sent <-chan error) bool {
+	select {
+	case err := <-sent:
+		return err == nil
+	default:
+	}
+	select {
+	case err := <-sent:
+		return err == nil
+	case <-time.After(sniffWait):
+		x.stopBody(sent)
+		return false
+	}
 }
 
 // stopBody ends a body copy that nobody waits for any more.

@@ -107,13 +107,13 @@ func (c *httpConn) serve() {
 func (c *httpConn) next() (*request, bool) {
 	s := c.s
 	s.readWithin(s.p.cfg.Limits.KeepAlive)
-	if s.await() != nil {
-		s.conn.Close()
-		return nil, false
-	}
+	err := s.await()
 	br := s.reader()
-	if _, err := br.Peek(1); err != nil {
-		s.conn.Close()
+	if err == nil {
+		_, err = br.Peek(1)
+	}
+	if err != nil {
+		c.gone()
 		return nil, false
 	}
 	s.readWithin(s.p.cfg.Limits.HeadTimeout)
@@ -146,10 +146,19 @@ func (c *httpConn) malformed(err error) {
 	case isTimeout(err):
 		f.status = http.StatusRequestTimeout
 	case !errors.As(err, &bad):
-		c.s.conn.Close() // the client went away
+		c.gone()
 		return
 	}
 	c.s.refuseHTTP(f)
+}
+
+// gone ends a connection whose client has gone, or asks no more. One that was
+// dialled and never used is recorded all the same.
+func (c *httpConn) gone() {
+	if c.up != nil && c.up.entry == nil {
+		c.up.entry = c.s.allow(target{req: c.up.req}, c.up.d)
+	}
+	c.s.conn.Close()
 }
 
 // route finds the upstream of a request and the path to ask it for. Where it
