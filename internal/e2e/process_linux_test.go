@@ -35,6 +35,16 @@ func TestHostProcessesAreNotSeenOrSignalled(t *testing.T) {
 	}
 }
 
+func TestTwoSandboxesHaveNoProcessAndNoPrivateFileInCommon(t *testing.T) {
+	h := newHome(t)
+	h.during("echo secret > /tmp/first; echo secret > /dev/shm/first; sleep 778 & ", "kill -0 $!", func() {
+		r := h.sh("ls -A /tmp /dev/shm; cat /proc/[0-9]*/cmdline | tr '\\0' ' '; kill -9 -1; true").ok()
+		if strings.Contains(r.out, "first") || strings.Contains(r.out, "sleep 778") {
+			t.Errorf("the second sees of the first:\n%s", r.out)
+		}
+	})
+}
+
 func TestKillingEverythingEndsTheSandboxAlone(t *testing.T) {
 	h := newHome(t)
 	for script, want := range map[string]int{
