@@ -121,7 +121,6 @@ type run struct {
 	agg     *audit.Aggregator
 	proxy   *proxy.Proxy
 	summary *audit.Summariser
-	mu      sync.Mutex // of summary
 	before  map[plan.Protected]bool
 	token   [32]byte
 	serving sync.WaitGroup
@@ -217,9 +216,7 @@ func (r *run) record(e event.Event) {
 	if err := r.agg.Append(e); err != nil {
 		return // counted by the log, and said at the end
 	}
-	r.mu.Lock()
 	r.summary.Add(e)
-	r.mu.Unlock()
 	if r.opts.OnEvent != nil {
 		r.opts.OnEvent(e)
 	}
@@ -287,11 +284,7 @@ func (r *run) forwardSignals(ctx context.Context, signals <-chan os.Signal) (sto
 
 // finish completes the record after the payload has ended.
 func (r *run) finish(status sandbox.ExitStatus, runErr error) (*Result, error) {
-	if err := r.box.StopPackets(); err != nil {
-		r.warn(err.Error(), "")
-	}
-	r.proxy.Close()
-	r.serving.Wait()
+	r.stopServing()
 	r.reportPlanted()
 	err := r.agg.Close()
 	stats := r.log.Stats()
@@ -307,6 +300,17 @@ func (r *run) finish(status sandbox.ExitStatus, runErr error) (*Result, error) {
 	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.prep.policy.SHA256(), event.TierRootless
 	sum.Exit, sum.Lost, sum.NotRecorded = status.Code, stats.LostTotal(), r.notRecorded()
 	return &Result{Status: status.Code, Summary: sum}, nil
+}
+
+// stopServing ends the proxy and the reader of refused packets, when both have
+// recorded all that came before.
+func (r *run) stopServing() {
+	if err := r.box.StopPackets(); err != nil {
+		r.warn(err.Error(), "")
+	}
+	r.proxy.Close()
+	r.serving.Wait()
+	r.proxy = nil
 }
 
 // suggest gives the smallest policy change that would let a denied attempt
@@ -347,11 +351,13 @@ func (r *run) notRecorded() []string {
 
 // release frees what is left, whatever happened before.
 func (r *run) release() {
+	if r.proxy != nil {
+		r.stopServing()
+	} else if r.box != nil {
+		r.box.Sockets().Close()
+	}
 	if r.box != nil {
 		r.box.Close()
-	}
-	if r.proxy != nil {
-		r.proxy.Close()
 	}
 	if r.stubs != nil {
 		if err := r.stubs.Remove(); err != nil {
