@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport"
 )
 
 // Exit statuses of every command but run, which passes its child's through and
@@ -43,6 +45,7 @@ func problem(err error, hint string) error {
 }
 
 func main() {
+	sallyport.Init()
 	os.Exit(execute(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -84,6 +87,6 @@ func rootCommand() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(versionCommand())
+	root.AddCommand(runCommand(), auditCommand(), policyCommand(), doctorCommand(), versionCommand())
 	return root
 }

@@ -49,7 +49,7 @@ type Event struct {
 	Count uint64    `json:"count"`
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
-	// LostSinceLast counts denials that are known to have happened since the
+	// LostSinceLast counts attempts that are known to have happened since the
 	// previous event but of which no record could be made.
 	LostSinceLast uint64 `json:"lost_since_last"`
 }

@@ -2,6 +2,7 @@ package event
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -51,11 +52,11 @@ func (t *Text) UnmarshalText(b []byte) error {
 			out.WriteByte('\\')
 			i++
 		case i+3 < len(s) && s[i+1] == 'x':
-			var c byte
-			if _, err := fmt.Sscanf(s[i+2:i+4], "%02x", &c); err != nil {
+			c, err := strconv.ParseUint(s[i+2:i+4], 16, 8)
+			if err != nil {
 				return fmt.Errorf("decode text: byte %d: bad escape %q", i, s[i:i+4])
 			}
-			out.WriteByte(c)
+			out.WriteByte(byte(c))
 			i += 3
 		default:
 			return fmt.Errorf("decode text: byte %d: lone backslash", i)

@@ -30,8 +30,8 @@ type Decision struct {
 	Verdict event.Verdict
 	Reason  event.Reason
 	Rule    Rule
-	// Text is the policy author's own words for a denial (deniedDomainReasons),
-	// or empty.
+	// Text is for people: the policy author's own words for a denial
+	// (deniedDomainReasons), or what is special about an address, or empty.
 	Text string
 	// Fix is the smallest policy change that would allow the request, in words
 	// that can be shown or pasted; empty where nothing should be suggested.

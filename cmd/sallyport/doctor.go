@@ -1,0 +1,65 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport"
+)
+
+func doctorCommand() *cobra.Command {
+	var output, user string
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what this machine can enforce and record, and what to do about each lack",
+		Long: `Try everything that a run needs, and say what is missing and what to do about it.
+
+The exit status is 1 if 'sallyport run' cannot start a command here.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "text" && output != "json" {
+				return fmt.Errorf("--output %s: text or json", output)
+			}
+			// What root can do says nothing of a run, which is another user's.
+			var status *statusError
+			if err := becomeUser(user); errors.As(err, &status) {
+				return problem(status.err, status.hint)
+			}
+			d := sallyport.Doctor(cmd.Context())
+			if err := showDiagnosis(cmd.OutOrStdout(), d, output); err != nil {
+				return err
+			}
+			if !d.CanRun() {
+				return &statusError{status: exitProblem}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&user, "user", "", "as root: look as `NAME|UID[:GID]`")
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "`FORMAT`: text or json")
+	return cmd
+}
+
+func showDiagnosis(w io.Writer, d sallyport.Diagnosis, output string) error {
+	if output == "json" {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(d)
+	}
+	for _, f := range d.Findings {
+		fmt.Fprintf(w, "%-8s %-24s %s\n", f.State, f.Name, f.Found)
+		if f.Cure != "" {
+			fmt.Fprintf(w, "         %24s -> %s\n", "", f.Cure)
+		}
+	}
+	verdict := "run can start a command here"
+	if !d.CanRun() {
+		verdict = "run CANNOT start a command here"
+	}
+	_, err := fmt.Fprintf(w, "\ntier %s: %s\n", d.Tier, verdict)
+	return err
+}

@@ -1,0 +1,127 @@
+package sallyport
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/sallyport/sallyport"
+
+// kernelPackages touch the running system.
+var kernelPackages = []string{
+	"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "github.com/google/nftables",
+	"github.com/mdlayher/netlink", "github.com/landlock-lsm/go-landlock", "golang.org/x/sys",
+}
+
+const prometheus = "github.com/prometheus"
+
+// layers says which packages of the module a package may import, and why no
+// others. What is not listed may import nothing of the module.
+var layers = map[string]struct {
+	may    []string
+	never  []string // packages outside the module
+	reason string
+}{
+	"internal/event":  {nil, append([]string{prometheus, "golang.org/x", "github.com"}, kernelPackages...), "every layer fills events: the schema depends on nothing"},
+	"internal/policy": {[]string{"internal/event"}, append([]string{prometheus, "os", "net"}, kernelPackages...), "a policy is a pure function of its files"},
+	"internal/plan":   {[]string{"internal/event", "internal/policy"}, append([]string{prometheus, "os", "net"}, kernelPackages...), "a plan is computed, never performed"},
+	// golang.org/x/sys: flock(2) and the boot clock, on every Unix.
+	"internal/audit": {[]string{"internal/event"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "github.com/google/nftables", "github.com/mdlayher/netlink"}, "the record must be readable on any machine"},
+	"sandbox":        {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf"}, "the sandbox performs a plan; it neither proxies nor records"},
+	"proxy":          {[]string{"internal/event", "internal/policy"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "hostile bytes are parsed far from what builds the boundary"},
+	"":               {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "sandbox", "proxy"}, nil, "the root wires everything"},
+	"cmd/sallyport":  {[]string{"", "internal/event", "internal/policy", "internal/plan", "internal/audit", "sandbox"}, nil, "the command line shows, it does not do"},
+	"testvm":         {nil, nil, "only tests import testvm"},
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	for file, imports := range moduleImports(t) {
+		pkg := packageOf(file)
+		layer, ok := layers[pkg]
+		for _, imp := range imports {
+			if inner, isOurs := strings.CutPrefix(imp+"/", module+"/"); isOurs {
+				inner = strings.TrimSuffix(inner, "/")
+				if !contains(layer.may, inner) && packageOf(inner+"/x.go") != pkg {
+					t.Errorf("%s imports %s: %s", file, imp, reasonOf(ok, layer.reason))
+				}
+				continue
+			}
+			for _, never := range layer.never {
+				if imp == never || strings.HasPrefix(imp, never+"/") && strings.Contains(never, ".") {
+					t.Errorf("%s imports %s: %s", file, imp, layer.reason)
+				}
+			}
+		}
+	}
+}
+
+func reasonOf(listed bool, reason string) string {
+	if !listed {
+		return "the package has no place in deps_test.go yet"
+	}
+	return reason
+}
+
+// packageOf maps a file to its package's directory in the module; packages
+// below one that is listed follow its rules.
+func packageOf(file string) string {
+	dir := filepath.ToSlash(filepath.Dir(file))
+	for ; dir != "."; dir = path.Dir(dir) {
+		if _, ok := layers[dir]; ok {
+			return dir
+		}
+	}
+	return ""
+}
+
+// moduleImports parses the imports of every file that is not a test, for every
+// system.
+func moduleImports(t *testing.T) map[string][]string {
+	t.Helper()
+	out := map[string][]string{}
+	err := filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && p != "." || d.Name() == "testdata") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(p, ".go") || strings.HasSuffix(p, "_test.go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), p, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, i := range f.Imports {
+			name, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				return err
+			}
+			out[p] = append(out[p], name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(out) == 0 {
+		t.Fatal("no files found")
+	}
+	return out
+}
+
+func contains(list []string, s string) bool {
+	for _, l := range list {
+		if l == s {
+			return true
+		}
+	}
+	return false
+}

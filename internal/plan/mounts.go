@@ -1,0 +1,390 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"sort"
+	"strings"
+
+	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/policy"
+)
+
+// Access is what the payload may do below a path. The zero value is nothing.
+type Access uint8
+
+const (
+	Hidden Access = iota
+	ReadOnly
+	ReadWrite
+	Private // the sandbox's own, not the host's
+)
+
+func (a Access) String() string {
+	return [...]string{"hidden", "ro", "rw", "private"}[a]
+}
+
+// Mount is one change of access in the tree: everything below Path has Access,
+// until a deeper mount says otherwise.
+type Mount struct {
+	Path   string
+	Access Access
+	Dir    bool
+	// Open marks a hidden directory below which something is visible again: it
+	// can be passed through but not listed.
+	Open bool
+	// Pin marks a mount that changes no access but makes its directory a mount
+	// point, which cannot be renamed away (EBUSY, rename(2)).
+	Pin bool
+	// Link is the target of a symbolic link that is made anew, because it stands
+	// in a directory whose content is hidden; empty otherwise.
+	Link string
+	Rule policy.Rule
+}
+
+// point is a path at which access may change. Name is the path as the policy
+// spells it, Real where it leads; decisions are made on Name, mounts on Real.
+type point struct {
+	name, real string
+	dir        bool
+	listed     bool // the policy opens it by name
+	pin        bool
+	link       string
+	access     Access
+	rule       policy.Rule
+}
+
+// privateDirs are the sandbox's own; what the host has there is not visible.
+var privateDirs = []string{"/dev", "/proc", "/tmp", "/run"}
+
+type mounter struct {
+	policy *policy.Policy
+	rules  policy.FileRules
+	r      *resolver
+	home   string
+	fifos  bool              // hide those of the host
+	points map[string]*point // by real path
+	notes  []string
+	stubs  []Stub
+}
+
+// mounts turns the policy's file rules into an ordered list of mounts, parents
+// before children.
+func (m *mounter) mounts(cwd string) ([]Mount, error) {
+	if m.rules.Disabled {
+		m.add(point{name: "/", real: "/", dir: true, listed: true})
+	}
+	if err := m.addRules(); err != nil {
+		return nil, err
+	}
+	m.addCwd(cwd)
+	m.addHome()
+	m.sealSys()
+	for _, root := range m.writeRoots() {
+		if err := m.protect(root); err != nil {
+			return nil, err
+		}
+	}
+	if m.fifos {
+		m.hideFIFOs()
+	}
+	m.pinAncestors()
+	return append(m.order(), m.maskedProc()...), nil
+}
+
+// sealSys keeps the kernel's settings from a payload that may write everything.
+func (m *mounter) sealSys() {
+	if real, fi, err := m.r.real("/sys"); err == nil && m.above(real) == ReadWrite {
+		m.forbidWrite(point{name: "/sys", real: real, dir: fi.IsDir()}, policy.Rule{Name: "kernel-settings"})
+	}
+}
+
+// maskedProc hides what /proc tells of the user's keyrings, which are not of
+// this namespace: the names of keys (keyrings(7)).
+func (m *mounter) maskedProc() []Mount {
+	var out []Mount
+	for _, p := range []string{"/proc/keys", "/proc/key-users"} {
+		if _, err := m.r.lstat(p); err == nil {
+			out = append(out, Mount{Path: p, Rule: policy.Rule{Name: "keyring"}})
+		}
+	}
+	return out
+}
+
+func (m *mounter) addRules() error {
+	type list struct {
+		rules []policy.PathRule
+		add   func(name string, rule policy.PathRule)
+	}
+	for _, l := range []list{
+		{m.rules.AllowWrite, m.addWrite},
+		{m.rules.DenyRead, m.addDeny},
+		{m.rules.AllowRead, m.addRead},
+		{m.rules.DenyWrite, m.addDeny},
+		{m.rules.ProtectedPaths, m.addDeny},
+	} {
+		for _, rule := range l.rules {
+			names, err := m.r.expand(rule)
+			if err != nil {
+				return fmt.Errorf("%s: %w", rule.Rule, err)
+			}
+			for _, name := range names {
+				l.add(name, rule)
+			}
+		}
+	}
+	return nil
+}
+
+func (m *mounter) addWrite(name string, rule policy.PathRule) {
+	real, fi, err := m.r.real(name)
+	if err != nil {
+		m.note("%s: %s does not exist: nothing to write there", rule.Rule, name)
+		return
+	}
+	m.addListed(point{name: name, real: real, dir: fi.IsDir()}, rule)
+}
+
+// addListed opens a path by name. The private directories stay private as a
+// whole, and nothing of the host's processes is ever shown.
+func (m *mounter) addListed(p point, rule policy.PathRule) {
+	if private := privateOf(p.real); private != "" && (p.real == private || private == "/proc") {
+		m.note("%s: %s is the sandbox's own", rule.Rule, p.name)
+		return
+	}
+	p.listed = true
+	m.add(p)
+}
+
+// addRead re-opens a path inside a hidden one, under its own name: a link does
+// not re-open what it points to.
+func (m *mounter) addRead(name string, rule policy.PathRule) {
+	if target, dir, ok := m.r.link(name); ok {
+		m.note("%s: %s is a symbolic link: its target is not re-opened", rule.Rule, name)
+		m.add(point{name: name, real: path.Join(dir, path.Base(name)), listed: true, link: target})
+		return
+	}
+	if real, fi, err := m.r.real(name); err == nil {
+		m.addListed(point{name: name, real: real, dir: fi.IsDir()}, rule)
+	}
+}
+
+func (m *mounter) addDeny(name string, rule policy.PathRule) {
+	real, fi, err := m.r.real(name)
+	if err != nil {
+		m.addAbsent(name, rule)
+		return
+	}
+	if _, dir, ok := m.r.link(name); ok && m.inside(dir) == ReadWrite {
+		m.note("%s: %s is a symbolic link: its target is protected, the link itself is not", rule.Rule, name)
+	}
+	m.add(point{name: name, real: real, dir: fi.IsDir()})
+}
+
+// addRuntimeDir makes $XDG_RUNTIME_DIR the sandbox's own, and gives it back if
+// there can be one.
+func (m *mounter) addRuntimeDir(dir string) string {
+	if dir == "" || privateOf(dir) != "" {
+		return dir
+	}
+	real, fi, err := m.r.real(dir)
+	if err != nil || !fi.IsDir() || real == "/" {
+		m.note("$XDG_RUNTIME_DIR: %s is no directory that could be replaced", dir)
+		return ""
+	}
+	m.points[real] = &point{name: dir, real: real, dir: true, access: Private}
+	return dir
+}
+
+func (m *mounter) addCwd(cwd string) {
+	if real, fi, err := m.r.real(cwd); err == nil && fi.IsDir() {
+		m.add(point{name: cwd, real: real, dir: true, listed: true})
+	}
+}
+
+// addHome makes $HOME a place to look for protected names in its own right
+// where a write root stands above it.
+func (m *mounter) addHome() {
+	if real, fi, err := m.r.real(m.home); err == nil && fi.IsDir() && m.inside(m.home) == ReadWrite {
+		m.add(point{name: m.home, real: real, dir: true, listed: true})
+	}
+}
+
+// add records a point with the access that the policy gives its name.
+func (m *mounter) add(p point) {
+	p.access, p.rule = m.decide(p.name, p.dir)
+	m.put(p)
+}
+
+// forbidWrite records a point that is never written, whatever the policy says
+// of its name alone: that a directory is a bare repository, only a look tells.
+func (m *mounter) forbidWrite(p point, rule policy.Rule) {
+	p.access, p.rule = m.decide(p.name, p.dir)
+	if p.access > ReadOnly {
+		p.access, p.rule = ReadOnly, rule
+	}
+	m.put(p)
+}
+
+// put records a point; where two names lead to one place the stricter holds.
+func (m *mounter) put(p point) {
+	old, ok := m.points[p.real]
+	if !ok {
+		m.points[p.real] = &p
+		return
+	}
+	if old.access == Private && p.access != Hidden {
+		return
+	}
+	old.listed = old.listed || p.listed
+	if p.access < old.access {
+		old.access, old.rule, old.name = p.access, p.rule, p.name
+	}
+}
+
+// inside gives the access to what is made in a directory.
+func (m *mounter) inside(dir string) Access {
+	a, _ := m.decide(dir, true)
+	return a
+}
+
+// decide asks the policy. To write a directory is to make something in it: a
+// name such as .git protects no directory.
+func (m *mounter) decide(name string, dir bool) (Access, policy.Rule) {
+	if d := m.policy.DecideFile(event.FileRead, name); !d.Allowed() {
+		return Hidden, d.Rule
+	}
+	op := event.FileWrite
+	if dir {
+		op = event.FileCreate
+	}
+	d := m.policy.DecideFile(op, name)
+	if !d.Allowed() || d.Private() {
+		return ReadOnly, d.Rule
+	}
+	return ReadWrite, d.Rule
+}
+
+func (m *mounter) writeRoots() []*point {
+	var roots []*point
+	for _, p := range m.sorted() {
+		if p.access == ReadWrite && p.listed {
+			roots = append(roots, p)
+		}
+	}
+	return roots
+}
+
+func (m *mounter) sorted() []*point {
+	list := make([]*point, 0, len(m.points))
+	for _, p := range m.points {
+		list = append(list, p)
+	}
+	// "/" sorts before every other byte, so that a directory comes directly
+	// before what is below it.
+	sort.Slice(list, func(i, j int) bool { return pathLess(list[i].real, list[j].real) })
+	return list
+}
+
+func pathLess(a, b string) bool {
+	return strings.ReplaceAll(a, "/", "\x00") < strings.ReplaceAll(b, "/", "\x00")
+}
+
+// pinAncestors makes every directory between a protected path and its write
+// root a mount point, so that no ancestor can be renamed away under it.
+func (m *mounter) pinAncestors() {
+	for _, p := range m.sorted() {
+		if p.access == ReadWrite {
+			continue
+		}
+		for dir := path.Dir(p.real); dir != "/" && m.above(dir) == ReadWrite; dir = path.Dir(dir) {
+			if _, ok := m.points[dir]; !ok {
+				m.points[dir] = &point{name: dir, real: dir, dir: true, access: ReadWrite, rule: p.rule}
+			}
+			m.points[dir].pin = true
+		}
+	}
+}
+
+// above gives the access that the nearest point above or at dir sets.
+func (m *mounter) above(dir string) Access {
+	for {
+		if p, ok := m.points[dir]; ok {
+			return p.access
+		}
+		if dir == "/" {
+			return ReadOnly
+		}
+		if dir == privateOf(dir) {
+			return Private
+		}
+		dir = path.Dir(dir)
+	}
+}
+
+func (m *mounter) order() []Mount {
+	var out []Mount
+	index := map[string]int{} // of emitted mounts, by path
+	for _, p := range m.sorted() {
+		parent, access := nearest(out, index, p.real)
+		if !p.wanted(access) {
+			continue
+		}
+		if parent >= 0 && access == Hidden {
+			out[parent].Open = true
+		}
+		index[p.real] = len(out)
+		out = append(out, Mount{Path: p.real, Access: p.access, Dir: p.dir, Pin: p.pin && p.access == access, Link: p.link, Rule: p.rule})
+	}
+	return out
+}
+
+// nearest finds the mount that holds p: its place in out (-1: none of them) and
+// the access it gives.
+func nearest(out []Mount, index map[string]int, p string) (int, Access) {
+	private := privateOf(p)
+	for dir := p; dir != "/"; {
+		dir = path.Dir(dir)
+		if private != "" && !below(dir, private) {
+			break // what is above does not reach into a private directory
+		}
+		if i, ok := index[dir]; ok {
+			return i, out[i].Access
+		}
+	}
+	if private != "" {
+		return -1, Private
+	}
+	return -1, ReadOnly
+}
+
+// wanted reports whether a point changes anything against what is above it.
+func (p *point) wanted(above Access) bool {
+	switch {
+	case p.link != "":
+		return above == Hidden
+	case above == Private, above == Hidden:
+		return p.listed && p.access != Hidden
+	default:
+		return p.pin || p.access != above
+	}
+}
+
+// privateOf gives the private directory that p is in, or nothing.
+func privateOf(p string) string {
+	for _, d := range privateDirs {
+		if below(p, d) {
+			return d
+		}
+	}
+	return ""
+}
+
+// below reports whether p is dir or inside it.
+func below(p, dir string) bool {
+	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
+}
+
+func (m *mounter) note(format string, args ...any) {
+	m.notes = append(m.notes, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,206 @@
+package policy
+
+import (
+	"sort"
+	"strings"
+	"sync"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// grammar is the whole policy file: the shared settings keys and our own. What
+// is not built yet is still read strictly; unbuilt.go says what a run makes of
+// it. homes maps the last part of every key to the whole keys it ends.
+type grammar struct {
+	root  shape
+	homes map[string][]string
+}
+
+var (
+	keysOnce sync.Once
+	keysMade grammar
+)
+
+// keys makes the grammar when the first file is parsed: the stages of a run
+// start from the same binary and parse none.
+func keys() grammar {
+	keysOnce.Do(func() { keysMade = makeKeys() })
+	return keysMade
+}
+
+func makeKeys() grammar {
+	top := map[string]shape{
+		"network":                      network(),
+		"filesystem":                   filesystem(),
+		"mandatoryDenySearchDepth":     integer(1, 10, func(f *File, n int, _ Rule) { f.scanDepth = &n }),
+		"credentials":                  credentials(),
+		"ignoreViolations":             record(func(w *walker, _ string, _, v ast.Node) { list(anyText)(w, v) }),
+		"enableWeakerNestedSandbox":    boolean,
+		"allowNestedUserNamespaces":    boolean,
+		"enableWeakerNetworkIsolation": boolean,
+		"allowAppleEvents":             boolean,
+		"allowPty":                     boolean,
+		"bwrapPath":                    matching(absolute, "an absolute path"),
+		"socatPath":                    matching(absolute, "an absolute path"),
+		"javaAgentJarPath":             matching(absolute, "an absolute path"),
+		"ripgrep": object(map[string]shape{
+			"command": anyText, "args": list(anyText), "argv0": anyText}),
+		"seccomp": object(map[string]shape{"applyPath": anyText, "argv0": anyText}),
+		"windows": windows(),
+		"git":     git(),
+
+		"require": object(map[string]shape{
+			"tier": choice(setTier, "rootless", "trace", "lsm"),
+			"audit": flag(func(f *File, b bool, r Rule) {
+				f.require.Audit, f.require.AuditRule = b, r
+			}),
+		}),
+		"env": object(map[string]shape{
+			"pass":  list(envEntry(func(f *File, s string) { f.pass = append(f.pass, s) })),
+			"unset": list(envEntry(func(f *File, s string) { f.unset = append(f.unset, s) })),
+			"set":   record(setVariable),
+		}),
+		"ask": object(map[string]shape{
+			"via": list(oneOf("tty", "socket", "desktop")), "timeout": duration}),
+		"limits": object(map[string]shape{
+			"memory": either(number, matching(memorySize, "a size such as 2G")),
+			"pids":   number,
+			"cpu":    cpus,
+			"time":   duration,
+		}),
+		"publish":   list(either(integer(1, 65535, nil), matching(published, "PORT, HOSTPORT:PORT or ADDRESS:HOSTPORT:PORT"))),
+		"hostPorts": list(integer(1, 65535, nil)),
+		"mode":      choice(func(f *File, s string, _ Rule) { f.off["mode"] = s == "enforce" }, "enforce", "audit"),
+		"audit": object(map[string]shape{
+			"log": anyText, "otlp": anyText, "syslog": anyText, "textfile": anyText}),
+	}
+	g := grammar{root: object(top), homes: map[string][]string{}}
+	for _, k := range sharedKeys {
+		last := k[strings.LastIndexByte(k, '.')+1:]
+		g.homes[last] = append(g.homes[last], k[:max(0, len(k)-len(last)-1)])
+	}
+	return g
+}
+
+// sharedKeys are keys that people put in the wrong place.
+var sharedKeys = []string{
+	"network.allowedDomains", "network.deniedDomains", "network.deniedDomainReasons",
+	"network.strictAllowlist", "network.allowUnixSockets", "network.parentProxy",
+	"network.rules", "network.tlsTerminate", "network.deniedResolvedAddresses",
+	"filesystem.denyRead", "filesystem.allowRead", "filesystem.allowWrite",
+	"filesystem.denyWrite", "filesystem.allowGitConfig", "filesystem.disabled",
+	"env.pass", "env.set", "env.unset", "require.tier", "ask.via", "ask.timeout",
+	"limits.memory", "limits.pids", "limits.cpu", "limits.time",
+}
+
+func homesOf(key string) string {
+	homes := keys().homes[key]
+	sort.Strings(homes)
+	return strings.Join(homes, " or ")
+}
+
+func filesystem() shape {
+	return object(map[string]shape{
+		"disabled":       flag(func(f *File, b bool, _ Rule) { f.disabled = &b }),
+		"denyRead":       pathList(func(f *File) **[]pathEntry { return &f.denyRead }),
+		"allowRead":      pathList(func(f *File) **[]pathEntry { return &f.allowRead }),
+		"allowWrite":     pathList(func(f *File) **[]pathEntry { return &f.allowWrite }),
+		"denyWrite":      pathList(func(f *File) **[]pathEntry { return &f.denyWrite }),
+		"allowGitConfig": flag(func(f *File, b bool, _ Rule) { f.gitConfig = &b }),
+	})
+}
+
+// pathList takes a list of paths: text, or {path, literal: true}.
+func pathList(where func(*File) **[]pathEntry) shape {
+	return func(w *walker, n ast.Node) {
+		if _, ok := n.(*ast.SequenceNode); ok {
+			*where(w.file) = &[]pathEntry{}
+		}
+		list(func(w *walker, n ast.Node) {
+			e := pathEntry{rule: w.rule(n)}
+			switch n.(type) {
+			case *ast.MappingNode, *ast.MappingValueNode:
+				if !markedPath(w, n, &e) {
+					return
+				}
+			default:
+				s, ok := w.text(n)
+				if !ok {
+					return
+				}
+				e.path = s
+			}
+			if err := checkPath(e.path); err != nil {
+				w.fail(n, hintOf(err), "%v", err)
+				return
+			}
+			dst := *where(w.file)
+			*dst = append(*dst, e)
+		})(w, n)
+	}
+}
+
+// markedPath takes {path: P, literal: true}: P is a name, whatever is in it.
+func markedPath(w *walker, n ast.Node, e *pathEntry) bool {
+	before := len(w.errs)
+	fields := map[string]shape{
+		"path": func(w *walker, n ast.Node) { e.path, _ = w.text(n) },
+		"literal": func(w *walker, n ast.Node) {
+			b, ok := n.(*ast.BoolNode)
+			e.literal = ok && b.Value
+			if !e.literal {
+				w.fail(n, "write the path alone where it is a pattern", "literal can only be true")
+			}
+		},
+	}
+	object(fields)(w, n)
+	if len(w.errs) > before {
+		return false
+	}
+	if e.path == "" || !e.literal {
+		w.fail(n, "write {path: PATH, literal: true}, or the path alone", "a path needs both path and literal")
+		return false
+	}
+	return true
+}
+
+func envEntry(add func(*File, string)) shape {
+	return func(w *walker, n ast.Node) {
+		s, ok := w.text(n)
+		if !ok {
+			return
+		}
+		if !envPattern.MatchString(s) {
+			w.fail(n, "a name such as GOPATH, or a prefix such as LC_*",
+				"%s is not the name of a variable", clip(s))
+			return
+		}
+		add(w.file, s)
+	}
+}
+
+func setVariable(w *walker, key string, kn, v ast.Node) {
+	if !envName.MatchString(key) {
+		w.fail(kn, "", "%s is not the name of a variable", clip(key))
+		return
+	}
+	if s, isText := v.(*ast.StringNode); isText && s.Value == "" {
+		w.file.set[key] = ""
+		return
+	}
+	if s, ok := w.text(v); ok {
+		if strings.ContainsRune(s, 0) {
+			w.fail(v, "", "NUL in the value of %s", key)
+			return
+		}
+		w.file.set[key] = s
+	}
+}
+
+// cpus takes 2, 1.5 or "150%".
+func cpus(w *walker, n ast.Node) {
+	if f, ok := n.(*ast.FloatNode); ok && f.Value > 0 {
+		return
+	}
+	either(number, matching(cpuShare, "a number of processors such as 1.5"))(w, n)
+}

@@ -1,0 +1,176 @@
+package policy
+
+import (
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/sallyport/sallyport/internal/event"
+)
+
+func network() shape {
+	return object(map[string]shape{
+		"allowedDomains": hostList(entryAllow, func(f *File) **[]hostEntry { return &f.allowed }),
+		"deniedDomains":  hostList(entryDeny, func(f *File) **[]hostEntry { return &f.denied }),
+		"deniedResolvedAddresses": hostList(entryAddress,
+			func(f *File) **[]hostEntry { return &f.resolved }),
+		"deniedDomainReasons":     record(denialReason),
+		"strictAllowlist":         flag(func(f *File, b bool, _ Rule) { f.strict = &b }),
+		"allowUnixSockets":        list(checked(checkPath)),
+		"allowAllUnixSockets":     boolean,
+		"allowLocalBinding":       boolean,
+		"allowMachLookup":         list(matching(machName, "at most one *, at the end")),
+		"httpProxyPort":           integer(1, 65535, nil),
+		"socksProxyPort":          integer(1, 65535, nil),
+		"allowPlaintextHeaderSet": boolean,
+		"stripResponseHeaders":    list(anyText),
+		"refuseOpaqueTunnels":     boolean,
+		"requireHostMatch":        boolean,
+		"ambiguousRequestTarget":  choice(ambiguousTarget, "refuse", "asSpelled", "normalize"),
+		"mitmProxy": object(map[string]shape{
+			"socketPath": anyText, "domains": list(host)}),
+		"parentProxy": object(map[string]shape{
+			"http":    matching(proxyURL, "a URL such as http://proxy.example.com:3128"),
+			"https":   matching(proxyURL, "a URL such as http://proxy.example.com:3128"),
+			"noProxy": anyText}),
+		"tlsTerminate": object(map[string]shape{
+			"caCertPath": anyText, "caKeyPath": anyText, "excludeDomains": list(host),
+			"extraCaCertPaths": list(anyText), "maxTunnels": integer(1, 65536, nil),
+			"handshakeTimeoutMs": integer(100, 600000, nil)}),
+		"rules": list(netRule),
+		"authorizer": object(map[string]shape{
+			"exec": list(anyText), "http": anyText, "unix": checked(checkPath)}),
+	})
+}
+
+// ambiguousTarget: the proxy refuses ambiguous requests, whatever is asked.
+func ambiguousTarget(f *File, word string, _ Rule) {
+	f.off["network.ambiguousRequestTarget"] = word == "refuse"
+}
+
+func hostList(kind entryKind, where func(*File) **[]hostEntry) shape {
+	return func(w *walker, n ast.Node) {
+		if _, ok := n.(*ast.SequenceNode); ok {
+			*where(w.file) = &[]hostEntry{}
+		}
+		list(func(w *walker, n ast.Node) {
+			if e, ok := w.hostEntry(n, kind); ok {
+				dst := *where(w.file)
+				*dst = append(*dst, e)
+			}
+		})(w, n)
+	}
+}
+
+func (w *walker) hostEntry(n ast.Node, kind entryKind) (hostEntry, bool) {
+	s, ok := w.text(n)
+	if !ok {
+		return hostEntry{}, false
+	}
+	e, err := parseHostEntry(s, kind)
+	if err != nil {
+		w.fail(n, hintOf(err), "%v", err)
+		return hostEntry{}, false
+	}
+	e.rule = w.rule(n)
+	return e, true
+}
+
+// host takes a host pattern whose list has no effect yet.
+func host(w *walker, n ast.Node) { w.hostEntry(n, entryDeny) }
+
+func denialReason(w *walker, key string, kn, v ast.Node) {
+	text, ok := w.text(v)
+	if !ok {
+		return
+	}
+	e, err := parseHostEntry(key, entryDeny)
+	if err != nil {
+		w.fail(kn, hintOf(err), "%v", err)
+		return
+	}
+	w.file.reasons[e.canonical()] = reasonText{text: text, entry: key, rule: w.rule(kn)}
+}
+
+// netRule takes {host, port, method, path, noSNI}.
+func netRule(w *walker, n ast.Node) {
+	var e hostEntry
+	allow, before := false, len(w.errs)
+	object(map[string]shape{
+		"host":   func(w *walker, n ast.Node) { e, _ = w.hostEntry(n, entryAllow) },
+		"port":   integer(1, 65535, func(_ *File, p int, _ Rule) { e.port = uint16(p) }),
+		"method": anyText, "path": anyText,
+		"noSNI": choice(func(_ *File, word string, _ Rule) { allow = word == "allow" }, "allow", "deny"),
+	})(w, n)
+	if len(w.errs) > before {
+		return
+	}
+	if e.kind == hostNone {
+		w.fail(n, "", "a rule needs a host")
+		return
+	}
+	if allow {
+		e.rule = w.rule(n)
+		w.file.noSNI = append(w.file.noSNI, e)
+	}
+}
+
+func setTier(f *File, word string, rule Rule) {
+	tiers := map[string]event.Tier{"rootless": event.TierRootless, "trace": event.TierTrace,
+		"lsm": event.TierLSM}
+	f.require.Tier, f.require.TierRule = tiers[word], rule
+}
+
+func git() shape {
+	ours := list(object(map[string]shape{
+		"repo": anyText, "fetch": boolean,
+		"push": object(map[string]shape{
+			"refs": list(anyText), "branch": oneOf("current"), "create": boolean,
+			"update": boolean, "force": boolean, "delete": boolean, "tags": boolean}),
+		"credential": object(map[string]shape{
+			"env": anyText, "file": anyText, "command": list(anyText), "gh": boolean,
+			"helper": boolean, "keyring": anyText}),
+	}))
+	shared := object(map[string]shape{"safeDirectories": list(checked(checkPath))})
+	return func(w *walker, n ast.Node) {
+		if seq, ok := n.(*ast.SequenceNode); ok {
+			if len(seq.Values) > 0 {
+				w.file.keys["git[]"] = w.rule(n)
+			}
+			ours(w, n)
+			return
+		}
+		shared(w, n)
+	}
+}
+
+func credentials() shape {
+	mode := oneOf("deny", "mask")
+	variable := matching(envName, "the name of a variable")
+	// Both kinds share what is done with the value.
+	value := func(more map[string]shape) shape {
+		fields := map[string]shape{
+			"mode": mode, "extract": anyText, "onExtractNoMatch": oneOf("warn", "deny", "error"),
+			"decode": oneOf("jwt"), "maskClaims": list(anyText), "injectHosts": list(host)}
+		for k, v := range more {
+			fields[k] = v
+		}
+		return object(fields)
+	}
+	sigv4 := oneOf("deny", "passthrough")
+	return object(map[string]shape{
+		"files":                list(value(map[string]shape{"path": checked(checkPath), "maskDuplicates": boolean})),
+		"envVars":              list(value(map[string]shape{"name": variable})),
+		"allowPlaintextInject": boolean,
+		"awsPairs": list(object(map[string]shape{
+			"accessKeyIdVar": variable, "secretAccessKeyVar": variable, "sessionTokenVar": variable})),
+		"sigv4": object(map[string]shape{"streaming": sigv4, "presigned": sigv4, "sigv4a": sigv4}),
+	})
+}
+
+func windows() shape {
+	guid := matching(windowsID, "a GUID")
+	return object(map[string]shape{
+		"backend": oneOf("mxc", "srt-win"), "sandboxUser": anyText, "sublayerGuid": guid,
+		"wfpSublayerGuid": guid, "proxyPortRange": list(integer(1, 65535, nil)),
+		"srtWin": object(map[string]shape{"path": anyText}),
+	})
+}

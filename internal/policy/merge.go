@@ -1,0 +1,154 @@
+package policy
+
+import "maps"
+
+// merger makes the parts of a Policy from files in order.
+type merger struct {
+	env   Env
+	files []*File
+	p     *Policy
+	errs  Errors
+}
+
+// problems takes over what FromFlags could not report.
+func (m *merger) problems() {
+	for _, f := range m.files {
+		m.errs = append(m.errs, f.errs...)
+	}
+}
+
+// present reports whether a file, not a flag, gave a list.
+func present[T any](files []*File, get func(*File) *[]T) bool {
+	for _, f := range files {
+		if !f.flags && get(f) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func unite[T any](files []*File, get func(*File) *[]T) []T {
+	var all []T
+	for _, f := range files {
+		if l := get(f); l != nil {
+			all = append(all, *l...)
+		}
+	}
+	return all
+}
+
+// last gives the last value that a file set.
+func last[T any](files []*File, get func(*File) *T) (v T, ok bool) {
+	for _, f := range files {
+		if p := get(f); p != nil {
+			v, ok = *p, true
+		}
+	}
+	return v, ok
+}
+
+func (m *merger) network() {
+	p := m.p
+	reasons := map[string]string{}
+	for _, f := range m.files {
+		for entry, r := range f.reasons {
+			reasons[entry] = r.text
+		}
+	}
+	p.deniedEntries = map[string]bool{}
+	denials := unite(m.files, func(f *File) *[]hostEntry { return f.denied })
+	for i := range denials {
+		entry := denials[i].canonical()
+		denials[i].text = reasons[entry]
+		p.deniedEntries[entry] = true
+	}
+	p.deniedHosts = newHostTable(denials)
+	p.allowedHosts = newHostTable(unite(m.files, func(f *File) *[]hostEntry { return f.allowed }))
+	p.deniedAddrs = newHostTable(unite(m.files, func(f *File) *[]hostEntry { return f.resolved }))
+	p.noSNI = newHostTable(unite(m.files, func(f *File) *[]hostEntry { return &f.noSNI }))
+	p.strict, _ = last(m.files, func(f *File) *bool { return f.strict })
+	for _, f := range m.files {
+		_, asks := f.keys["ask"]
+		p.askable = p.askable || asks
+	}
+}
+
+func (m *merger) filesystem() {
+	p, r := m.p, &m.p.files
+	p.secrets = newPathSet(m.resolve(secretEntries(), m.env.Cwd))
+	r.Disabled, _ = last(m.files, func(f *File) *bool { return f.disabled })
+	r.DenyRead = m.list(func(f *File) *[]pathEntry { return f.denyRead }, secretEntries())
+	r.AllowRead = m.list(func(f *File) *[]pathEntry { return f.allowRead }, nil)
+	r.AllowWrite = m.list(func(f *File) *[]pathEntry { return f.allowWrite }, m.defaultWrite())
+	r.DenyWrite = m.list(func(f *File) *[]pathEntry { return f.denyWrite }, nil)
+	r.ScanDepth = defaultScanDepth
+	if n, ok := last(m.files, func(f *File) *int { return f.scanDepth }); ok {
+		r.ScanDepth = n
+	}
+	gitConfig, _ := last(m.files, func(f *File) *bool { return f.gitConfig })
+	if !r.Disabled {
+		r.Protected = protectedNames(gitConfig)
+	}
+	p.names = newNameMatchers(r.Protected)
+
+	protected, hidden := ownPaths(m.env, m.files)
+	r.ProtectedPaths = protected
+	p.protectedPaths = newPathSet(protected)
+	p.hidden = newPathSet(hidden)
+	p.denyRead, p.allowRead = newPathSet(r.DenyRead), newPathSet(r.AllowRead)
+	p.allowWrite, p.denyWrite = newPathSet(r.AllowWrite), newPathSet(r.DenyWrite)
+	r.DenyRead = append(hidden, r.DenyRead...)
+
+	p.privateDirs = []string{"/tmp", "/run", "/dev"}
+	if m.env.RuntimeDir != "" {
+		p.privateDirs = append(p.privateDirs, m.env.RuntimeDir)
+	}
+}
+
+// list unites one list of paths; fallback stands in where no file gives it.
+func (m *merger) list(get func(*File) *[]pathEntry, fallback []pathEntry) []PathRule {
+	var rules []PathRule
+	if !present(m.files, get) {
+		rules = m.resolve(fallback, m.env.Cwd)
+	}
+	for _, f := range m.files {
+		base := f.dir
+		if base == "" {
+			base = m.env.Cwd
+		}
+		if l := get(f); l != nil {
+			rules = append(rules, m.resolve(*l, base)...)
+		}
+	}
+	return rules
+}
+
+func (m *merger) resolve(entries []pathEntry, base string) []PathRule {
+	rules := make([]PathRule, 0, len(entries))
+	for _, e := range entries {
+		r, err := resolvePath(e, base, m.env.Home)
+		if err != nil {
+			m.errs = append(m.errs, &Error{File: e.rule.File, Line: e.rule.Line,
+				Message: err.Error(), Hint: hintOf(err)})
+			continue
+		}
+		rules = append(rules, r)
+	}
+	return rules
+}
+
+func (m *merger) environment() {
+	env := EnvRules{Pass: defaultPass(), Set: map[string]string{}}
+	for _, f := range m.files {
+		env.Pass = append(env.Pass, f.pass...)
+		env.Unset = append(env.Unset, f.unset...)
+		maps.Copy(env.Set, f.set)
+		if f.require.Tier > m.p.require.Tier {
+			m.p.require.Tier, m.p.require.TierRule = f.require.Tier, f.require.TierRule
+		}
+		if f.require.Audit && !m.p.require.Audit {
+			m.p.require.Audit, m.p.require.AuditRule = true, f.require.AuditRule
+		}
+	}
+	m.p.environ = env
+}

@@ -1,0 +1,155 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+)
+
+// PathRule is one path of a list, absolute and clean. It covers everything
+// below it.
+type PathRule struct {
+	Path string // a pattern if Glob, else a name, whatever is in it
+	Glob bool
+	// Final, in DenyRead, says that no AllowRead opens it.
+	Final bool
+	Rule  Rule
+}
+
+// checkPath checks a path as written; what it means needs an Env.
+func checkPath(s string) error {
+	for _, c := range []byte(s) {
+		if c < ' ' || c == 0x7f {
+			return fmt.Errorf("control character %#02x in the path %s", c, clip(s))
+		}
+	}
+	if s == "" {
+		return errors.New("empty path")
+	}
+	if strings.HasPrefix(s, "~") && s != "~" && !strings.HasPrefix(s, "~/") {
+		return &hinted{clip(s) + ": only ~ and ~/PATH are expanded",
+			"write the directory out; for a name that starts with ~ write ./~name"}
+	}
+	if strings.Contains(s, "://") {
+		return &hinted{clip(s) + " is a URL, not a path", "hosts belong in network.allowedDomains"}
+	}
+	return nil
+}
+
+// resolvePath makes an entry absolute and clean.
+func resolvePath(e pathEntry, base, home string) (PathRule, error) {
+	dir, rest := base, e.path
+	switch {
+	case strings.HasPrefix(e.path, "/"):
+		dir, rest = "/", e.path[1:]
+	case e.path == "~", strings.HasPrefix(e.path, "~/"):
+		dir, rest = home, strings.TrimPrefix(e.path[1:], "/")
+	}
+	if e.literal {
+		return PathRule{Path: path.Join(dir, rest), Rule: e.rule}, nil
+	}
+	if dotsAfterGlob(rest) {
+		return PathRule{}, &hinted{clip(e.path) + ": .. after a wildcard", "write the path without .."}
+	}
+	rest = trimGlob("/" + path.Clean(rest))
+	pattern := isPattern(rest)
+	if pattern {
+		dir = escapeGlob(dir)
+	}
+	return PathRule{Path: path.Clean(dir + rest), Glob: pattern, Rule: e.rule}, nil
+}
+
+// escapeGlob makes a pattern of a name: the language has no escape character,
+// but a set of one.
+func escapeGlob(name string) string {
+	return strings.NewReplacer("[", "[[]", "*", "[*]", "?", "[?]").Replace(name)
+}
+
+func isPattern(s string) bool { return compileGlob(s).isGlob() }
+
+func dotsAfterGlob(p string) bool {
+	glob := false
+	for part := range strings.SplitSeq(p, "/") {
+		if part == ".." && glob {
+			return true
+		}
+		glob = glob || strings.ContainsAny(part, "*?[")
+	}
+	return false
+}
+
+// cleanAbs reports whether a path is absolute and in its one spelling.
+func cleanAbs(p string) bool {
+	return strings.HasPrefix(p, "/") && path.Clean(p) == p && !strings.ContainsRune(p, 0)
+}
+
+// within reports whether p is dir or below it; both absolute and clean.
+func within(p, dir string) bool {
+	if dir == "/" || p == dir {
+		return true
+	}
+	return strings.HasPrefix(p, dir) && p[len(dir)] == '/'
+}
+
+// pathSet finds the rule that covers a path: names by map, patterns in turn.
+type pathSet struct {
+	names map[string]PathRule
+	globs []compiledRule
+}
+
+type compiledRule struct {
+	PathRule
+	glob glob
+}
+
+func newPathSet(rules []PathRule) *pathSet {
+	s := &pathSet{names: map[string]PathRule{}}
+	for _, r := range rules {
+		if r.Glob {
+			s.globs = append(s.globs, compiledRule{r, compileGlob(r.Path)})
+		} else if _, dup := s.names[r.Path]; !dup {
+			s.names[r.Path] = r
+		}
+	}
+	return s
+}
+
+// deepest gives the rule whose cover of p starts furthest down, and how far
+// down that is; -1 if none covers p.
+func (s *pathSet) deepest(p string) (PathRule, int) {
+	rule, depth := s.deepestName(p)
+	for _, g := range s.globs {
+		if d := g.glob.deepest(p); d > depth {
+			rule, depth = g.PathRule, d
+		}
+	}
+	return rule, depth
+}
+
+func (s *pathSet) deepestName(p string) (PathRule, int) {
+	if len(s.names) == 0 {
+		return PathRule{}, -1
+	}
+	for dir := p; ; dir = dir[:strings.LastIndexByte(dir, '/')] {
+		if dir == "" {
+			dir = "/"
+		}
+		if r, ok := s.names[dir]; ok {
+			return r, len(dir)
+		}
+		if dir == "/" {
+			return PathRule{}, -1
+		}
+	}
+}
+
+// below gives a rule for a name that lies under p, if there is one.
+func (s *pathSet) below(p string) (found PathRule, ok bool) {
+	for name, r := range s.names {
+		if name != p && within(name, p) && (!ok || name < found.Path) {
+			found, ok = r, true
+		}
+	}
+	return found, ok
+}

@@ -1,0 +1,100 @@
+package policy
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// Unbuilt is a key that was read but has no effect yet.
+type Unbuilt struct {
+	Key  string // "network.parentProxy"
+	Rule Rule
+	// Refuse reports that a run without it would be less safe, or other, than
+	// what was asked for; otherwise it can merely do less.
+	Refuse bool
+	Note   string
+}
+
+type unbuiltKey struct {
+	refuse bool
+	note   string
+}
+
+const (
+	notHere   = "has no meaning here"
+	onlyMac   = "only means something on macOS"
+	notYet    = "is not built yet"
+	elsewhere = "only means something on Windows"
+)
+
+// unbuiltKeys says of each key without effect what a run makes of it. A list
+// that is empty and a boolean that is false ask for nothing; an empty mapping
+// may ask for everything (tlsTerminate: {}).
+var unbuiltKeys = map[string]unbuiltKey{
+	"network.allowUnixSockets":        {true, notYet + ": no outside socket can be reached"},
+	"network.allowAllUnixSockets":     {true, notYet + ": no outside socket can be reached"},
+	"network.httpProxyPort":           {true, notYet},
+	"network.socksProxyPort":          {true, notYet},
+	"network.mitmProxy":               {true, notYet},
+	"network.parentProxy":             {true, notYet},
+	"network.tlsTerminate":            {true, notYet},
+	"network.requireHostMatch":        {true, notYet},
+	"network.refuseOpaqueTunnels":     {true, notYet},
+	"network.stripResponseHeaders":    {true, notYet},
+	"network.authorizer":              {true, notYet},
+	"network.rules.method":            {true, notYet},
+	"network.rules.path":              {true, notYet},
+	"network.ambiguousRequestTarget":  {false, "only refuse is built: ambiguous requests are refused"},
+	"network.allowPlaintextHeaderSet": {false, notHere},
+	"network.allowLocalBinding":       {false, "has no effect: loopback is the sandbox's own; host ports open by hostPorts"},
+	"network.allowMachLookup":         {false, onlyMac},
+	"credentials.files":               {true, notYet},
+	"credentials.envVars":             {true, notYet},
+	"credentials.awsPairs":            {true, notYet},
+	"git[]":                           {true, notYet},
+	"git.safeDirectories":             {false, notYet},
+	"ask":                             {true, notYet},
+	"limits.memory":                   {true, notYet},
+	"limits.pids":                     {true, notYet},
+	"limits.cpu":                      {true, notYet},
+	"limits.time":                     {true, notYet},
+	"publish":                         {true, notYet},
+	"hostPorts":                       {true, notYet},
+	"audit.log":                       {true, notYet},
+	"audit.otlp":                      {true, notYet},
+	"audit.syslog":                    {true, notYet},
+	"audit.textfile":                  {true, notYet},
+	"mode":                            {true, "audit " + notYet},
+	"ignoreViolations":                {false, notYet + ": every denial is shown"},
+	"enableWeakerNestedSandbox":       {false, "has no effect: the boundary is not weakened"},
+	"allowNestedUserNamespaces":       {false, notYet + ": new namespaces are refused"},
+	"enableWeakerNetworkIsolation":    {false, onlyMac},
+	"allowAppleEvents":                {false, onlyMac},
+	"allowPty":                        {false, onlyMac},
+	"bwrapPath":                       {false, notYet + ": the system's bwrap is used"},
+	"socatPath":                       {false, notHere},
+	"javaAgentJarPath":                {false, notHere},
+	"ripgrep":                         {false, notHere},
+	"seccomp":                         {false, "has no effect: the filter is built in"},
+	"windows":                         {false, elsewhere},
+}
+
+// findUnbuilt lists the keys without effect in the order they stand.
+func findUnbuilt(files []*File) []Unbuilt {
+	var all []Unbuilt
+	for _, f := range files {
+		var found []Unbuilt
+		for key, rule := range f.keys {
+			if u, ok := unbuiltKeys[key]; ok && !f.off[key] {
+				found = append(found, Unbuilt{Key: strings.TrimSuffix(key, "[]"), Rule: rule,
+					Refuse: u.refuse, Note: u.note})
+			}
+		}
+		slices.SortFunc(found, func(a, b Unbuilt) int {
+			return cmp.Or(cmp.Compare(a.Rule.Line, b.Rule.Line), cmp.Compare(a.Key, b.Key))
+		})
+		all = append(all, found...)
+	}
+	return all
+}

@@ -1,0 +1,214 @@
+// Package sallyport runs a command inside a boundary that the kernel enforces,
+// and keeps a record of everything that tried to cross it.
+package sallyport
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/sallyport/sallyport/internal/policy"
+)
+
+// adminPolicies is the ceiling over every policy of the machine.
+const adminPolicies = "/etc/sallyport/policy.d"
+
+// LoadOptions say where a policy comes from.
+type LoadOptions struct {
+	// Files replace the user's own file; they are merged in order.
+	Files []string
+	Flags policy.Flags
+	// Env is completed from the process and its environment where it is empty.
+	Env policy.Env
+}
+
+// LoadPolicy reads and merges the files that apply: those named, else the
+// user's own, else none, which leaves the built-in default. A problem in a
+// file is a policy.Errors.
+func LoadPolicy(opts LoadOptions) (*policy.Policy, error) {
+	env, err := policyEnv(opts.Env)
+	if err != nil {
+		return nil, err
+	}
+	if err := refuseCeiling(adminPolicies); err != nil {
+		return nil, err
+	}
+	names := opts.Files
+	if len(names) == 0 {
+		if names, err = userPolicy(env); err != nil {
+			return nil, err
+		}
+	}
+	files, err := parseFiles(names)
+	if err != nil {
+		return nil, err
+	}
+	if len(opts.Flags) > 0 {
+		files = append(files, policy.FromFlags(opts.Flags))
+	}
+	return policy.New(env, files...)
+}
+
+// refuseCeiling fails where an administrator has set a ceiling: to go on
+// without it would be to ignore it.
+func refuseCeiling(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read administrator's policies: %w", err)
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("apply administrator's policy %s: not built yet, and it must not be ignored",
+			filepath.Join(dir, entries[0].Name()))
+	}
+	return nil
+}
+
+// userPolicy names the user's own file, if there is one.
+func userPolicy(env policy.Env) ([]string, error) {
+	for _, name := range []string{
+		filepath.Join(env.ConfigDir, "policy.yaml"),
+		filepath.Join(env.Home, ".srt-settings.json"),
+	} {
+		_, err := os.Stat(name)
+		if err == nil {
+			return []string{name}, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("read policy: %w", err)
+		}
+	}
+	return nil, nil
+}
+
+// parseFiles gives the problems of every file, not of the first that has any.
+func parseFiles(names []string) ([]*policy.File, error) {
+	var files []*policy.File
+	var problems policy.Errors
+	for _, name := range names {
+		data, err := readPolicy(name)
+		if err != nil {
+			return nil, err
+		}
+		real, err := filepath.Abs(name)
+		if err != nil {
+			return nil, fmt.Errorf("find working directory: %w", err)
+		}
+		f, err := policy.Parse(policy.Source{Name: name, Data: data, Path: ResolvePath(real)})
+		var found policy.Errors
+		switch {
+		case err == nil:
+			files = append(files, f)
+		case errors.As(err, &found):
+			problems = append(problems, found...)
+		default:
+			return nil, err
+		}
+	}
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return files, nil
+}
+
+// readPolicy reads little more than a policy may hold: the name may be a pipe
+// or a device without an end.
+func readPolicy(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, &Error{Err: fmt.Errorf("read policy: %w", err), Status: statusFailed,
+			Hint: "name a file that exists and that you can read"}
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, policy.MaxBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read policy: %w", err)
+	}
+	return data, nil
+}
+
+// policyEnv completes an Env. Directories are named by where they really are,
+// because that is how the sandbox will see them.
+func policyEnv(env policy.Env) (policy.Env, error) {
+	var err error
+	if env.Home == "" {
+		if env.Home, err = os.UserHomeDir(); err != nil {
+			return env, &Error{Err: fmt.Errorf("find home directory: %w", err), Status: statusFailed,
+				Hint: "set HOME to a directory that you own"}
+		}
+	}
+	if env.Cwd == "" {
+		if env.Cwd, err = os.Getwd(); err != nil {
+			return env, &Error{Err: fmt.Errorf("find working directory: %w", err), Status: statusFailed,
+				Hint: "change to a directory that exists"}
+		}
+	}
+	if env.Exe == "" {
+		if env.Exe, err = os.Executable(); err != nil {
+			return env, fmt.Errorf("find own binary: %w", err)
+		}
+	}
+	base := func(dir *string, variable, fallback string) {
+		if *dir != "" {
+			return
+		}
+		// XDG: a relative value is invalid and ignored.
+		if *dir = os.Getenv(variable); !filepath.IsAbs(*dir) {
+			*dir = filepath.Join(env.Home, fallback)
+		}
+		*dir = filepath.Join(*dir, "sallyport")
+	}
+	base(&env.ConfigDir, "XDG_CONFIG_HOME", ".config")
+	base(&env.StateDir, "XDG_STATE_HOME", ".local/state")
+	base(&env.CacheDir, "XDG_CACHE_HOME", ".cache")
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); env.RuntimeDir == "" && filepath.IsAbs(dir) {
+		env.RuntimeDir = dir
+	}
+	for _, dir := range []*string{&env.Home, &env.Cwd, &env.Exe, &env.ConfigDir, &env.StateDir,
+		&env.CacheDir, &env.RuntimeDir} {
+		if *dir != "" {
+			*dir = ResolvePath(*dir)
+		}
+	}
+	if env.HostAddrs == nil {
+		env.HostAddrs, err = hostAddrs()
+	}
+	return env, err
+}
+
+// hostAddrs lists the addresses of this host's interfaces.
+func hostAddrs() ([]netip.Addr, error) {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, &Error{Err: fmt.Errorf("list this host's addresses: %w", err), Status: statusFailed,
+			Hint: "the kernel, or what confines this process, must allow NETLINK_ROUTE sockets"}
+	}
+	addrs := []netip.Addr{}
+	for _, a := range list {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			addrs = append(addrs, p.Addr())
+		}
+	}
+	return addrs, nil
+}
+
+// ResolvePath follows the links of an absolute path as far as it exists; what
+// does not exist yet is kept as it is.
+func ResolvePath(path string) string {
+	path = filepath.Clean(path)
+	for dir, rest := path, ""; ; dir, rest = filepath.Dir(dir), filepath.Join(filepath.Base(dir), rest) {
+		if real, err := filepath.EvalSymlinks(dir); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if dir == filepath.Dir(dir) {
+			return path
+		}
+	}
+}

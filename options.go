@@ -1,0 +1,78 @@
+package sallyport
+
+import (
+	"errors"
+	"os"
+
+	"github.com/sallyport/sallyport/internal/audit"
+	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/plan"
+)
+
+// Event is one attempt to cross the boundary; see the schema in docs/audit.md.
+type Event = event.Event
+
+// Options say what to run and under which policy. Command is needed; the zero
+// value of everything else is a working default.
+type Options struct {
+	Command []string
+	Dir     string // working directory; default: the caller's
+	Name    string // shown in events
+	Policy  LoadOptions
+	// Env adds to what the policy passes: "NAME=VALUE", or "NAME" to pass the
+	// caller's value.
+	Env []string
+	// Stdin, Stdout and Stderr become the command's; default: the caller's.
+	Stdin, Stdout, Stderr *os.File
+	// OnEvent is called for every event as it is recorded. It must not block.
+	OnEvent func(Event)
+	// Warn is called with what the user should know before the command starts.
+	Warn func(message, hint string)
+}
+
+// Result is how a run ended.
+type Result struct {
+	// Status is the command's exit status; 128 and the signal's number if one
+	// killed it.
+	Status  int
+	Summary audit.Summary
+}
+
+// Error is a failure to start or to hold the boundary. The command did not run,
+// or was ended.
+type Error struct {
+	Err  error
+	Hint string // what to do about it; may be empty
+	// Status is what run exits with: 125, or 126 and 127 if the command could
+	// not be executed.
+	Status int
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// statusFailed is the exit status of a run that failed by itself.
+const statusFailed = 125
+
+// asError gives every failure of a run its status and hint.
+func asError(err error) error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return err
+	}
+	out := &Error{Err: err, Status: statusFailed}
+	out.Hint, out.Status = sandboxAdvice(err, out.Status)
+	return out
+}
+
+// Plan computes what Run would put up, without putting it up.
+func Plan(o Options) (*plan.Plan, error) {
+	p, err := prepare(&o)
+	if err != nil {
+		return nil, asError(err)
+	}
+	return p.plan, nil
+}

@@ -1,0 +1,383 @@
+package sallyport
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/sallyport/sallyport/internal/audit"
+	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/plan"
+	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/proxy"
+	"github.com/sallyport/sallyport/sandbox"
+)
+
+// Init must be the first thing that main does in every program that calls Run:
+// the stages of a sandbox are started from the same binary.
+func Init() { sandbox.Init() }
+
+// canaryAddr is in TEST-NET-1 (RFC 5737): nothing is ever routed there.
+const canaryAddr = "192.0.2.1:7"
+
+// prepared is a run before anything is put up.
+type prepared struct {
+	env    policy.Env
+	policy *policy.Policy
+	plan   *plan.Plan
+}
+
+// runEnv completes what a policy knows of the user and the run.
+func runEnv(o *Options) (policy.Env, error) {
+	env := o.Policy.Env
+	if o.Dir != "" {
+		dir, err := filepath.Abs(o.Dir)
+		if err != nil {
+			return env, fmt.Errorf("find the working directory: %w", err)
+		}
+		env.Cwd = dir
+	}
+	return policyEnv(env)
+}
+
+// prepare loads the policy and plans the run. It performs nothing.
+func prepare(o *Options) (*prepared, error) {
+	env, err := runEnv(o)
+	if err != nil {
+		return nil, err
+	}
+	load := o.Policy
+	load.Env = env
+	p, err := LoadPolicy(load)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkBuilt(p, o.Warn); err != nil {
+		return nil, err
+	}
+	caps, err := sandbox.Probe()
+	if err != nil {
+		return nil, err
+	}
+	made, err := plan.Make(plan.Input{
+		Policy: p, Caps: caps, FS: hostFS{}, Argv: o.Command,
+		Cwd: env.Cwd, Home: env.Home, RuntimeDir: env.RuntimeDir, Exe: env.Exe,
+		Root: os.Geteuid() == 0, Environ: os.Environ(), Extra: o.Env,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRequired(p.Require(), made); err != nil {
+		return nil, err
+	}
+	return &prepared{env, p, made}, nil
+}
+
+// checkBuilt refuses a policy that asks for more than this version enforces.
+func checkBuilt(p *policy.Policy, warn func(message, hint string)) error {
+	for _, u := range p.Unbuilt() {
+		if u.Refuse {
+			return &Error{Err: fmt.Errorf("%s: %s is not supported yet, and a run without it would be less safe", u.Rule, u.Key),
+				Hint: u.Note, Status: statusFailed}
+		}
+	}
+	for _, w := range p.Warnings() {
+		if warn != nil {
+			warn(w.Message, w.Hint)
+		}
+	}
+	return nil
+}
+
+// checkRequired holds a plan against what the policy requires of a run.
+func checkRequired(r policy.Require, p *plan.Plan) error {
+	if r.Tier > event.TierRootless {
+		return &Error{Err: fmt.Errorf("%s: the policy requires tier %s, this run has %s", r.TierRule, r.Tier, event.TierRootless),
+			Hint: "lower require.tier, or run where that tier is available", Status: statusFailed}
+	}
+	if r.Audit && len(p.NotRecorded) > 0 {
+		return &Error{Err: fmt.Errorf("%s: the policy requires a complete record, and these denials would not be in it: %s",
+			r.AuditRule, strings.Join(p.NotRecorded, "; ")), Hint: "drop require.audit, or run at a tier that records them", Status: statusFailed}
+	}
+	return nil
+}
+
+// run is one run in progress.
+type run struct {
+	opts    Options
+	prep    *prepared
+	id      string
+	box     *sandbox.Sandbox
+	stubs   *sandbox.Stubs
+	log     *audit.Writer
+	agg     *audit.Aggregator
+	proxy   *proxy.Proxy
+	summary *audit.Summariser
+	before  map[plan.Protected]bool
+	token   [32]byte
+	serving sync.WaitGroup
+}
+
+// Run runs a command inside a boundary and returns when it has ended and its
+// record is complete. An *Error says that the boundary could not be put up: the
+// command was not started then. Cancelling ctx ends the command.
+func Run(ctx context.Context, o Options) (*Result, error) {
+	o.setDefaults()
+	r := &run{opts: o, id: newID()}
+	result, err := r.run(ctx)
+	return result, asError(err)
+}
+
+func (o *Options) setDefaults() {
+	for _, f := range []struct{ p, d **os.File }{{&o.Stdin, &os.Stdin}, {&o.Stdout, &os.Stdout}, {&o.Stderr, &os.Stderr}} {
+		if *f.p == nil {
+			*f.p = *f.d
+		}
+	}
+}
+
+func (r *run) run(ctx context.Context) (*Result, error) {
+	defer r.release()
+	// From the start: one that comes too early waits for the command, so that
+	// none ends this process with its placeholders in place.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+	if err := r.putUp(); err != nil {
+		return nil, err
+	}
+	stop := r.forwardSignals(ctx, signals)
+	status, err := r.box.Wait()
+	stop()
+	return r.finish(status, err)
+}
+
+// putUp builds the boundary from the outside in. The namespaces are made while
+// the policy is read.
+func (r *run) putUp() error {
+	boxed := make(chan error, 1)
+	go func() {
+		var err error
+		r.box, err = sandbox.Start(sandbox.Config{
+			Network: plan.DefaultNetwork(), Stdin: r.opts.Stdin, Stdout: r.opts.Stdout, Stderr: r.opts.Stderr})
+		boxed <- err
+	}()
+	err := r.plan()
+	if boxErr := <-boxed; err == nil {
+		err = boxErr
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.openLog(); err != nil {
+		return err
+	}
+	if err := r.serve(); err != nil {
+		return err
+	}
+	if err := r.box.Launch(r.prep.plan, sandbox.Canary{Addr: canaryAddr, Token: r.token}); err != nil {
+		return err
+	}
+	return r.box.Release()
+}
+
+func (r *run) openLog() error {
+	dir := audit.Dir(os.Getenv, r.prep.env.Home)
+	host, _ := os.Hostname() // an event without it is still an event
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	log, err := audit.Create(dir, audit.Header{
+		Sandbox: event.Sandbox{ID: r.id, Name: event.Text(r.opts.Name), PolicySHA256: r.prep.policy.SHA256(), Tier: event.TierRootless},
+		Host:    host, BootID: strings.TrimSpace(string(boot)),
+	})
+	if err != nil {
+		return noLog(err)
+	}
+	r.log = log
+	r.summary = audit.NewSummariser(r.suggest)
+	r.agg = audit.NewAggregator(log, audit.AggregatorOptions{})
+	return nil
+}
+
+func noLog(err error) error {
+	return &Error{Err: fmt.Errorf("open the audit log: %w", err), Status: statusFailed,
+		Hint: "set HOME or XDG_STATE_HOME to a directory that you can write; nothing runs without a record"}
+}
+
+// record takes every event of the run.
+func (r *run) record(e event.Event) {
+	if err := r.agg.Append(e); err != nil {
+		return // counted by the log, and said at the end
+	}
+	r.summary.Add(e)
+	if r.opts.OnEvent != nil {
+		r.opts.OnEvent(e)
+	}
+}
+
+// serve starts the proxy and the reader of refused packets.
+func (r *run) serve() error {
+	if _, err := rand.Read(r.token[:]); err != nil {
+		return fmt.Errorf("make canary: %w", err)
+	}
+	net := r.prep.plan.Network
+	p, err := proxy.New(proxy.Config{
+		Decider: r.prep.policy,
+		Emit:    r.record,
+		ProcessOf: func(e proxy.Endpoints) (*event.Process, []event.Process) {
+			return r.box.ProcessOf(e.Proto, e.Client, e.Origin)
+		},
+		Self:   []netip.AddrPort{net.Proxy4, net.Proxy6},
+		Canary: proxy.Canary{Addr: netip.MustParseAddrPort(canaryAddr), Token: r.token},
+	})
+	if err != nil {
+		return err
+	}
+	r.proxy = p
+	socks := r.box.Sockets()
+	r.serving.Go(func() {
+		_ = p.Serve(context.Background(), proxy.Listeners{TCP: socks.TCP, DNSPacket: socks.DNSPacket, DNSStream: socks.DNSStream})
+	})
+	r.serving.Go(func() {
+		lost := func(n uint64) { r.log.Lost(n, "nflog") }
+		if err := r.box.ReadPackets(r.record, lost); err != nil {
+			r.log.Lost(1, "nflog")
+			r.warn("refused packets are not all recorded: "+err.Error(), "")
+		}
+	})
+	return nil
+}
+
+func (r *run) warn(message, hint string) {
+	if r.opts.Warn != nil {
+		r.opts.Warn(message, hint)
+	}
+}
+
+// forwardSignals passes the signals that a user or a service manager sends to
+// the command; the first end of ctx ends it.
+func (r *run) forwardSignals(ctx context.Context, signals <-chan os.Signal) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		ended := ctx.Done()
+		for {
+			select {
+			case <-done:
+				return
+			case s := <-signals:
+				_ = r.box.Signal(s.(syscall.Signal)) // gone: nothing to signal
+			case <-ended:
+				_ = r.box.Signal(syscall.SIGKILL)
+				ended = nil
+			}
+		}
+	}()
+	return func() { close(done) }
+}
+
+// finish completes the record after the payload has ended.
+func (r *run) finish(status sandbox.ExitStatus, runErr error) (*Result, error) {
+	r.stopServing()
+	r.reportPlanted()
+	err := r.agg.Close()
+	stats := r.log.Stats()
+	err = errors.Join(err, r.log.Close())
+	r.log = nil
+	if err != nil {
+		r.warn("the audit log is not complete: "+err.Error(), "")
+	}
+	if runErr != nil {
+		return nil, runErr
+	}
+	sum := r.summary.Summary()
+	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.prep.policy.SHA256(), event.TierRootless
+	sum.Exit, sum.Lost, sum.NotRecorded = status.Code, stats.LostTotal(), r.notRecorded()
+	return &Result{Status: status.Code, Summary: sum}, nil
+}
+
+// stopServing ends the proxy and the reader of refused packets, when both have
+// recorded all that came before.
+func (r *run) stopServing() {
+	if err := r.box.StopPackets(); err != nil {
+		r.warn(err.Error(), "")
+	}
+	r.proxy.Close()
+	r.serving.Wait()
+	r.proxy = nil
+}
+
+// suggest gives the smallest policy change that would let a denied attempt
+// through, if there is one: none would let a UDP packet or a false name pass.
+func (r *run) suggest(e event.Event) string {
+	return suggest(r.prep.policy, e)
+}
+
+func suggest(p *policy.Policy, e event.Event) string {
+	host := string(e.Object.Host)
+	if host == "" {
+		host = e.Object.Addr
+	}
+	h, err := policy.ParseHost(host)
+	if err != nil {
+		return ""
+	}
+	var d policy.Decision
+	switch e.Operation {
+	case event.NetConnect:
+		d = p.DecideNet(policy.NetRequest{Host: h, Port: e.Object.Port})
+	case event.NetDNS:
+		d = p.DecideName(h)
+	}
+	if d.Allowed() { // not refused for want of a rule
+		return ""
+	}
+	return d.Fix
+}
+
+func (r *run) notRecorded() []string {
+	list := r.prep.plan.NotRecorded
+	if why := r.box.NoPing; why != "" {
+		list = append(list, "ICMP echo: "+why)
+	}
+	return list
+}
+
+// release frees what is left, whatever happened before.
+func (r *run) release() {
+	if r.proxy != nil {
+		r.stopServing()
+	} else if r.box != nil {
+		r.box.Sockets().Close()
+	}
+	if r.box != nil {
+		r.box.Close()
+	}
+	if r.stubs != nil {
+		if err := r.stubs.Remove(); err != nil {
+			r.warn(err.Error(), "remove the named files by hand")
+		}
+	}
+	if r.log != nil {
+		r.agg.Close()
+		r.log.Close()
+	}
+}
+
+// sandboxAdvice takes hint and status from the sandbox's errors.
+func sandboxAdvice(err error, status int) (string, int) {
+	var e *sandbox.Error
+	if !errors.As(err, &e) {
+		return "", status
+	}
+	if e.Status != 0 {
+		status = e.Status
+	}
+	return e.Hint, status
+}

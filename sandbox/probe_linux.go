@@ -1,0 +1,171 @@
+package sandbox
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+
+	"github.com/sallyport/sallyport/internal/plan"
+)
+
+// bwrapPaths is where bubblewrap is looked for; never through PATH, which the
+// payload may have written to.
+var bwrapPaths = []string{"/usr/bin/bwrap", "/bin/bwrap", "/usr/local/bin/bwrap", "/run/current-system/sw/bin/bwrap"}
+
+// LandlockABI gives the kernel's Landlock ABI (landlock_create_ruleset(2)), as
+// far as we use it; 0 where there is none.
+func LandlockABI() int {
+	v, err := ll.LandlockGetABIVersion()
+	if err != nil || v <= 0 {
+		return 0
+	}
+	return min(v, landlockMax)
+}
+
+// Probe finds out what a plan can count on.
+func Probe() (plan.Capabilities, error) {
+	c := plan.Capabilities{LandlockABI: LandlockABI()}
+	path, err := findBwrap(bwrapPaths)
+	if err != nil {
+		return c, err
+	}
+	c.Bwrap = path
+	// Asked of the file, not by running it: 1 ms less, and its version says less
+	// (distributions backport).
+	binary, err := os.ReadFile(path)
+	if err != nil {
+		return c, fmt.Errorf("look at %s: %w", path, err)
+	}
+	c.Perms = bytes.Contains(binary, []byte("--perms"))
+	c.DisableUserns = bytes.Contains(binary, []byte("--disable-userns"))
+	return c, nil
+}
+
+func findBwrap(candidates []string) (string, error) {
+	const hint = "install bubblewrap 0.4.1 or later (Debian, Ubuntu: apt-get install bubblewrap)"
+	var problem error
+	for _, p := range candidates {
+		real, err := filepath.EvalSymlinks(p)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = trusted(real)
+		}
+		if err == nil {
+			return real, nil
+		}
+		problem = err
+	}
+	if problem != nil {
+		return "", fail(hint, "find bubblewrap: %w", problem)
+	}
+	return "", fail(hint, "find bubblewrap: not at %s", strings.Join(candidates, ", "))
+}
+
+// trusted refuses a program that somebody other than root could have changed.
+// In a user namespace in which root is not mapped, root shows as the overflow
+// user (user_namespaces(7)).
+func trusted(path string) error {
+	for p := path; ; p = filepath.Dir(p) {
+		fi, err := os.Lstat(p)
+		if err != nil {
+			return err
+		}
+		st := fi.Sys().(*syscall.Stat_t)
+		if st.Uid != 0 && int(st.Uid) != overflowUID() {
+			return fmt.Errorf("%s belongs to user %d, not to root", p, st.Uid)
+		}
+		if fi.Mode().Perm()&0o022 != 0 && fi.Mode()&fs.ModeSticky == 0 {
+			return fmt.Errorf("%s can be written by others than root", p)
+		}
+		if p == "/" {
+			return nil
+		}
+	}
+}
+
+func overflowUID() int {
+	if rootMapped() {
+		return 0
+	}
+	return 65534
+}
+
+// rootMapped reports whether user 0 of this namespace exists.
+func rootMapped() bool {
+	b, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return true
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "0" {
+			return true
+		}
+	}
+	return false
+}
+
+// explainNamespaces turns the failure to start stage 1 into advice.
+func explainNamespaces(err error) error {
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EACCES) {
+		return fail("the binary must be readable and executable for the user who runs it", "start stage 1: %w", err)
+	}
+	var at *fs.PathError // names this binary, which is not at fault
+	if errors.As(err, &at) {
+		err = at.Err
+	}
+	return fail(namespaceHint(), "make user, network and pid namespaces: %w", err)
+}
+
+// Obstacle is a setting that keeps an ordinary user from making namespaces.
+type Obstacle struct {
+	Setting string // name and value
+	Cure    string
+}
+
+// NamespaceObstacles looks for every setting known to forbid user namespaces.
+func NamespaceObstacles() []Obstacle {
+	var out []Obstacle
+	for _, k := range []struct{ name, bad, cure string }{
+		{"kernel.unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"},
+		{"user.max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=15000"},
+		{"user.max_net_namespaces", "0", "sysctl -w user.max_net_namespaces=15000"},
+		{"user.max_pid_namespaces", "0", "sysctl -w user.max_pid_namespaces=15000"},
+		{"user.max_mnt_namespaces", "0", "sysctl -w user.max_mnt_namespaces=15000"},
+		{"kernel.apparmor_restrict_unprivileged_userns", "1", "install the AppArmor profile for sallyport ('make apparmor' in its source tree)"},
+	} {
+		b, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(k.name, ".", "/"))
+		if err == nil && strings.TrimSpace(string(b)) == k.bad {
+			out = append(out, Obstacle{k.name + "=" + k.bad, k.cure})
+		}
+	}
+	return out
+}
+
+func namespaceHint() string {
+	if o := NamespaceObstacles(); len(o) > 0 {
+		return fmt.Sprintf("%s forbids it; as root: %s", o[0].Setting, o[0].Cure)
+	}
+	return "'sallyport doctor' says what this machine lacks"
+}
+
+// bwrapHint gives advice for what bubblewrap says when it cannot go on.
+func bwrapHint(said string) string {
+	switch {
+	case strings.Contains(said, "Unknown option"):
+		return "this bubblewrap is too old: 0.4.1 is needed"
+	case strings.Contains(said, "namespace"), strings.Contains(said, "uid map"):
+		return namespaceHint()
+	case strings.Contains(said, "Can't find source path"), strings.Contains(said, "Can't mkdir"), strings.Contains(said, "Can't create"):
+		return "a path of the policy changed or cannot be mounted on; 'sallyport run --dry-run' shows all of them"
+	}
+	return "'sallyport doctor' says what this machine lacks"
+}

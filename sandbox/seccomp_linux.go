@@ -1,0 +1,52 @@
+package sandbox
+
+import (
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/internal/plan"
+)
+
+// installSeccomp puts the filter on the calling thread, for good, and with it
+// on every process the thread starts. The caller has locked the thread. flags
+// are those of seccomp(2); with SECCOMP_FILTER_FLAG_NEW_LISTENER, which notify
+// needs, fd is the listener, close-on-exec; otherwise fd is -1.
+func installSeccomp(s plan.Seccomp, notify bool, flags uint) (fd int, err error) {
+	arch, err := plan.ParseArch(runtime.GOARCH)
+	if err != nil {
+		return -1, err
+	}
+	prog, err := seccompProgram(s, arch, notify)
+	if err != nil {
+		return -1, err
+	}
+	raw, err := bpf.Assemble(prog)
+	if err != nil {
+		return -1, fmt.Errorf("assemble seccomp filter: %w", err)
+	}
+	filter := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		filter[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	// Without it a filter takes CAP_SYS_ADMIN, since it could mislead a set-uid
+	// program (seccomp(2)).
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return -1, fmt.Errorf("set no_new_privs: %w", err)
+	}
+	fprog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	n, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(flags), uintptr(unsafe.Pointer(&fprog)))
+	runtime.KeepAlive(filter)
+	switch {
+	case errno != 0:
+		return -1, fmt.Errorf("install seccomp filter: %w", errno)
+	case flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0:
+		return int(n), nil
+	case n != 0: // SECCOMP_FILTER_FLAG_TSYNC names the thread that it could not reach
+		return -1, fmt.Errorf("install seccomp filter: thread %d has another one", n)
+	}
+	return -1, nil
+}

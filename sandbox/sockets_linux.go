@@ -1,0 +1,96 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/plan"
+)
+
+// Sockets are the proxy's ends of the sandbox's network: they live in its
+// namespace and are served from outside.
+type Sockets struct {
+	TCP       []net.Listener // one a family
+	DNSPacket *net.UDPConn
+	DNSStream net.Listener
+	nflog     *os.File
+}
+
+// files lists the sockets in the order in which they are handed out; the last
+// is missing without IPv6.
+func (s *netSockets) files() []*os.File {
+	list := []*os.File{s.NFLOG, s.DNSUDP, s.DNSTCP, s.TCP4}
+	if s.TCP6 != nil {
+		list = append(list, s.TCP6)
+	}
+	return list
+}
+
+// adoptSockets makes Go's sockets of what stage 1 handed out.
+func adoptSockets(fds []int) (*Sockets, error) {
+	if len(fds) < 4 {
+		return nil, fmt.Errorf("receive sockets: got %d of 4", len(fds))
+	}
+	s := &Sockets{}
+	var err error
+	if s.nflog, err = nflogFile(fds[0]); err != nil {
+		return nil, err
+	}
+	files := make([]*os.File, len(fds)-1)
+	for i, fd := range fds[1:] {
+		files[i] = os.NewFile(uintptr(fd), "sandbox socket")
+		defer files[i].Close() // net makes copies
+	}
+	packet, err := net.FilePacketConn(files[0])
+	if err != nil {
+		return nil, fmt.Errorf("receive DNS socket: %w", err)
+	}
+	s.DNSPacket = packet.(*net.UDPConn)
+	for i, f := range files[1:] {
+		l, err := net.FileListener(f)
+		if err != nil {
+			return nil, fmt.Errorf("receive listener: %w", err)
+		}
+		if i == 0 {
+			s.DNSStream = l
+		} else {
+			s.TCP = append(s.TCP, l)
+		}
+	}
+	return s, nil
+}
+
+// Close closes the sockets, for who does not hand them to a proxy. What a proxy
+// has closed already is closed.
+func (s *Sockets) Close() error {
+	if s == nil {
+		return nil
+	}
+	errs := []error{s.DNSPacket.Close(), s.DNSStream.Close(), s.nflog.Close()}
+	for _, l := range s.TCP {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// ReadPackets gives an event for every packet that the sandbox's rules refused,
+// until StopPackets. lost is told how many left no record.
+func (s *Sandbox) ReadPackets(emit func(event.Event), lost func(n uint64)) error {
+	return readNFLOG(s.sockets.nflog, func(d packetDenial) {
+		e := d.event(time.Now())
+		if d.HasProto && d.Proto == protoUDP && d.SrcPort != 0 {
+			e.Process, e.Ancestors = s.ProcessOf("udp", netip.AddrPortFrom(d.Src, d.SrcPort), netip.AddrPortFrom(d.Dst, d.DstPort))
+		}
+		emit(e)
+	}, lost)
+}
+
+// StopPackets makes ReadPackets return once everything up to now has been read.
+func (s *Sandbox) StopPackets() error {
+	return stopNFLOG(s.sockets.nflog, plan.DefaultNetwork().NFLOGGroup)
+}

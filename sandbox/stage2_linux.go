@@ -1,0 +1,202 @@
+package sandbox
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/internal/plan"
+)
+
+// initProcess is stage 2: process 1 of the sandbox. It trusts nothing inside
+// and is trusted by nothing outside: all it can do is start the payload, pass
+// signals on and say how the payload ended.
+type initProcess struct {
+	control *os.File
+	in      *json.Decoder
+	out     *json.Encoder
+	config  initConfig
+	release chan struct{} // closed: the payload may start
+	payload atomic.Int64  // its process, once there is one
+}
+
+// stage2 never returns.
+func stage2() {
+	// Not dumpable (prctl(2)): /proc/1/{environ,mem,fd,root} are out of the
+	// payload's reach, ptrace too.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		os.Exit(125)
+	}
+	keepFrom(3)
+	// Caught, not ignored: what is ignored would be inherited by the payload.
+	signal.Notify(make(chan os.Signal, 1))
+	control := os.NewFile(plan.FDInit, "control")
+	p := &initProcess{control: control, in: json.NewDecoder(control), out: json.NewEncoder(control), release: make(chan struct{})}
+	if err := p.run(); err != nil {
+		p.fail(err)
+	}
+	os.Exit(0)
+}
+
+func (p *initProcess) fail(err error) {
+	m := initMessage{Err: err.Error()}
+	var e *Error
+	if errors.As(err, &e) {
+		m.Hint, m.Code = e.Hint, e.Status
+	}
+	_ = p.out.Encode(m) // nobody is left to tell if this fails
+	os.Exit(125)
+}
+
+func (p *initProcess) run() error {
+	if err := p.in.Decode(&p.config); err != nil {
+		os.Exit(125) // the supervisor has gone, or gave up
+	}
+	go p.obey()
+	if err := unix.Dup3(plan.FDStderr, 2, 0); err != nil {
+		return fmt.Errorf("set standard error: %w", err)
+	}
+	if err := p.config.Canary.connect(); err != nil {
+		return err
+	}
+	if err := p.out.Encode(initMessage{Ready: true}); err != nil {
+		return err
+	}
+	<-p.release
+	pid, err := p.start()
+	if err != nil {
+		return err
+	}
+	p.payload.Store(int64(pid))
+	debug.SetGCPercent(100) // off until here (stageEnv); from now on it may live long
+	if err := p.out.Encode(initMessage{PID: pid}); err != nil {
+		return err
+	}
+	return p.out.Encode(initMessage{Exit: reap(pid)})
+}
+
+// connect proves that a connection from here ends at the proxy.
+func (c Canary) connect() error {
+	conn, err := net.DialTimeout("tcp4", c.Addr, 5*time.Second)
+	if err != nil {
+		return fmt.Errorf("canary: connect %s: %w", c.Addr, err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second)) // TCP sockets have deadlines
+	if _, err := conn.Write(c.Token[:]); err != nil {
+		return fmt.Errorf("canary: %w", err)
+	}
+	var got [sha256.Size]byte
+	if _, err := io.ReadFull(conn, got[:]); err != nil {
+		return fmt.Errorf("canary: no answer from the proxy: %w", err)
+	}
+	if got != sha256.Sum256(c.Token[:]) {
+		return errors.New("canary: the answer is not the proxy's")
+	}
+	return nil
+}
+
+// start confines this thread and starts the payload from it. Both Landlock and
+// seccomp are inherited and can only be tightened.
+func (p *initProcess) start() (int, error) {
+	if err := os.Chdir(p.config.Dir); err != nil {
+		return 0, fail("name a directory that the sandbox can see: --chdir DIR", "enter working directory: %w", err)
+	}
+	if err := ownPath(p.config.Env); err != nil {
+		return 0, err
+	}
+	exe, err := lookPath(p.config.Argv[0])
+	if err != nil {
+		return 0, err
+	}
+	if err := restrictWrites(p.config.Landlock); err != nil {
+		return 0, err
+	}
+	if _, err := installSeccomp(p.config.Seccomp, false, 0); err != nil {
+		return 0, err
+	}
+	pid, err := syscall.ForkExec(exe, p.config.Argv, &syscall.ProcAttr{
+		Env:   p.config.Env,
+		Files: []uintptr{0, 1, 2},
+		Sys:   &syscall.SysProcAttr{Setpgid: true},
+	})
+	if err != nil {
+		return 0, &Error{Err: fmt.Errorf("execute %s: %w", exe, err), Status: 126}
+	}
+	return pid, nil
+}
+
+// ownPath makes the payload's PATH this process's.
+func ownPath(env []string) error {
+	for _, e := range env {
+		if path, ok := strings.CutPrefix(e, "PATH="); ok {
+			return os.Setenv("PATH", path)
+		}
+	}
+	return nil
+}
+
+// lookPath finds the payload's program as it is inside.
+func lookPath(name string) (string, error) {
+	exe, err := exec.LookPath(name)
+	switch {
+	case err == nil, errors.Is(err, exec.ErrDot):
+		return exe, nil
+	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EISDIR):
+		return "", &Error{Err: fmt.Errorf("execute %s: %w", name, errors.Unwrap(err)), Status: 126,
+			Hint: "name a file that can be executed and that the policy does not hide"}
+	default:
+		return "", &Error{Err: fmt.Errorf("execute %s: not found in the sandbox", name), Status: 127,
+			Hint: "/tmp and /run are private to the sandbox; see 'sallyport run --dry-run' for what it sees"}
+	}
+}
+
+// obey starts the payload, passes signals to its process group, and ends the
+// sandbox the moment the supervisor has gone: its death signal alone is not
+// enough, it is set by bubblewrap some time after the process is made.
+func (p *initProcess) obey() {
+	for {
+		var c initCommand
+		if err := p.in.Decode(&c); err != nil {
+			os.Exit(125)
+		}
+		if c.Go {
+			close(p.release)
+		}
+		if pid := int(p.payload.Load()); c.Signal != 0 && pid > 0 {
+			_ = unix.Kill(-pid, unix.Signal(c.Signal)) // ESRCH: it has just ended
+		}
+	}
+}
+
+// reap waits for every child that falls to process 1 until the payload itself
+// has ended.
+func reap(payload int) *ExitStatus {
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, 0, nil)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return &ExitStatus{Code: 125}
+		}
+		if pid != payload {
+			continue
+		}
+		if ws.Signaled() {
+			return &ExitStatus{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
+		}
+		return &ExitStatus{Code: ws.ExitStatus()}
+	}
+}

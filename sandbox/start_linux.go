@@ -1,0 +1,381 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/internal/plan"
+)
+
+// startTimeout bounds each step of a start that waits for another process.
+const startTimeout = 20 * time.Second
+
+// Sandbox is one run's boundary.
+type Sandbox struct {
+	cmd     *exec.Cmd
+	control *os.File // stage 1
+	launch  *os.File
+	args    *os.File
+	files   []*os.File
+	init    *os.File // stage 2
+	in      *json.Decoder
+	out     *json.Encoder
+	relay   *relay
+	stderr  *tail
+	thread  chan struct{} // closed: the thread that started stage 1 may end
+	started chan struct{}
+	exited  chan struct{} // closed when stage 1 (bubblewrap) has ended
+	exitErr error
+	pid     int
+	sockets *Sockets
+	who     processes
+	NoPing  string // why ICMP echo is refused without a record; empty: it is recorded
+}
+
+// Start makes the namespaces and the network, in stage 1. Nothing of the
+// payload exists yet.
+func Start(cfg Config) (*Sandbox, error) {
+	s := &Sandbox{thread: make(chan struct{}), exited: make(chan struct{}), stderr: &tail{}}
+	if err := s.start(cfg); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Sandbox) start(cfg Config) error {
+	if err := s.startStage1(cfg); err != nil {
+		return err
+	}
+	return s.receive()
+}
+
+// startStage1 keeps none of stage 1's ends: the end of a process is seen by the
+// end of its sockets.
+func (s *Sandbox) startStage1(cfg Config) error {
+	var theirs []*os.File
+	defer func() {
+		for _, f := range theirs {
+			f.Close()
+		}
+	}()
+	stdio, err := s.stdio(cfg)
+	if err != nil {
+		return err
+	}
+	var control, initEnd, pipe *os.File
+	if s.control, control, err = socketpair(unix.SOCK_SEQPACKET); err != nil {
+		return err
+	}
+	theirs = append(theirs, control)
+	if s.init, initEnd, err = socketpair(unix.SOCK_STREAM); err != nil {
+		return err
+	}
+	theirs = append(theirs, initEnd)
+	if pipe, err = s.stderr.pipe(); err != nil {
+		return err
+	}
+	theirs = append(theirs, pipe)
+	if err := s.memfiles(); err != nil {
+		return err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	s.cmd = &exec.Cmd{
+		Path:        exe,
+		Args:        []string{stage1Name},
+		Env:         stageEnv,
+		Stdin:       stdio[0],
+		Stdout:      stdio[1],
+		Stderr:      pipe,
+		ExtraFiles:  append([]*os.File{control, s.launch, s.args, initEnd, stdio[2]}, s.files...),
+		SysProcAttr: stage1Attr(),
+	}
+	if err := s.spawn(); err != nil {
+		return explainNamespaces(err)
+	}
+	return nil
+}
+
+// stage1Attr makes stage 1, and later bubblewrap, process 1 of a pid namespace:
+// whatever it has started dies with it. bubblewrap alone does not see to that:
+// its child asks for a death signal only just before it executes stage 2, and
+// until then waits for ever for a parent that was killed.
+func stage1Attr() *syscall.SysProcAttr {
+	uid, gid := os.Getuid(), os.Getgid()
+	return &syscall.SysProcAttr{
+		Setsid:      true,
+		Pdeathsig:   syscall.SIGKILL,
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}},
+		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW},
+	}
+}
+
+func (s *Sandbox) memfiles() (err error) {
+	if s.launch, err = memfile("launch"); err != nil {
+		return err
+	}
+	if s.args, err = memfile("args"); err != nil {
+		return err
+	}
+	for range plan.OwnFiles {
+		f, err := memfile("file")
+		if err != nil {
+			return err
+		}
+		s.files = append(s.files, f)
+	}
+	return nil
+}
+
+// spawn starts stage 1 from a thread that lives until Close: the kernel sends
+// the death signal when the thread ends, not the process (prctl(2)).
+func (s *Sandbox) spawn() error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := s.cmd.Start()
+		result <- err
+		if err == nil {
+			<-s.thread
+		}
+		runtime.UnlockOSThread()
+	}()
+	if err := <-result; err != nil {
+		s.cmd = nil
+		return err
+	}
+	go func() {
+		s.exitErr = s.cmd.Wait()
+		close(s.exited)
+	}()
+	return nil
+}
+
+// receive takes the sockets that stage 1 made.
+func (s *Sandbox) receive() error {
+	buf, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(16*4))
+	_ = unix.SetsockoptTimeval(int(s.control.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(startTimeout / time.Second)})
+	n, on, _, _, err := unix.Recvmsg(int(s.control.Fd()), buf, oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("wait for stage 1: %w", err)
+	}
+	if n == 0 {
+		return s.died("stage 1")
+	}
+	var r stage1Report
+	if err := json.Unmarshal(buf[:n], &r); err != nil {
+		return fmt.Errorf("read stage 1's report: %w", err)
+	}
+	if r.Err != "" {
+		if r.Hint == "" {
+			r.Hint = namespaceHint()
+		}
+		return fail(r.Hint, "set up the sandbox's network: %s", r.Err)
+	}
+	s.NoPing = r.NoPing
+	return s.adopt(oob[:on])
+}
+
+func (s *Sandbox) adopt(oob []byte) error {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil || len(messages) != 1 {
+		return fmt.Errorf("receive sockets: %d control messages: %w", len(messages), err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil {
+		return fmt.Errorf("receive sockets: %w", err)
+	}
+	if len(fds) == 0 {
+		return errors.New("receive sockets: none came")
+	}
+	s.who.diag, s.who.root = os.NewFile(uintptr(fds[0]), "sock_diag"), s.cmd.Process.Pid
+	s.sockets, err = adoptSockets(fds[1:])
+	return err
+}
+
+// Sockets are the proxy's to serve and to close.
+func (s *Sandbox) Sockets() *Sockets { return s.sockets }
+
+// Launch puts up the rest of the boundary and returns when stage 2 has proved
+// that its traffic reaches the proxy, which must be serving by then. The
+// payload is not started yet.
+func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
+	if len(p.Files) > len(s.files) {
+		return fmt.Errorf("launch: %d files of its own, %d descriptors", len(p.Files), len(s.files))
+	}
+	for i, f := range p.Files {
+		if _, err := s.files[i].WriteAt([]byte(f.Content), 0); err != nil {
+			return fmt.Errorf("write %s: %w", f.Path, err)
+		}
+	}
+	// Nothing here should block; a mount of the host's that does must not hang
+	// the start for ever. The death of stage 1 ends every wait below.
+	watchdog := time.AfterFunc(startTimeout, func() { _ = s.cmd.Process.Kill() })
+	defer watchdog.Stop()
+	args := strings.Join(p.BwrapArgs(), "\x00") + "\x00"
+	if _, err := s.args.WriteAt([]byte(args), 0); err != nil {
+		return fmt.Errorf("write bubblewrap's arguments: %w", err)
+	}
+	l, err := json.Marshal(launch{Bwrap: p.Caps.Bwrap})
+	if err != nil {
+		return fmt.Errorf("encode launch: %w", err)
+	}
+	if _, err := s.launch.WriteAt(l, 0); err != nil {
+		return fmt.Errorf("write launch: %w", err)
+	}
+	if _, err := s.control.Write([]byte{1}); err != nil {
+		return s.died("stage 1")
+	}
+	s.in, s.out = json.NewDecoder(s.init), json.NewEncoder(s.init)
+	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Landlock: p.Landlock, Seccomp: p.Seccomp, Canary: canary}
+	if err := s.out.Encode(config); err != nil {
+		return s.died("bubblewrap")
+	}
+	m, err := s.next()
+	if err != nil {
+		return err
+	}
+	if !m.Ready {
+		return errors.New("start stage 2: it did not get ready")
+	}
+	return nil
+}
+
+// Release starts the payload.
+func (s *Sandbox) Release() error {
+	if err := s.out.Encode(initCommand{Go: true}); err != nil {
+		return s.died("stage 2")
+	}
+	m, err := s.next()
+	if err != nil {
+		return err
+	}
+	s.pid = m.PID
+	s.relay.start()
+	return nil
+}
+
+// next reads stage 2's next message; what it reports as an error is one.
+func (s *Sandbox) next() (initMessage, error) {
+	var m initMessage
+	if err := s.in.Decode(&m); err != nil {
+		return m, s.died("bubblewrap")
+	}
+	if m.Err != "" {
+		return m, &Error{Err: errors.New(m.Err), Hint: m.Hint, Status: m.Code}
+	}
+	return m, nil
+}
+
+// Signal passes a signal to the payload's process group.
+func (s *Sandbox) Signal(sig syscall.Signal) error {
+	return s.out.Encode(initCommand{Signal: int(sig)})
+}
+
+// Wait returns when the payload has ended and with it everything in the
+// sandbox. Without stage 2's word of how it ended, that is an error.
+func (s *Sandbox) Wait() (ExitStatus, error) {
+	m, err := s.next()
+	if err != nil {
+		return ExitStatus{}, err
+	}
+	<-s.exited
+	s.relay.wait()
+	if m.Exit == nil {
+		return ExitStatus{}, errors.New("wait for the payload: stage 2 ended without its status")
+	}
+	return *m.Exit, nil
+}
+
+// died explains the end of a process that should have gone on.
+func (s *Sandbox) died(who string) error {
+	select {
+	case <-s.exited:
+	case <-time.After(time.Second):
+	}
+	buf := make([]byte, 64<<10)
+	var r stage1Report
+	if n, _, err := unix.Recvfrom(int(s.control.Fd()), buf, unix.MSG_DONTWAIT); err == nil && json.Unmarshal(buf[:n], &r) == nil && r.Err != "" {
+		return fail(r.Hint, "%s: %s", who, r.Err)
+	}
+	said := s.stderr.text()
+	if said == "" {
+		said = "ended without a word"
+		if s.exitErr != nil {
+			said = s.exitErr.Error()
+		}
+	}
+	return fail(bwrapHint(said), "%s: %s", who, strings.TrimPrefix(said, "bwrap: "))
+}
+
+// Close ends whatever is still there and frees what the sandbox holds. The
+// sockets are the proxy's to close.
+func (s *Sandbox) Close() error {
+	if s.cmd != nil {
+		_ = s.cmd.Process.Kill() // already gone is what is wanted
+		<-s.exited
+	}
+	select {
+	case <-s.thread:
+	default:
+		close(s.thread)
+	}
+	for _, f := range append([]*os.File{s.control, s.init, s.launch, s.args, s.who.diag}, s.files...) {
+		if f != nil {
+			f.Close()
+		}
+	}
+	s.relay.close()
+	return nil
+}
+
+// tail keeps the end of what stage 1 and bubblewrap say on standard error.
+type tail struct {
+	done chan struct{}
+	buf  []byte
+}
+
+const tailSize = 4 << 10
+
+func (t *tail) pipe() (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("make pipe: %w", err)
+	}
+	t.done = make(chan struct{})
+	go func() {
+		defer close(t.done)
+		defer r.Close()
+		t.buf, _ = io.ReadAll(io.LimitReader(r, tailSize))
+		_, _ = io.Copy(io.Discard, r) // or the writer would block
+	}()
+	return w, nil
+}
+
+// text gives what was said, when all writers have gone.
+func (t *tail) text() string {
+	if t.done == nil {
+		return ""
+	}
+	select {
+	case <-t.done:
+		return strings.TrimSpace(string(t.buf))
+	case <-time.After(time.Second):
+		return ""
+	}
+}

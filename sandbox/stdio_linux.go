@@ -1,0 +1,113 @@
+package sandbox
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// stdio checks the three descriptors that the payload will have and, where
+// Landlock is missing, puts pipes in the place of files: a file could be opened
+// again through /proc/self/fd with more rights than it was handed over with.
+func (s *Sandbox) stdio(cfg Config) ([3]*os.File, error) {
+	files := [3]*os.File{cfg.Stdin, cfg.Stdout, cfg.Stderr}
+	s.relay = &relay{}
+	confined := LandlockABI() > 0
+	for i, f := range files {
+		kind, err := streamKind(i, f)
+		if err != nil {
+			return files, err
+		}
+		if kind != unix.S_IFREG || confined {
+			continue
+		}
+		if files[i], err = s.relay.add(f, i == 0); err != nil {
+			return files, err
+		}
+	}
+	return files, nil
+}
+
+var streamNames = [3]string{"standard input", "standard output", "standard error"}
+
+// streamKind refuses descriptors that are a door: a directory or an O_PATH
+// descriptor leads into the host's mounts (openat(2)), a block device under
+// every file system.
+func streamKind(i int, f *os.File) (uint32, error) {
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	if err != nil {
+		return 0, fail("redirect it from or to /dev/null", "%s is closed: %w", streamNames[i], err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, fmt.Errorf("look at %s: %w", streamNames[i], err)
+	}
+	kind := st.Mode & unix.S_IFMT
+	what := ""
+	switch {
+	case flags&unix.O_PATH != 0:
+		what = "an O_PATH descriptor"
+	case kind == unix.S_IFDIR:
+		what = "a directory"
+	case kind == unix.S_IFBLK:
+		what = "a block device"
+	}
+	if what != "" {
+		return 0, fail("use a pipe, a file or a terminal", "%s is %s, which would be a way out of the sandbox", streamNames[i], what)
+	}
+	return kind, nil
+}
+
+// relay copies between the caller's files and the pipes that stand for them.
+type relay struct {
+	copies []func()
+	theirs []*os.File // the payload's ends
+	ours   []*os.File
+	out    sync.WaitGroup
+}
+
+func (r *relay) add(f *os.File, input bool) (*os.File, error) {
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("make pipe: %w", err)
+	}
+	if input {
+		r.theirs, r.ours = append(r.theirs, pr), append(r.ours, pw)
+		r.copies = append(r.copies, func() { _, _ = io.Copy(pw, f); pw.Close() })
+		return pr, nil
+	}
+	r.theirs, r.ours = append(r.theirs, pw), append(r.ours, pr)
+	r.out.Add(1)
+	r.copies = append(r.copies, func() { defer r.out.Done(); _, _ = io.Copy(f, pr) })
+	return pw, nil
+}
+
+func (r *relay) start() {
+	for _, f := range r.theirs {
+		f.Close()
+	}
+	r.theirs = nil
+	for _, c := range r.copies {
+		go c()
+	}
+	r.copies = nil
+}
+
+// wait returns when all output has been copied.
+func (r *relay) wait() {
+	if r != nil && len(r.copies) == 0 {
+		r.out.Wait()
+	}
+}
+
+func (r *relay) close() {
+	if r == nil {
+		return
+	}
+	for _, f := range append(r.theirs, r.ours...) {
+		f.Close()
+	}
+}
