@@ -329,29 +329,27 @@ func (r *run) finish(status sandbox.ExitStatus, runErr error) (*Result, error) {
 }
 
 // suggest gives the smallest policy change that would let a denied attempt
-// through, if there is one: none would let a UDP packet or a false name pass.
+// through; empty where there is none: nothing opens the way for UDP or ICMP.
 func (r *run) suggest(e event.Event) string {
-	return suggest(r.prep.policy, e)
-}
-
-func suggest(p *policy.Policy, e event.Event) string {
-	host := string(e.Object.Host)
-	if host == "" {
-		host = e.Object.Addr
+	text, port := string(e.Object.Host), e.Object.Port
+	switch e.Operation {
+	case event.NetConnect:
+	case event.NetDNS:
+		port = 443 // the port of the event is the server's; what the name is for comes later
+	default:
+		return ""
 	}
-	h, err := policy.ParseHost(host)
+	if text == "" {
+		text = e.Object.Addr
+	}
+	host, err := policy.ParseHost(text)
 	if err != nil {
 		return ""
 	}
-	var d policy.Decision
-	switch e.Operation {
-	case event.NetConnect:
-		d = p.DecideNet(policy.NetRequest{Host: h, Port: e.Object.Port})
-	case event.NetDNS:
-		d = p.DecideName(h)
-	}
-	if d.Allowed() { // not refused for want of a rule
-		return ""
+	req := policy.NetRequest{Host: host, Port: port}
+	d := r.prep.policy.DecideNet(req)
+	if addr, err := netip.ParseAddr(e.Object.Addr); err == nil && d.Allowed() && e.Reason == event.AddressDenied {
+		d = r.prep.policy.DecideResolved(req, addr)
 	}
 	return d.Fix
 }
