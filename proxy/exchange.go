@@ -43,7 +43,7 @@ func (x *exchange) upgradeAllowed() bool {
 		return true
 	}
 	if x.c.s.p.allowsUpgrade(t.req) {
-		x.upgrade = offer
+		x.upgrade = strings.Clone(offer)
 		return true
 	}
 	x.c.s.refuseHTTP(httpRefusal{http.StatusForbidden, t, d, "a change of protocol to " + offer})
@@ -67,6 +67,7 @@ func (x *exchange) run() bool {
 		x.failed(err)
 		return false
 	}
+	x.r.fields, x.r.target, x.path = nil, "", "" // a long head is not kept while the server thinks
 	sent := x.startBody()
 	resp, err := x.response()
 	if err != nil {
@@ -84,11 +85,7 @@ func (x *exchange) run() bool {
 		reset(client) // a cut response must not look like a whole one
 		return false
 	}
-	select {
-	case err := <-sent:
-		keep = keep && err == nil
-	case <-time.After(sniffWait): // answered before the request was over
-		x.stopBody(sent)
+	if !x.bodyDone(sent) {
 		keep = false
 	}
 	if keep && !keepsAlive(resp.fields, resp.minor) {
@@ -158,7 +155,7 @@ func (x *exchange) startBody() <-chan error {
 	}
 	s := x.c.s
 	b := bodyCopy{
-		dst: x.c.up.conn, src: s.conn, br: s.br, body: x.r.body,
+		dst: x.c.up.conn, src: s.conn, br: s.br, body: x.r.body, mem: &s.p.mem,
 		moved: &s.p.count.bytesOut, watch: x.watch, maxTrailer: s.p.cfg.Limits.MaxHead,
 	}
 	go func() {
@@ -179,6 +176,23 @@ func (x *exchange) startBody() <-chan error {
 	return sent
 }
 
+// bodyDone reports whether the whole request went out. A server that answers
+// early is given a moment, since the answer can overtake the news.
+func (x *exchange) bodyDone(sent <-chan error) bool {
+	select {
+	case err := <-sent:
+		return err == nil
+	default:
+	}
+	select {
+	case err := <-sent:
+		return err == nil
+	case <-time.After(sniffWait):
+		x.stopBody(sent)
+		return false
+	}
+}
+
 // stopBody ends a body copy that nobody waits for any more.
 func (x *exchange) stopBody(sent <-chan error) {
 	select {
@@ -194,7 +208,7 @@ func (x *exchange) stopBody(sent <-chan error) {
 // response reads up to the final response head, passing 1xx on.
 func (x *exchange) response() (*response, error) {
 	for range 16 { // no server has so many words before its answer
-		head, err := readHead(x.c.up.br, x.c.s.p.cfg.Limits.MaxHead)
+		head, err := readHead(x.c.up.br, x.c.s.p.cfg.Limits.MaxHead, &x.c.s.p.mem)
 		x.watch.touch()
 		if err != nil {
 			return nil, err
@@ -261,7 +275,7 @@ func (x *exchange) answer(r *response, keep bool) error {
 	s, up := x.c.s, x.c.up
 	body := bodyCopy{
 		head: b.Bytes(), dst: s.conn, src: up.conn, br: up.br, body: r.body, toEnd: true,
-		plain: x.r.minor == 0, moved: &s.p.count.bytesIn, watch: x.watch, maxTrailer: s.p.cfg.Limits.MaxHead,
+		plain: x.r.minor == 0, mem: &s.p.mem, moved: &s.p.count.bytesIn, watch: x.watch, maxTrailer: s.p.cfg.Limits.MaxHead,
 	}
 	if x.bodyless(r) {
 		return x.write(s.conn, b.Bytes(), false)

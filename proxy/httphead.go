@@ -58,13 +58,18 @@ const (
 
 // readHead reads through the empty line that ends a head and gives the lines
 // before it.
-func readHead(br *bufio.Reader, max int) (string, error) {
+func readHead(br *bufio.Reader, max int, mem *memory) (string, error) {
+	held := hold{m: mem}
+	defer held.release()
 	var head []byte
 	start := 0 // of the current line
 	for {
 		part, err := br.ReadSlice('\n')
 		if len(head)+len(part) > max {
 			return "", errHeadTooLong
+		}
+		if !held.grow(len(head) + len(part)) {
+			return "", errMemory
 		}
 		head = append(head, part...)
 		if err == bufio.ErrBufferFull {
@@ -96,7 +101,7 @@ func parseRequest(head string) (*request, error) {
 	line, rest, _ := strings.Cut(head, "\r\n")
 	method, line, ok1 := strings.Cut(line, " ")
 	target, proto, ok2 := strings.Cut(line, " ")
-	r := &request{method: method, target: target}
+	r := &request{method: strings.Clone(method), target: target} // the method outlives the head
 	switch {
 	case !ok1 || !ok2 || !isToken(method) || target == "":
 		return nil, errRequestLine

@@ -11,17 +11,17 @@ import (
 
 func TestReadHeadTakesNoByteTooMany(t *testing.T) {
 	br := bufio.NewReaderSize(strings.NewReader("GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\r\n\r\n"), 16)
-	head, err := readHead(br, 100)
+	head, err := readHead(br, 100, nil)
 	if err != nil || head != "GET / HTTP/1.1\r\nHost: a\r\n" {
 		t.Errorf("head %q, %v", head, err)
 	}
 	if rest, _ := br.ReadString('y'); rest != "body" {
 		t.Errorf("rest %q", rest)
 	}
-	if _, err := readHead(bufio.NewReader(strings.NewReader(strings.Repeat("x", 101))), 100); err != errHeadTooLong {
+	if _, err := readHead(bufio.NewReader(strings.NewReader(strings.Repeat("x", 101))), 100, nil); err != errHeadTooLong {
 		t.Errorf("over the limit: %v", err)
 	}
-	if head, err := readHead(bufio.NewReader(strings.NewReader("ab\r\n\r\n")), 6); err != nil || head != "ab\r\n" {
+	if head, err := readHead(bufio.NewReader(strings.NewReader("ab\r\n\r\n")), 6, nil); err != nil || head != "ab\r\n" {
 		t.Errorf("at the limit: %q, %v", head, err)
 	}
 }
@@ -80,7 +80,7 @@ func FuzzRequestHead(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		head, err := readHead(bufio.NewReaderSize(bytes.NewReader(b), 64), 1<<12)
+		head, err := readHead(bufio.NewReaderSize(bytes.NewReader(b), 64), 1<<12, nil)
 		if err != nil {
 			return
 		}
@@ -116,7 +116,7 @@ func FuzzResponseHead(f *testing.F) {
 	f.Add([]byte("HTTP/1.0 404 \r\nConnection: close\r\n\r\n"))
 	f.Add([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		head, err := readHead(bufio.NewReaderSize(bytes.NewReader(b), 64), 1<<12)
+		head, err := readHead(bufio.NewReaderSize(bytes.NewReader(b), 64), 1<<12, nil)
 		if err != nil {
 			return
 		}

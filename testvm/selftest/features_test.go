@@ -9,7 +9,7 @@ import (
 // TestFeaturesAreWhatTheKernelShouldHave asks for each by itself, so that all that
 // are missing are named: Require fails for one that this kernel and boot promise.
 func TestFeaturesAreWhatTheKernelShouldHave(t *testing.T) {
-	inside(t)
+	machine(t)
 	for _, name := range testvm.Features() {
 		t.Run(string(name), func(t *testing.T) { testvm.Require(t, name) })
 	}

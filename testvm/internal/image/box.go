@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"github.com/sallyport/sallyport/testvm/internal/machine"
 )
@@ -28,7 +29,7 @@ func (c Cache) Box(b machine.Box) (string, error) {
 		return "", fmt.Errorf("get kernel %s: %w", b.Kernel.Name, err)
 	}
 	recipe := files("box.sh", "debloat.sh")
-	key := digest(append(append(recipe, kernel.Image, b.Suite), boxPackages...)...)
+	key := digest(slices.Concat(recipe, boxPackages, []string{kernel.Image, b.Suite})...)
 	return c.Make("boxes/"+b.Name+"-"+key+".box", func(path string) error {
 		if err := NeedVagrant(); err != nil {
 			return err

@@ -75,7 +75,7 @@ func (row *Row) read(job report.Job, rep report.Report) {
 	for i, step := range job.Steps {
 		outcome := rep.Steps[i]
 		switch {
-		case !step.Tests && vm.IsSurvey(step):
+		case vm.IsSurvey(step) && outcome.Ended:
 			found, err := readSurvey(outcome.Output)
 			if err != nil {
 				row.Problems = append(row.Problems, report.Problem{Step: step.Name, Text: err.Error(), Output: outcome.Output})

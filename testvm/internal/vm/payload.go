@@ -21,7 +21,7 @@ const EnvBinary = "SALLYPORT_BINARY"
 
 const (
 	mountPoint  = "/payload" // where a machine finds its payload
-	surveyTime  = 2 * time.Minute
+	surveyTime  = 5 * time.Minute
 	surveyRoot  = "survey as root"
 	surveyUser  = "survey as user"
 	ownBinary   = "bin/testvm"
@@ -126,9 +126,13 @@ func testSteps(rel string, deadline time.Duration) []report.Step {
 		Tests:    true,
 		Deadline: deadline,
 	}
+	name := rel
+	if rel == "." {
+		name = "sallyport"
+	}
 	asRoot, asUser := step, step
-	asRoot.Name = rel + " as root"
-	asUser.Name, asUser.User = rel+" as user", true
+	asRoot.Name = name + " as root"
+	asUser.Name, asUser.User = name+" as user", true
 	return []report.Step{asRoot, asUser}
 }
 
