@@ -310,27 +310,33 @@ func (r *run) finish(status sandbox.ExitStatus, runErr error) (*Result, error) {
 }
 
 // suggest gives the smallest policy change that would let a denied attempt
-// through; empty where there is none: nothing opens the way for UDP or ICMP.
+// through, if there is one: none would let a UDP packet or a false name pass.
 func (r *run) suggest(e event.Event) string {
-	text, port := string(e.Object.Host), e.Object.Port
-	switch e.Operation {
-	case event.NetConnect:
-	case event.NetDNS:
-		port = 443 // the port of the event is the server's; what the name is for comes later
-	default:
-		return ""
+	return suggest(r.prep.policy, e)
+}
+
+func suggest(p *policy.Policy, e event.Event) string {
+	host := string(e.Object.Host)
+	if host == "" {
+		host = e.Object.Addr
 	}
-	if text == "" {
-		text = e.Object.Addr
-	}
-	host, err := policy.ParseHost(text)
+	h, err := policy.ParseHost(host)
 	if err != nil {
 		return ""
 	}
-	req := policy.NetRequest{Host: host, Port: port}
-	d := r.prep.policy.DecideNet(req)
-	if addr, err := netip.ParseAddr(e.Object.Addr); err == nil && d.Allowed() && e.Reason == event.AddressDenied {
-		d = r.prep.policy.DecideResolved(req, addr)
+	var d policy.Decision
+	switch e.Operation {
+	case event.NetConnect:
+		req := policy.NetRequest{Host: h, Port: e.Object.Port}
+		d = p.DecideNet(req)
+		if addr, err := netip.ParseAddr(e.Object.Addr); err == nil && d.Allowed() && e.Reason == event.AddressDenied {
+			d = p.DecideResolved(req, addr)
+		}
+	case event.NetDNS:
+		d = p.DecideName(h)
+	}
+	if d.Allowed() { // not refused for want of a rule
+		return ""
 	}
 	return d.Fix
 }
