@@ -31,9 +31,9 @@ func Init() {
 	}
 }
 
-// stage1 runs in new user and network namespaces with the capabilities to set
-// them up. It hands the network's sockets out, gives its capabilities up and
-// becomes bubblewrap.
+// stage1 runs in new user, pid, mount and network namespaces with the
+// capabilities to set them up. It hands the network's sockets out, gives its
+// capabilities up and becomes bubblewrap.
 func stage1() {
 	control := os.NewFile(plan.FDControl, "control")
 	unix.CloseOnExec(plan.FDControl)
