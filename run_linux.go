@@ -331,7 +331,11 @@ func suggest(p *policy.Policy, e event.Event) string {
 	var d policy.Decision
 	switch e.Operation {
 	case event.NetConnect:
-		d = p.DecideNet(policy.NetRequest{Host: h, Port: e.Object.Port})
+		req := policy.NetRequest{Host: h, Port: e.Object.Port}
+		d = p.DecideNet(req)
+		if addr, err := netip.ParseAddr(e.Object.Addr); err == nil && d.Allowed() && e.Reason == event.AddressDenied {
+			d = p.DecideResolved(req, addr)
+		}
 	case event.NetDNS:
 		d = p.DecideName(h)
 	}

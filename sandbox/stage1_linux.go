@@ -31,15 +31,18 @@ func Init() {
 	}
 }
 
-// stage1 runs in new user and network namespaces with the capabilities to set
-// them up. It hands the network's sockets out, gives its capabilities up and
-// becomes bubblewrap.
+// stage1 runs in new user, pid, mount and network namespaces with the
+// capabilities to set them up. It hands the network's sockets out, gives its
+// capabilities up and becomes bubblewrap.
 func stage1() {
 	control := os.NewFile(plan.FDControl, "control")
 	unix.CloseOnExec(plan.FDControl)
 	unix.CloseOnExec(plan.FDLaunch)
 	// The caller's own descriptors are not for the sandbox.
 	closeFrom(plan.FDFirstFile + plan.OwnFiles)
+	if err := ownProc(); err != nil {
+		stage1Fail(control, err)
+	}
 	if err := stage1Network(control); err != nil {
 		stage1Fail(control, err)
 	}
@@ -58,6 +61,15 @@ func stage1Fail(control *os.File, err error) {
 		_, _ = control.Write(b) // nobody is left to tell if this fails
 	}
 	os.Exit(125)
+}
+
+// ownProc mounts a /proc that has the pids of this namespace: bubblewrap looks
+// for its child there.
+func ownProc() error {
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount proc: %w", err)
+	}
+	return nil
 }
 
 func stage1Network(control *os.File) error {
