@@ -321,6 +321,10 @@ func (s *servers) makeCA() (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, err
 	}
+	// With its key's identifier, which Python 3.13 wants to see in the other.
+	if ca, err = x509.ParseCertificate(caDER); err != nil {
+		return tls.Certificate{}, err
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
