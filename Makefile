@@ -84,10 +84,11 @@ need-bench: need-test
 	.ci/need npm=npm socat=socat rg=ripgrep
 
 FUZZTIME ?= 30s
+FUZZPKG  ?= ./...
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)
-	for pkg in $$($(GO) list ./...); do \
+	for pkg in $$($(GO) list $(FUZZPKG)); do \
 		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 		done; \

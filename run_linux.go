@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
@@ -71,7 +70,7 @@ func prepare(o *Options) (*prepared, error) {
 	made, err := plan.Make(plan.Input{
 		Policy: p, Caps: caps, FS: hostFS{}, Argv: o.Command,
 		Cwd: env.Cwd, Home: env.Home, RuntimeDir: env.RuntimeDir, Exe: env.Exe,
-		Environ: os.Environ(), Extra: o.Env,
+		Root: os.Geteuid() == 0, Environ: os.Environ(), Extra: o.Env,
 	})
 	if err != nil {
 		return nil, err
@@ -122,7 +121,6 @@ type run struct {
 	agg     *audit.Aggregator
 	proxy   *proxy.Proxy
 	summary *audit.Summariser
-	mu      sync.Mutex // of summary
 	before  map[plan.Protected]bool
 	token   [32]byte
 	serving sync.WaitGroup
@@ -218,9 +216,7 @@ func (r *run) record(e event.Event) {
 	if err := r.agg.Append(e); err != nil {
 		return // counted by the log, and said at the end
 	}
-	r.mu.Lock()
 	r.summary.Add(e)
-	r.mu.Unlock()
 	if r.opts.OnEvent != nil {
 		r.opts.OnEvent(e)
 	}
@@ -259,51 +255,10 @@ func (r *run) serve() error {
 	return nil
 }
 
-// plan plans the run and makes its placeholders in one go: neither may another
-// run remove what this one has seen, nor what a crashed run left be planned on.
-// Our own directory comes first, so that the plan hides it.
-func (r *run) plan() error {
-	env, err := runEnv(&r.opts)
-	if err != nil {
-		return err
-	}
-	r.opts.Policy.Env = env
-	dir := filepath.Join(env.StateDir, "stubs")
-	unlock, err := sandbox.LockStubs(dir)
-	if err != nil {
-		return noLog(err)
-	}
-	defer unlock()
-	if _, err := sandbox.SweepStubs(dir); err != nil {
-		r.warn(err.Error(), "remove the named files by hand")
-	}
-	if r.prep, err = prepare(&r.opts); err != nil {
-		return err
-	}
-	if r.stubs, err = sandbox.MakeStubs(dir, r.id, r.prep.plan); err != nil {
-		return err
-	}
-	r.before, err = r.protected()
-	return err
-}
-
 func (r *run) warn(message, hint string) {
 	if r.opts.Warn != nil {
 		r.opts.Warn(message, hint)
 	}
-}
-
-// protected lists the protected paths below the write roots as they are now.
-func (r *run) protected() (map[plan.Protected]bool, error) {
-	found, err := plan.ScanProtected(hostFS{}, r.prep.policy.Files(), r.prep.plan.WriteRoots)
-	if err != nil {
-		return nil, err
-	}
-	set := map[plan.Protected]bool{}
-	for _, p := range found {
-		set[p] = true
-	}
-	return set, nil
 }
 
 // forwardSignals passes the signals that a user or a service manager sends to
@@ -329,11 +284,7 @@ func (r *run) forwardSignals(ctx context.Context, signals <-chan os.Signal) (sto
 
 // finish completes the record after the payload has ended.
 func (r *run) finish(status sandbox.ExitStatus, runErr error) (*Result, error) {
-	if err := r.box.StopPackets(); err != nil {
-		r.warn(err.Error(), "")
-	}
-	r.proxy.Close()
-	r.serving.Wait()
+	r.stopServing()
 	r.reportPlanted()
 	err := r.agg.Close()
 	stats := r.log.Stats()
@@ -349,6 +300,17 @@ func (r *run) finish(status sandbox.ExitStatus, runErr error) (*Result, error) {
 	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.prep.policy.SHA256(), event.TierRootless
 	sum.Exit, sum.Lost, sum.NotRecorded = status.Code, stats.LostTotal(), r.notRecorded()
 	return &Result{Status: status.Code, Summary: sum}, nil
+}
+
+// stopServing ends the proxy and the reader of refused packets, when both have
+// recorded all that came before.
+func (r *run) stopServing() {
+	if err := r.box.StopPackets(); err != nil {
+		r.warn(err.Error(), "")
+	}
+	r.proxy.Close()
+	r.serving.Wait()
+	r.proxy = nil
 }
 
 // suggest gives the smallest policy change that would let a denied attempt
@@ -372,7 +334,11 @@ func suggest(p *policy.Policy, e event.Event) string {
 	var d policy.Decision
 	switch e.Operation {
 	case event.NetConnect:
-		d = p.DecideNet(policy.NetRequest{Host: h, Port: e.Object.Port})
+		req := policy.NetRequest{Host: h, Port: e.Object.Port}
+		d = p.DecideNet(req)
+		if addr, err := netip.ParseAddr(e.Object.Addr); err == nil && d.Allowed() && e.Reason == event.AddressDenied {
+			d = p.DecideResolved(req, addr)
+		}
 	case event.NetDNS:
 		d = p.DecideName(h)
 	}
@@ -390,35 +356,15 @@ func (r *run) notRecorded() []string {
 	return list
 }
 
-// reportPlanted records protected names that appeared below the write roots:
-// this tier cannot refuse what does not exist yet.
-func (r *run) reportPlanted() {
-	after, err := r.protected()
-	if err != nil {
-		r.warn("look for new protected files: "+err.Error(), "")
-		return
-	}
-	now := time.Now()
-	for p := range after {
-		if r.before[p] {
-			continue
-		}
-		r.record(event.Event{
-			Verdict: event.Audit, Layer: event.LayerSupervisor, Operation: event.FileCreate,
-			Object: event.Object{Path: event.Text(p.Path)}, Reason: event.PathProtected, Rule: p.Rule.String(),
-			Detail: "appeared during the run: look at it before a program on the host does",
-			Count:  1, First: now, Last: now, Time: now,
-		})
-	}
-}
-
 // release frees what is left, whatever happened before.
 func (r *run) release() {
+	if r.proxy != nil {
+		r.stopServing()
+	} else if r.box != nil {
+		r.box.Sockets().Close()
+	}
 	if r.box != nil {
 		r.box.Close()
-	}
-	if r.proxy != nil {
-		r.proxy.Close()
 	}
 	if r.stubs != nil {
 		if err := r.stubs.Remove(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -41,7 +42,7 @@ func benchMain(what string) error {
 	fmt.Println(l.Addr())
 	if kind == "relay" {
 		go bareRelay(l, upstream)
-	} else if err := benchProxy(l, upstream); err != nil {
+	} else if err := benchProxy(l, upstream, map[string]uint16{"proxy": 7000, "proxy80": 80}[kind]); err != nil {
 		return err
 	}
 	io.Copy(io.Discard, os.Stdin)
@@ -87,7 +88,7 @@ func benchPolicy(rules int) (*policy.Policy, error) {
 	}, f)
 }
 
-func benchProxy(l net.Listener, upstream string) error {
+func benchProxy(l net.Listener, upstream string, port uint16) error {
 	pol, err := benchPolicy(1000)
 	if err != nil {
 		return err
@@ -107,7 +108,7 @@ func benchProxy(l net.Listener, upstream string) error {
 	if err != nil {
 		return err
 	}
-	origin = netip.AddrPortFrom(a, 7000)
+	origin = netip.AddrPortFrom(a, port)
 	go p.Serve(context.Background(), Listeners{TCP: []net.Listener{l}})
 	return nil
 }
@@ -359,6 +360,35 @@ func BenchmarkKeepAlive(b *testing.B) {
 			}
 		})
 		b.StopTimer()
+		b.ReportMetric(float64(m.end().Microseconds())/float64(b.N), "cpu-µs/op")
+	})
+}
+
+// BenchmarkHTTP makes plain requests on connections that stay: each is parsed,
+// decided and written anew, where the relay only copies.
+func BenchmarkHTTP(b *testing.B) {
+	body := make([]byte, 1024)
+	upstream := webServer(b, false, func(w http.ResponseWriter, _ *http.Request) { w.Write(body) })
+	sides(b, func(b *testing.B, kind string) {
+		m := measure(b, strings.Replace(kind, "proxy", "proxy80", 1), upstream)
+		tr := &http.Transport{
+			MaxIdleConnsPerHost: benchClients,
+			Dial:                func(string, string) (net.Conn, error) { return net.Dial("tcp", m.addr) },
+		}
+		b.ResetTimer()
+		report(b, b.N, func() func() error {
+			return func() error {
+				resp, err := (&http.Client{Transport: tr}).Get("http://ok.test/")
+				if err != nil {
+					return err
+				}
+				defer resp.Body.Close()
+				_, err = io.Copy(io.Discard, resp.Body)
+				return err
+			}
+		})
+		b.StopTimer()
+		tr.CloseIdleConnections()
 		b.ReportMetric(float64(m.end().Microseconds())/float64(b.N), "cpu-µs/op")
 	})
 }

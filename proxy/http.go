@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"net/http"
 	"strings"
@@ -16,9 +17,10 @@ type httpConn struct {
 	s *session
 	// fixed: the client believes it has reached the origin; every request goes
 	// to req. Else each says where to go.
-	fixed bool
-	req   policy.NetRequest
-	up    *upstream
+	fixed    bool
+	req      policy.NetRequest
+	lastHost string // the last Host that was right for req, by name
+	up       *upstream
 	// toldUpgrade: a refused h2c upgrade has been recorded; clients offer it with
 	// every request and go on without.
 	toldUpgrade bool
@@ -28,7 +30,8 @@ type httpConn struct {
 // of one client connection go there.
 type upstream struct {
 	conn  stream
-	br    *bufio.Reader // made with the first request
+	br    *bufio.Reader // with watch, made with the first request
+	watch *watch
 	req   policy.NetRequest
 	d     policy.Decision
 	entry *allowed
@@ -41,6 +44,9 @@ func (c *httpConn) closeUpstream() {
 	}
 	c.up = nil
 	c.s.p.closeUp(u.conn)
+	if u.watch != nil {
+		u.watch.stop()
+	}
 	if u.br != nil {
 		freeReader(u.br)
 		u.br = nil
@@ -107,23 +113,24 @@ func (c *httpConn) serve() {
 func (c *httpConn) next() (*request, bool) {
 	s := c.s
 	s.readWithin(s.p.cfg.Limits.KeepAlive)
-	if s.await() != nil {
-		s.conn.Close()
-		return nil, false
-	}
+	err := s.await()
 	br := s.reader()
-	if _, err := br.Peek(1); err != nil {
-		s.conn.Close()
+	if err == nil {
+		_, err = br.Peek(1)
+	}
+	if err != nil {
+		c.gone()
 		return nil, false
 	}
-	s.readWithin(s.p.cfg.Limits.HeadTimeout)
+	if b, _ := br.Peek(br.Buffered()); !bytes.HasSuffix(b, []byte("\r\n\r\n")) {
+		s.readWithin(s.p.cfg.Limits.HeadTimeout) // it has not come whole
+	}
 	skipEmptyLine(br)
 	head, err := readHead(br, s.p.cfg.Limits.MaxHead, &s.p.mem)
 	var r *request
 	if err == nil {
 		r, err = parseRequest(head)
 	}
-	s.readWithin(0)
 	if err == nil {
 		return r, true
 	}
@@ -146,10 +153,19 @@ func (c *httpConn) malformed(err error) {
 	case isTimeout(err):
 		f.status = http.StatusRequestTimeout
 	case !errors.As(err, &bad):
-		c.s.conn.Close() // the client went away
+		c.gone()
 		return
 	}
 	c.s.refuseHTTP(f)
+}
+
+// gone ends a connection whose client has gone, or asks no more. One that was
+// dialled and never used is recorded all the same.
+func (c *httpConn) gone() {
+	if c.up != nil && c.up.entry == nil {
+		c.up.entry = c.s.allow(target{req: c.up.req}, c.up.d)
+	}
+	c.s.conn.Close()
 }
 
 // route finds the upstream of a request and the path to ask it for. Where it
@@ -207,7 +223,14 @@ func (c *httpConn) checkRequestHost(r *request, req policy.NetRequest) *innerErr
 		return inner(kindHTTP, "http-host", event.RequestInvalid, "%v", err)
 	}
 	if c.fixed {
-		return c.s.p.checkHost(req, host)
+		if host == c.lastHost {
+			return nil
+		}
+		bad := c.s.p.checkHost(req, host)
+		if bad == nil && !req.Host.IsAddr() {
+			c.lastHost = strings.Clone(host)
+		}
+		return bad
 	}
 	// The authority has been decided; the Host must say the very same.
 	if host == "" {

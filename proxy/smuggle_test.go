@@ -186,3 +186,19 @@ func TestSmuggledSecondRequestNeverLeaves(t *testing.T) {
 		t.Errorf("went out as %q", got)
 	}
 }
+
+// A client that is still sending when it is refused must get to read why.
+func TestRefusedUploadIsTakenToItsEnd(t *testing.T) {
+	r := newRig(t, allowing("ok.test"))
+	c := dialTo(t, r.explicit)
+	io.WriteString(c, "POST http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 163840\r\n\r\n")
+	for range 20 {
+		if _, err := c.Write(make([]byte, 8192)); err != nil {
+			t.Fatalf("write: %v", err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if resp, body := ask(t, c, ""); resp.StatusCode != 403 || !strings.Contains(body, "fix: ") {
+		t.Errorf("answer %d %s", resp.StatusCode, body)
+	}
+}

@@ -122,7 +122,7 @@ func explainNamespaces(err error) error {
 	if errors.As(err, &at) {
 		err = at.Err
 	}
-	return fail(namespaceHint(), "make user and network namespaces: %w", err)
+	return fail(namespaceHint(), "make user, pid, mount and network namespaces: %w", err)
 }
 
 // Obstacle is a setting that keeps an ordinary user from making namespaces.
@@ -138,6 +138,8 @@ func NamespaceObstacles() []Obstacle {
 		{"kernel.unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"},
 		{"user.max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=15000"},
 		{"user.max_net_namespaces", "0", "sysctl -w user.max_net_namespaces=15000"},
+		{"user.max_pid_namespaces", "0", "sysctl -w user.max_pid_namespaces=15000"},
+		{"user.max_mnt_namespaces", "0", "sysctl -w user.max_mnt_namespaces=15000"},
 		{"kernel.apparmor_restrict_unprivileged_userns", "1", "install the AppArmor profile for sallyport ('make apparmor' in its source tree)"},
 	} {
 		b, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(k.name, ".", "/"))

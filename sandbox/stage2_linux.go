@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -80,6 +81,7 @@ func (p *initProcess) run() error {
 		return err
 	}
 	p.payload.Store(int64(pid))
+	debug.SetGCPercent(100) // off until here (stageEnv); from now on it may live long
 	if err := p.out.Encode(initMessage{PID: pid}); err != nil {
 		return err
 	}
@@ -110,9 +112,11 @@ func (c Canary) connect() error {
 // start confines this thread and starts the payload from it. Both Landlock and
 // seccomp are inherited and can only be tightened.
 func (p *initProcess) start() (int, error) {
-	env := setEnv(os.Environ(), "PWD", p.config.Dir) // bubblewrap sets its own
 	if err := os.Chdir(p.config.Dir); err != nil {
 		return 0, fail("name a directory that the sandbox can see: --chdir DIR", "enter working directory: %w", err)
+	}
+	if err := ownPath(p.config.Env); err != nil {
+		return 0, err
 	}
 	exe, err := lookPath(p.config.Argv[0])
 	if err != nil {
@@ -125,7 +129,7 @@ func (p *initProcess) start() (int, error) {
 		return 0, err
 	}
 	pid, err := syscall.ForkExec(exe, p.config.Argv, &syscall.ProcAttr{
-		Env:   env,
+		Env:   p.config.Env,
 		Files: []uintptr{0, 1, 2},
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	})
@@ -163,6 +167,16 @@ func (p *initProcess) filter() error {
 	return nil
 }
 
+// ownPath makes the payload's PATH this process's.
+func ownPath(env []string) error {
+	for _, e := range env {
+		if path, ok := strings.CutPrefix(e, "PATH="); ok {
+			return os.Setenv("PATH", path)
+		}
+	}
+	return nil
+}
+
 // lookPath finds the payload's program as it is inside.
 func lookPath(name string) (string, error) {
 	exe, err := exec.LookPath(name)
@@ -176,16 +190,6 @@ func lookPath(name string) (string, error) {
 		return "", &Error{Err: fmt.Errorf("execute %s: not found in the sandbox", name), Status: 127,
 			Hint: "/tmp and /run are private to the sandbox; see 'sallyport run --dry-run' for what it sees"}
 	}
-}
-
-func setEnv(env []string, name, value string) []string {
-	for i, e := range env {
-		if strings.HasPrefix(e, name+"=") {
-			env[i] = name + "=" + value
-			return env
-		}
-	}
-	return append(env, name+"="+value)
 }
 
 // obey starts the payload, passes signals to its process group, and ends the

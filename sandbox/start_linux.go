@@ -62,6 +62,15 @@ func Start(cfg Config) (*Sandbox, error) {
 }
 
 func (s *Sandbox) start(cfg Config) error {
+	if err := s.startStage1(cfg); err != nil {
+		return err
+	}
+	return s.receive()
+}
+
+// startStage1 keeps none of stage 1's ends: the end of a process is seen by the
+// end of its sockets.
+func (s *Sandbox) startStage1(cfg Config) error {
 	var theirs []*os.File
 	defer func() {
 		for _, f := range theirs {
@@ -95,7 +104,7 @@ func (s *Sandbox) start(cfg Config) error {
 	s.cmd = &exec.Cmd{
 		Path:        exe,
 		Args:        []string{stage1Name},
-		Env:         []string{},
+		Env:         stageEnv,
 		Stdin:       stdio[0],
 		Stdout:      stdio[1],
 		Stderr:      pipe,
@@ -105,15 +114,19 @@ func (s *Sandbox) start(cfg Config) error {
 	if err := s.spawn(); err != nil {
 		return explainNamespaces(err)
 	}
-	return s.receive()
+	return nil
 }
 
+// stage1Attr makes stage 1, and later bubblewrap, process 1 of a pid namespace:
+// whatever it has started dies with it. bubblewrap alone does not see to that:
+// its child asks for a death signal only just before it executes stage 2, and
+// until then waits for ever for a parent that was killed.
 func stage1Attr() *syscall.SysProcAttr {
 	uid, gid := os.Getuid(), os.Getgid()
 	return &syscall.SysProcAttr{
 		Setsid:      true,
 		Pdeathsig:   syscall.SIGKILL,
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}},
 		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW},
@@ -226,7 +239,7 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 	if _, err := s.args.WriteAt([]byte(args), 0); err != nil {
 		return fmt.Errorf("write bubblewrap's arguments: %w", err)
 	}
-	l, err := json.Marshal(launch{Bwrap: p.Caps.Bwrap, Env: p.Env})
+	l, err := json.Marshal(launch{Bwrap: p.Caps.Bwrap})
 	if err != nil {
 		return fmt.Errorf("encode launch: %w", err)
 	}
@@ -238,7 +251,7 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 	}
 	s.plan, s.rights = p, &rightsReader{file: s.init}
 	s.in, s.out = json.NewDecoder(s.rights), json.NewEncoder(s.init)
-	config := initConfig{Argv: p.Argv, Dir: p.Dir, Landlock: p.Landlock, Seccomp: p.Seccomp, Canary: canary}
+	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Landlock: p.Landlock, Seccomp: p.Seccomp, Canary: canary}
 	if err := s.out.Encode(config); err != nil {
 		return s.died("bubblewrap")
 	}

@@ -26,10 +26,23 @@ var attacks = map[string]func(a []string) error{
 		_, err := os.ReadFile(a[0])
 		return err
 	},
-	"stat":     func(a []string) error { _, err := os.Stat(a[0]); return err },
-	"write":    func(a []string) error { return writeTo(a[0], unix.O_WRONLY|unix.O_APPEND) },
-	"rewrite":  func(a []string) error { return writeTo(a[0], unix.O_RDWR|unix.O_TRUNC) },
-	"create":   func(a []string) error { return writeTo(a[0], unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL) },
+	"stat":    func(a []string) error { _, err := os.Stat(a[0]); return err },
+	"write":   func(a []string) error { return writeTo(a[0], unix.O_WRONLY|unix.O_APPEND) },
+	"rewrite": func(a []string) error { return writeTo(a[0], unix.O_RDWR|unix.O_TRUNC) },
+	"create":  func(a []string) error { return writeTo(a[0], unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL) },
+	// The same content again: a kernel setting survives the attack's success.
+	"resave": func(a []string) error {
+		b, err := os.ReadFile(a[0])
+		if err != nil {
+			return err
+		}
+		f, err := os.OpenFile(a[0], os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(b)
+		return err
+	},
 	"truncate": func(a []string) error { return os.Truncate(a[0], 0) },
 	"mkdir":    func(a []string) error { return os.Mkdir(a[0], 0o755) },
 	"unlink":   func(a []string) error { return unix.Unlink(a[0]) },

@@ -121,6 +121,15 @@ func TestACrashAtAnyMomentEndsEverything(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if now, _ := os.ReadFile("/proc/self/mountinfo"); string(now) != string(mounts) {
+			t.Errorf("mounts on the host are\n%swere\n%s", now, mounts)
+		}
+	})
 	for victim, isVictim := range victims {
 		t.Run(victim, func(t *testing.T) {
 			h := newHome(t)

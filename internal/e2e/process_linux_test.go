@@ -35,6 +35,16 @@ func TestHostProcessesAreNotSeenOrSignalled(t *testing.T) {
 	}
 }
 
+func TestTwoSandboxesHaveNoProcessAndNoPrivateFileInCommon(t *testing.T) {
+	h := newHome(t)
+	h.during("echo secret > /tmp/first; echo secret > /dev/shm/first; sleep 778 & ", "kill -0 $!", func() {
+		r := h.sh("ls -A /tmp /dev/shm; cat /proc/[0-9]*/cmdline | tr '\\0' ' '; kill -9 -1; true").ok()
+		if strings.Contains(r.out, "first") || strings.Contains(r.out, "sleep 778") {
+			t.Errorf("the second sees of the first:\n%s", r.out)
+		}
+	})
+}
+
 func TestKillingEverythingEndsTheSandboxAlone(t *testing.T) {
 	h := newHome(t)
 	for script, want := range map[string]int{
@@ -60,7 +70,7 @@ var refusedCalls = []string{
 	"socket 40 1 0: EACCES", "socket 40 2 0: EACCES", "socket 38 5 0: EACCES", "socket 1 1 0: ok", "socket 1 2 0: EACCES", // vsock, alg, unix
 	"socket 16 3 0: ok", "socket 2 1 132: EACCES", "socket 44 2 0: EACCES", // route, sctp, xdp
 	"io_uring: EPERM", "bpf: EPERM", "perf: EPERM", "userfaultfd: EPERM", "handle /: EPERM|EOPNOTSUPP", "corelimit: EPERM",
-	"write /proc/sys/kernel/core_pattern: EROFS|EACCES", "rewrite /proc/sys/kernel/core_pattern: EROFS|EACCES", "write /proc/sys/net/ipv4/ip_forward: EROFS|EACCES",
+	"resave /proc/sys/kernel/core_pattern: EROFS|EACCES", "truncate /proc/sys/kernel/core_pattern: EROFS|EACCES", "resave /proc/sys/net/ipv4/ip_forward: EROFS|EACCES|EPERM",
 	"write /proc/sysrq-trigger: EROFS|EACCES|ENOENT", "create /sys/fs/cgroup/x: EROFS|EACCES|EPERM", "write /proc/self/oom_score_adj: ok|EINVAL|EACCES",
 }
 

@@ -109,7 +109,7 @@ func (h *home) read(rel string) string {
 
 // allow writes a policy that allows names, and uses it from now on.
 func (h *home) allow(domains ...string) *home {
-	list, _ := json.Marshal(domains)
+	list, _ := json.Marshal(append([]string{}, domains...)) // never null
 	return h.usePolicy(fmt.Sprintf("network:\n  allowedDomains: %s\n", list))
 }
 

@@ -1,11 +1,8 @@
 package plan
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
-	"slices"
 	"sort"
 	"strings"
 
@@ -88,6 +85,7 @@ func (m *mounter) mounts(cwd string) ([]Mount, error) {
 	if err := m.addUnixSockets(m.policy.Unix()); err != nil {
 		return nil, err
 	}
+	m.sealSys()
 	for _, root := range m.writeRoots() {
 		if err := m.protect(root); err != nil {
 			return nil, err
@@ -98,6 +96,13 @@ func (m *mounter) mounts(cwd string) ([]Mount, error) {
 	}
 	m.pinAncestors()
 	return append(m.order(), m.maskedProc()...), nil
+}
+
+// sealSys keeps the kernel's settings from a payload that may write everything.
+func (m *mounter) sealSys() {
+	if real, fi, err := m.r.real("/sys"); err == nil && m.above(real) == ReadWrite {
+		m.forbidWrite(point{name: "/sys", real: real, dir: fi.IsDir()}, policy.Rule{Name: "kernel-settings"})
+	}
 }
 
 // maskedProc hides what /proc tells of the user's keyrings, which are not of
@@ -180,55 +185,6 @@ func (m *mounter) addDeny(name string, rule policy.PathRule) {
 		m.note("%s: %s is a symbolic link: its target is protected, the link itself is not", rule.Rule, name)
 	}
 	m.add(point{name: name, real: real, dir: fi.IsDir()})
-}
-
-// addAbsent keeps a path that does not exist from being made, where the payload
-// could make it. Not so for the built-in list of secrets: dozens of placeholders
-// would confuse the programs whose files they are.
-func (m *mounter) addAbsent(name string, rule policy.PathRule) {
-	real, _, err := m.r.real(name)
-	if !errors.Is(err, fs.ErrNotExist) || m.above(real) != ReadWrite || m.inside(path.Dir(name)) != ReadWrite {
-		return
-	}
-	access, _ := m.decide(name, false)
-	if access == ReadWrite {
-		return
-	}
-	if access == Hidden && rule.Rule.File == "" && !rule.Final {
-		m.note("%s: %s does not exist, and the command could make it", rule.Rule, name)
-		return
-	}
-	s := Stub{Path: real, Rule: rule.Rule}
-	if rule.Rule.File == "" {
-		s.Dir = path.Base(name) == "sallyport" // all of our own directories are
-		if !s.Dir {
-			s.Content = emptyPolicy
-		}
-	}
-	m.stub(s, name, access)
-}
-
-// emptyPolicy says nothing, where an empty file would be an error.
-const emptyPolicy = "{}\n"
-
-// stub plans a placeholder on the host, the directories that lead to it, and
-// the mount that covers it.
-func (m *mounter) stub(s Stub, name string, access Access) {
-	if _, done := m.points[s.Path]; done {
-		return
-	}
-	var dirs []Stub
-	for dir := path.Dir(s.Path); ; dir = path.Dir(dir) {
-		if _, err := m.r.lstat(dir); err == nil {
-			break
-		}
-		if !slices.ContainsFunc(m.stubs, func(o Stub) bool { return o.Path == dir }) {
-			dirs = append(dirs, Stub{Path: dir, Dir: true, Rule: s.Rule})
-		}
-	}
-	slices.Reverse(dirs)
-	m.stubs = append(append(m.stubs, dirs...), s)
-	m.points[s.Path] = &point{name: name, real: s.Path, dir: s.Dir, access: access, rule: s.Rule}
 }
 
 // addRuntimeDir makes $XDG_RUNTIME_DIR the sandbox's own, and gives it back if

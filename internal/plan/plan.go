@@ -31,6 +31,7 @@ type Input struct {
 	RuntimeDir string // $XDG_RUNTIME_DIR, or empty
 	Exe        string // the sallyport binary, absolute
 	Environ    []string
+	Root       bool // the payload is user 0
 	// Extra adds to the environment: "NAME=VALUE", or "NAME" for the caller's.
 	Extra []string
 }
@@ -48,6 +49,7 @@ type Plan struct {
 	Landlock Landlock
 	Caps     Capabilities
 	Exe      string
+	Root     bool // the payload is user 0
 	// RuntimeDir is made private and empty inside.
 	RuntimeDir string
 	// WriteRoots are the host's directories in which the payload may write.
@@ -103,7 +105,7 @@ func Make(in Input) (*Plan, error) {
 		return nil, fmt.Errorf("plan mounts: %w", err)
 	}
 	p := &Plan{
-		Argv: in.Argv, Dir: in.Cwd, Caps: in.Caps, Exe: in.Exe, RuntimeDir: in.RuntimeDir,
+		Argv: in.Argv, Dir: in.Cwd, Caps: in.Caps, Exe: in.Exe, Root: in.Root, RuntimeDir: in.RuntimeDir,
 		Mounts: mounts, Stubs: m.stubs, Notes: m.notes,
 		Network: DefaultNetwork(),
 		Seccomp: DefaultSeccomp(), UnixSockets: m.unix, policy: in.Policy,

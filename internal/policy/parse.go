@@ -44,7 +44,7 @@ func Parse(src Source) (*File, error) {
 	}
 	w := &walker{file: f, lines: strings.Split(string(data), "\n")}
 	if body := w.document(data); body != nil {
-		root(w, body)
+		keys().root(w, body)
 	}
 	if err := w.errs.orNil(); err != nil {
 		return nil, err

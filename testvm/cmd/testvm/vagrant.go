@@ -37,7 +37,7 @@ func runVagrant(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	v := matrix.Vagrant{Cache: c, Folder: filepath.Join(module, "testvm"), Out: os.Stdout}
+	v := matrix.Vagrant{Cache: c, Folder: filepath.Join(module, "testvm")}
 	failed := 0
 	for _, b := range boxes {
 		row, err := v.Run(ctx, b, built)

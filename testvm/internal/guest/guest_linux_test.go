@@ -122,3 +122,27 @@ func TestSweepSparesEverybodyOutsideAPlainVM(t *testing.T) {
 		t.Fatal("this is taken for a plain VM: sweep would kill everything")
 	}
 }
+
+// TestUnitsAreSignalledThroughTheirManager: systemd-run and systemctl are played by
+// scripts.
+func TestUnitsAreSignalledThroughTheirManager(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"systemd-run": `for a; do [ "$a" != -- ] || break; done; echo $$ >"$DIR/pid"; exec sleep 1000`,
+		"systemctl":   `echo "$@" >>"$DIR/asked"; case $* in *QUIT*) kill "$(cat "$DIR/pid")" ;; esac`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	c := plan(report.Job{Systemd: true, Steps: []report.Step{{Argv: []string{"true"}}}}, 0, tester)
+	c.env = append(c.env, "DIR="+dir)
+	if end := run(t.Context(), c, 300*time.Millisecond, &bytes.Buffer{}); !end.Hung || end.Exit != 128+15 {
+		t.Errorf("end = %+v", end)
+	}
+	asked, _ := os.ReadFile(filepath.Join(dir, "asked"))
+	if want := "kill --signal=QUIT testvm-step-0.service\nkill --signal=KILL testvm-step-0.service\n"; string(asked) != want {
+		t.Errorf("systemctl was asked %q, want %q", asked, want)
+	}
+}

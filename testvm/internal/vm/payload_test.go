@@ -22,6 +22,9 @@ func TestTestStepsRunAsBothUsers(t *testing.T) {
 	if steps[0].Name == steps[1].Name {
 		t.Error("both have one name")
 	}
+	if top := testSteps(".", time.Minute); top[0].Name != "sallyport as root" {
+		t.Errorf("the module's own package is %q", top[0].Name)
+	}
 	for _, s := range SurveySteps() {
 		if !IsSurvey(s) || s.Tests {
 			t.Errorf("survey %+v", s)
@@ -37,7 +40,7 @@ func TestListPackagesWantsTests(t *testing.T) {
 	if got, err := listPackages(t.Context(), []string{"io/fs/nothing"}); err == nil {
 		t.Errorf("listPackages of nothing = %+v", got)
 	}
-	if got, err := listPackages(t.Context(), []string{"../../cmd/testvm"}); err == nil {
+	if got, err := listPackages(t.Context(), []string{"unsafe"}); err == nil {
 		t.Errorf("listPackages of a package without tests = %+v", got)
 	}
 }

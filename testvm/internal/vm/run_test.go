@@ -173,10 +173,10 @@ func TestRecallHoldsForOneBoot(t *testing.T) {
 }
 
 func TestAccelNamedByTheEnvironmentSparesTheTrial(t *testing.T) {
-	c := image.Cache{Dir: t.TempDir()}
+	dir := t.TempDir()
 	for name, ok := range map[string]bool{"kvm": true, "tcg": true, "hvf": false} {
 		t.Setenv(EnvAccel, name)
-		got, err := ChooseAccel(t.Context(), c, image.Kernel{})
+		got, err := ChooseAccel(t.Context(), dir, image.Kernel{})
 		if (err == nil) != ok || string(got) != name {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
