@@ -178,7 +178,7 @@ func (l *listener) decide(c *connecting, fd int) unix.Errno {
 	if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		return unix.ECONNREFUSED // as the kernel has it
 	}
-	if l.inside.made(fd) {
+	if l.inside.own[st.Dev] { // nothing there is the host's
 		return 0
 	}
 	where, err := pathOf(fd)
@@ -186,6 +186,9 @@ func (l *listener) decide(c *connecting, fd int) unix.Errno {
 		return errnoOf(err)
 	}
 	d := l.inside.decide(where)
+	if !d.Allowed() && l.inside.made(fd) {
+		return 0
+	}
 	e := connectEvent(where, d)
 	if !d.Allowed() {
 		e.Errno = "EACCES"

@@ -108,11 +108,11 @@ func absolute(tid int, name string) (string, error) {
 // pathOf gives the path of a descriptor as the sandbox sees it.
 func pathOf(fd int) (string, error) { return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)) }
 
-// made reports whether the socket at fd is one that was made in the sandbox.
-// Nothing on a device of its own is the host's. Elsewhere it must be bound to a
-// socket of the sandbox's network namespace, which a process there holds:
-// the kernel tells a socket's file (SIOCUNIXFILE, Linux 4.12), and one file is
-// bound once. fd keeps its inode number from being used again.
+// made reports whether the file at fd was bound in the sandbox, where the host
+// could have bound it, too. Then a process there holds the socket, which is of
+// the sandbox's network namespace and whose file the kernel tells (SIOCUNIXFILE,
+// Linux 4.12); a file is bound once. fd keeps its inode number from being used
+// again.
 func (in *inside) made(fd int) bool {
 	var want unix.Stat_t
 	if unix.Fstat(fd, &want) != nil {
@@ -122,7 +122,7 @@ func (in *inside) made(fd int) bool {
 	in.mu.Lock()
 	_, seen := in.seen[id]
 	in.mu.Unlock()
-	if seen || in.own[want.Dev] {
+	if seen {
 		return true
 	}
 	if !in.search(&want) {
@@ -164,7 +164,7 @@ func (in *inside) search(want *unix.Stat_t) bool {
 	if err != nil {
 		return false
 	}
-	inodes := listening(string(table))
+	inodes := boundSockets(string(table))
 	if len(inodes) == 0 {
 		return false
 	}
@@ -193,7 +193,9 @@ func (in *inside) holdsBound(pid int, inodes map[uint64]bool, want *unix.Stat_t)
 		if err != nil {
 			continue
 		}
-		bound := in.netns.has(sock) && boundTo(sock, want)
+		// What accept(2) gave has its listener's file and its client's namespace.
+		_, err = unix.Getpeername(sock)
+		bound := errors.Is(err, unix.ENOTCONN) && in.netns.has(sock) && boundTo(sock, want)
 		unix.Close(sock)
 		if bound {
 			return true

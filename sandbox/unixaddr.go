@@ -41,21 +41,19 @@ func plainNetlink(addr []byte) bool {
 	return true
 }
 
-// listening gives the inodes of the sockets that listen at a path, from a
-// network namespace's /proc/PID/net/unix (proc_pid_net(5)). The paths are the
-// payload's and may hold line breaks: an inode found here is a hint, not a fact.
-func listening(table string) map[uint64]bool {
-	const acceptsConnections = 0x10000 // __SO_ACCEPTCON
+// boundSockets gives the inodes of the sockets that are bound to a path and not
+// connected, from a network namespace's /proc/PID/net/unix (proc_pid_net(5)).
+// The paths are the payload's and may hold line breaks: an inode found here is a
+// hint, not a fact.
+func boundSockets(table string) map[uint64]bool {
 	found := map[uint64]bool{}
 	for line := range strings.Lines(table) {
-		// Num RefCount Protocol Flags Type St Inode Path
+		// Num RefCount Protocol Flags Type St Inode Path; St 01: not connected
 		f := strings.Fields(line)
-		if len(f) < 8 || f[7][0] == '@' {
+		if len(f) < 8 || f[5] != "01" || f[7][0] == '@' {
 			continue
 		}
-		flags, err := strconv.ParseUint(f[3], 16, 32)
-		inode, err2 := strconv.ParseUint(f[6], 10, 64)
-		if err == nil && err2 == nil && flags&acceptsConnections != 0 {
+		if inode, err := strconv.ParseUint(f[6], 10, 64); err == nil {
 			found[inode] = true
 		}
 	}
