@@ -64,6 +64,7 @@ func TestRefusalsSayWhatWasAttempted(t *testing.T) {
 	}{
 		"packet socket":       {amd64, "socket", 0, [6]uint64{17 | junk, 3 | 0x80000, 0x300}, "net.raw AF_PACKET/SOCK_RAW/768 socket-refused EACCES builtin:seccomp-socket-family socket(AF_PACKET, SOCK_RAW, 768)"},
 		"old packet socket":   {amd64, "socket", 0, [6]uint64{2, 10, 0x300}, "net.raw AF_INET/SOCK_PACKET/other socket-refused EACCES builtin:seccomp-socket-family socket(AF_INET, SOCK_PACKET, 768)"},
+		"netlink":             {amd64, "socket", 0, [6]uint64{16, 3, 12}, "net.socket AF_NETLINK/SOCK_RAW/12 socket-refused EACCES builtin:seccomp-socket-family socket(AF_NETLINK, SOCK_RAW, 12)"},
 		"vsock":               {amd64, "socket", 0, [6]uint64{40, 1, 0}, "net.socket AF_VSOCK/SOCK_STREAM/0 socket-refused EACCES builtin:seccomp-socket-family socket(AF_VSOCK, SOCK_STREAM, 0)"},
 		"unix datagram":       {amd64, "socket", 0, [6]uint64{1, 2, 0}, "net.socket AF_UNIX/SOCK_DGRAM/0 socket-refused EACCES builtin:seccomp-socket-family socket(AF_UNIX, SOCK_DGRAM, 0)"},
 		"a family unheard of": {amd64, "socket", 0, [6]uint64{4000, 14, 1 << 31}, "net.socket AF_OTHER/14/other socket-refused EACCES builtin:seccomp-socket-family socket(AF_OTHER, 14, 0x80000000)"},

@@ -60,8 +60,8 @@ var (
 func describeSocket(e *event.Event, n notification) {
 	family, typ, proto := uint32(n.args[0]), uint32(n.args[1])&0xf, uint32(n.args[2])
 	e.Operation, e.Reason = event.NetSocket, event.SocketRefused
-	const raw, packet, afPacket = 3, 10, 17
-	if typ == raw || typ == packet || family == afPacket {
+	const raw, packet, afNetlink, afPacket = 3, 10, 16, 17
+	if typ == raw && family != afNetlink || typ == packet || family == afPacket {
 		e.Operation = event.NetRaw
 	}
 	e.Object.Socket = socketText(family, typ, proto)
