@@ -75,6 +75,11 @@ func flood(threads, calls int) {
 	if err != nil {
 		panic(err)
 	}
+	go func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			c.Close()
+		}
+	}()
 	var wg sync.WaitGroup
 	var over atomic.Bool
 	for range threads {

@@ -86,7 +86,7 @@ func checkCaller(t *testing.T, h *home, e event.Event) {
 		return
 	}
 	if string(p.Exe) != h.helperPath() || len(p.Argv) < 2 || string(p.Argv[0]) != h.helperPath() || int(p.UID) != h.uid ||
-		string(p.Cwd) != h.work || p.PID < 2 || p.ExecID == "" || p.ExeDevIno == "" {
+		!strings.HasPrefix(string(p.Cwd), h.work) || p.PID < 2 || p.ExecID == "" || p.ExeDevIno == "" {
 		t.Errorf("%s was made by %+v", e.Detail, p)
 	}
 }
