@@ -49,6 +49,12 @@ func (d *Diagnosis) bubblewrap(ctx context.Context) {
 		d.add("bubblewrap", StateMissing, err.Error(), hint)
 		return
 	}
+	if caps.CopySockets {
+		d.add("unix sockets", StateOK, "supervised, by path", "")
+	} else {
+		d.add("unix sockets", StateLess, "refused: pidfd_getfd is not to be had here",
+			"boot Linux 5.6 or later, set kernel.yama.ptrace_scope below 3, let an outer container's filter pass pidfd_getfd")
+	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, caps.Bwrap, "--version").Output()

@@ -84,6 +84,12 @@ func leader(tid int) int {
 	return tid
 }
 
+// lives reports whether there is a thread of this number.
+func lives(tid int) bool {
+	_, err := os.Stat(fmt.Sprintf("/proc/%d/stat", tid))
+	return err == nil
+}
+
 func statusField(tid int, name string) string {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid)) // gone: every field is empty
 	for line := range bytes.Lines(status) {

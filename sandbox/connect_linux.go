@@ -44,15 +44,24 @@ func (l *listener) connect(n notification, r plan.Refusal) {
 		l.answer(n, errno)
 		return
 	}
+	if l.restarts {
+		l.pending.Go(func() { l.connectOnce(c) })
+		return
+	}
+	l.perform(c, func(f func()) { l.pending.Go(f) })
+}
+
+// perform connects; what may take time it leaves to later.
+func (l *listener) perform(c *connecting, later func(func())) {
 	switch name, isPath := unixPath(c.addr); {
-	case l.restarts && l.redone.was(c):
-		l.finish(c, 0)
 	case c.domain == unix.AF_UNIX && isPath:
-		l.pending.Go(func() { l.connectPath(c, name) })
+		later(func() { l.connectPath(c, name) })
 	case c.domain == unix.AF_NETLINK && !plainNetlink(c.addr):
 		l.finish(c, unix.EPERM)
 	default:
-		l.perform(c, c.addr)
+		if again := l.try(c, c.addr); again != nil {
+			later(again)
+		}
 	}
 }
 
@@ -226,13 +235,6 @@ func connectEvent(where string, d policy.Decision) event.Event {
 	}
 }
 
-// perform connects, in the background if it takes time.
-func (l *listener) perform(c *connecting, addr []byte) {
-	if again := l.try(c, addr); again != nil {
-		l.pending.Go(again)
-	}
-}
-
 // try connects without waiting. What is left to do, if anything, it returns: a
 // payload that is willing to wait does so on its own, not on this thread.
 func (l *listener) try(c *connecting, addr []byte) (again func()) {
@@ -316,8 +318,9 @@ func (c *connecting) writable() bool {
 
 // finish answers a call and forgets it.
 func (l *listener) finish(c *connecting, errno unix.Errno) {
-	if !l.answer(c.notification, errno) && errno == 0 && l.restarts {
-		l.redone.add(c)
+	answered := l.answer(c.notification, errno)
+	if l.restarts && errno == 0 {
+		l.redone.set(c, answered)
 	}
 	unix.Close(c.sock)
 }

@@ -156,16 +156,28 @@ func (l *listener) handle(n notification) {
 		l.connect(n, r)
 		return
 	}
-	l.record(n, refusalEvent(n, r, time.Now()))
-	l.answer(n, unix.Errno(r.Errno))
+	e := l.signed(n, refusalEvent(n, r, time.Now()))
+	if !l.restarts {
+		l.emit(e)
+		l.answer(n, unix.Errno(r.Errno))
+		return
+	}
+	// Interrupted, the call is made anew, and recorded then.
+	if l.answer(n, unix.Errno(r.Errno)) || !lives(n.tid) {
+		l.emit(e)
+	}
 }
 
-// record adds who it was, which is known for as long as the caller waits.
-func (l *listener) record(n notification, e event.Event) {
+// record records before the answer: what was answered is in the record, come
+// what may.
+func (l *listener) record(n notification, e event.Event) { l.emit(l.signed(n, e)) }
+
+// signed adds who it was, which is known for as long as the caller waits.
+func (l *listener) signed(n notification, e event.Event) event.Event {
 	if p, ancestors := l.callers.of(n.tid); l.valid(n.id) {
 		e.Process, e.Ancestors = p, ancestors
 	}
-	l.emit(e)
+	return e
 }
 
 // valid reports whether the caller still waits. What was read of a thread by

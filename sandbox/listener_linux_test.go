@@ -131,10 +131,64 @@ func tryListener(flags uint) error {
 		}
 	}
 	errs = append(errs, sameConnects(s)...)
+	errs = append(errs, interruptedCalls(s)...)
 	s.file.Close()
 	check("without a listener", s.call(unix.SYS_SOCKET, unix.AF_VSOCK, unix.SOCK_STREAM, 0), unix.ENOSYS)
 	check("connect without a listener", s.call(unix.SYS_CONNECT, 0, 0, 0), unix.ENOSYS)
 	return errors.Join(errs...)
+}
+
+// interruptedCalls makes calls while signals rain on their thread: each is
+// answered and recorded once, and none is performed twice.
+func interruptedCalls(s *supervised) (errs []error) {
+	if _, err := listenUnix(filepath.Join(os.Args[1], "rain")); err != nil && !errors.Is(err, unix.EADDRINUSE) {
+		return []error{err}
+	}
+	const calls = 600
+	before := len(s.taken())
+	wrong := map[unix.Errno]int{}
+	stop := make(chan struct{})
+	var rain sync.WaitGroup
+	s.do(func() {
+		tid := unix.Gettid()
+		rain.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_ = unix.Tgkill(os.Getpid(), tid, unix.SIGURG) // which Go's runtime handles
+				}
+			}
+		})
+		addrs := [][]byte{unixAddress(filepath.Join(os.Args[1], "rain")), []byte("\x01\x00\x00e2e")}
+		for i := range calls {
+			_, _, errno := unix.Syscall(unix.SYS_SOCKET, unix.AF_VSOCK, unix.SOCK_STREAM, 0)
+			if errno != unix.EACCES {
+				wrong[errno]++
+			}
+			fd, _ := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if _, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&addrs[i%2][0])), uintptr(len(addrs[i%2]))); errno != 0 {
+				wrong[errno]++
+			}
+			unix.Close(fd)
+		}
+	})
+	close(stop)
+	rain.Wait()
+	if len(wrong) > 0 {
+		errs = append(errs, fmt.Errorf("under signals: %v, restarts %v", wrong, s.restarts))
+	}
+	refused := 0
+	for _, e := range s.taken()[before:] {
+		if e.Operation == event.NetSocket {
+			refused++
+		}
+	}
+	if refused != calls {
+		errs = append(errs, fmt.Errorf("under signals: %d of %d refusals recorded", refused, calls))
+	}
+	return errs
 }
 
 // sameConnects compares what connect(2) says with the supervisor and without:
@@ -152,6 +206,9 @@ func sameConnects(s *supervised) (errs []error) {
 		var there, here unix.Errno
 		s.do(func() { there = c.try() })
 		here = c.try()
+		if s.restarts && c.repeats && there == 0 {
+			continue // taken for the repetition of a call that was interrupted
+		}
 		if there != here {
 			errs = append(errs, fmt.Errorf("%s: %v under supervision, else %v", c.name, there, here))
 		}
@@ -159,36 +216,50 @@ func sameConnects(s *supervised) (errs []error) {
 	return errs
 }
 
-// listenAll listens on TCP, on paths and on an abstract name, and accepts.
+// listenAll listens on TCP, on a path and on an abstract name, and accepts.
 func listenAll(dir string) (port int, err error) {
-	for _, a := range []unix.Sockaddr{&unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}, &unix.SockaddrUnix{Name: dir + "/stream"}, &unix.SockaddrUnix{Name: "@e2e"}} {
-		family := unix.AF_UNIX
-		if _, ok := a.(*unix.SockaddrInet4); ok {
-			family = unix.AF_INET
-		}
-		fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Bind(fd, a)
-		}
-		if err == nil {
-			err = unix.Listen(fd, 4096)
-		}
-		if err != nil && !errors.Is(err, unix.EADDRINUSE) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return 0, err
+	}
+	for _, name := range []string{dir + "/stream", "@e2e"} {
+		if _, err := listenUnix(name); err != nil && !errors.Is(err, unix.EADDRINUSE) {
 			return 0, err
 		}
-		go func() {
-			for {
-				c, _, err := unix.Accept(fd)
-				if err == nil {
-					unix.Close(c)
-				}
-			}
-		}()
-		if sa, ok := must(unix.Getsockname(fd)).(*unix.SockaddrInet4); ok {
-			port = sa.Port
-		}
 	}
-	return port, os.WriteFile(filepath.Join(dir, "file"), nil, 0o644)
+	if err := acceptAll(fd); err != nil {
+		return 0, err
+	}
+	return must(unix.Getsockname(fd)).(*unix.SockaddrInet4).Port, os.WriteFile(filepath.Join(dir, "file"), nil, 0o644)
+}
+
+func listenUnix(name string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: name}); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, acceptAll(fd)
+}
+
+func acceptAll(fd int) error {
+	if err := unix.Listen(fd, 4096); err != nil {
+		return err
+	}
+	go func() {
+		for {
+			if c, _, err := unix.Accept(fd); err == nil {
+				unix.Close(c)
+			}
+		}
+	}()
+	return nil
 }
 
 func must[T any](v T, err error) T {
@@ -199,8 +270,9 @@ func must[T any](v T, err error) T {
 }
 
 type oneConnect struct {
-	name string
-	try  func() unix.Errno
+	name    string
+	try     func() unix.Errno
+	repeats bool
 }
 
 func connects(dir string, port int) []oneConnect {
@@ -228,45 +300,45 @@ func connects(dir string, port int) []oneConnect {
 	path := func(p string) []byte { return unixAddress(p) }
 	abstract := []byte("\x01\x00\x00e2e")
 	list := []oneConnect{
-		{"no descriptor", raw(^uintptr(0), uintptr(unsafe.Pointer(&buf)), 16)},
-		{"no such descriptor", raw(9999, uintptr(unsafe.Pointer(&buf)), 16)},
-		{"no socket", raw(0, uintptr(unsafe.Pointer(&buf)), 16)},
-		{"no memory", socket(2, 1, func(fd int) unix.Errno { return raw(uintptr(fd), 8, 16)() })},
-		{"no address", socket(2, 1, func(fd int) unix.Errno { return raw(uintptr(fd), 0, 0)() })},
-		{"too long", socket(2, 1, func(fd int) unix.Errno { return raw(uintptr(fd), uintptr(unsafe.Pointer(&buf)), 129)() })},
-		{"negative length", socket(2, 1, func(fd int) unix.Errno { return raw(uintptr(fd), uintptr(unsafe.Pointer(&buf)), ^uintptr(0))() })},
-		{"short address", socket(2, 1, to(inet(port)[:8]))},
-		{"unspecified family", socket(2, 1, to(make([]byte, 16)))},
-		{"netlink, the kernel", socket(16, 3, to([]byte{16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}))},
-		{"abstract", socket(1, 1, to(abstract))},
-		{"abstract, absent", socket(1, 1, to([]byte("\x01\x00\x00none")))},
-		{"abstract, twice", socket(1, 1, twice(abstract))},
-		{"unnamed", socket(1, 1, to(abstract[:2]))},
-		{"another family's address", socket(1, 1, to(inet(port)))},
-		{"a unix address on TCP", socket(2, 1, to(path(dir+"/stream")))},
-		{"path", socket(1, 1, to(path(dir+"/stream")))},
-		{"path, twice", socket(1, 1, twice(path(dir+"/stream")))},
-		{"path, up and down", socket(1, 1, to(path(dir+"/../"+filepath.Base(dir)+"/./stream")))},
-		{"path, another type", socket(1, 5, to(path(dir+"/stream")))},
-		{"path, absent", socket(1, 1, to(path(dir+"/none")))},
-		{"path, no directory", socket(1, 1, to(path(dir+"/file/x")))},
-		{"path, a file", socket(1, 1, to(path(dir+"/file")))},
-		{"path, a directory", socket(1, 1, to(path(dir)))},
-		{"path, a device", socket(1, 1, to(path("/dev/null")))},
-		{"path too long", socket(1, 1, to(append(path("/"), make([]byte, 120)...)))},
+		{name: "no descriptor", try: raw(^uintptr(0), uintptr(unsafe.Pointer(&buf)), 16)},
+		{name: "no such descriptor", try: raw(9999, uintptr(unsafe.Pointer(&buf)), 16)},
+		{name: "no socket", try: raw(0, uintptr(unsafe.Pointer(&buf)), 16)},
+		{name: "no memory", try: socket(2, 1, func(fd int) unix.Errno { return raw(uintptr(fd), 8, 16)() })},
+		{name: "no address", try: socket(2, 1, func(fd int) unix.Errno { return raw(uintptr(fd), 0, 0)() })},
+		{name: "too long", try: socket(2, 1, func(fd int) unix.Errno { return raw(uintptr(fd), uintptr(unsafe.Pointer(&buf)), 129)() })},
+		{name: "negative length", try: socket(2, 1, func(fd int) unix.Errno { return raw(uintptr(fd), uintptr(unsafe.Pointer(&buf)), ^uintptr(0))() })},
+		{name: "short address", try: socket(2, 1, to(inet(port)[:8]))},
+		{name: "unspecified family", try: socket(2, 1, to(make([]byte, 16)))},
+		{name: "netlink, the kernel", try: socket(16, 3, to([]byte{16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}))},
+		{name: "abstract", try: socket(1, 1, to(abstract))},
+		{name: "abstract, absent", try: socket(1, 1, to([]byte("\x01\x00\x00none")))},
+		{name: "abstract, twice", repeats: true, try: socket(1, 1, twice(abstract))},
+		{name: "unnamed", try: socket(1, 1, to(abstract[:2]))},
+		{name: "another family's address", try: socket(1, 1, to(inet(port)))},
+		{name: "a unix address on TCP", try: socket(2, 1, to(path(dir+"/stream")))},
+		{name: "path", try: socket(1, 1, to(path(dir+"/stream")))},
+		{name: "path, twice", repeats: true, try: socket(1, 1, twice(path(dir+"/stream")))},
+		{name: "path, up and down", try: socket(1, 1, to(path(dir+"/../"+filepath.Base(dir)+"/./stream")))},
+		{name: "path, another type", try: socket(1, 5, to(path(dir+"/stream")))},
+		{name: "path, absent", try: socket(1, 1, to(path(dir+"/none")))},
+		{name: "path, no directory", try: socket(1, 1, to(path(dir+"/file/x")))},
+		{name: "path, a file", try: socket(1, 1, to(path(dir+"/file")))},
+		{name: "path, a directory", try: socket(1, 1, to(path(dir)))},
+		{name: "path, a device", try: socket(1, 1, to(path("/dev/null")))},
+		{name: "path too long", try: socket(1, 1, to(append(path("/"), make([]byte, 120)...)))},
 	}
 	for name, kind := range map[string]int{"blocking": 0, "non-blocking": unix.SOCK_NONBLOCK} {
 		list = append(list,
-			oneConnect{"udp, " + name, socket(2, 2|kind, to(inet(port)))},
-			oneConnect{"tcp, refused, " + name, socket(2, 1|kind, func(fd int) unix.Errno { return settle(fd, rawConnect(fd, inet(1))) })},
-			oneConnect{"tcp, " + name, socket(2, 1|kind, func(fd int) unix.Errno { return settle(fd, rawConnect(fd, inet(port))) })},
-			oneConnect{"tcp, twice, " + name, socket(2, 1|kind, func(fd int) unix.Errno {
+			oneConnect{name: "udp, " + name, try: socket(2, 2|kind, to(inet(port)))},
+			oneConnect{name: "tcp, refused, " + name, try: socket(2, 1|kind, func(fd int) unix.Errno { return settle(fd, rawConnect(fd, inet(1))) })},
+			oneConnect{name: "tcp, " + name, try: socket(2, 1|kind, func(fd int) unix.Errno { return settle(fd, rawConnect(fd, inet(port))) })},
+			oneConnect{name: "tcp, twice, " + name, repeats: true, try: socket(2, 1|kind, func(fd int) unix.Errno {
 				settle(fd, rawConnect(fd, inet(port)))
 				rawConnect(fd, inet(port)) // 0: it has become connected
 				return rawConnect(fd, inet(port))
 			})},
-			oneConnect{"path, " + name, socket(1, 1|kind, to(path(dir+"/stream")))},
-			oneConnect{"flags stay, " + name, socket(2, 1|kind, func(fd int) unix.Errno {
+			oneConnect{name: "path, " + name, try: socket(1, 1|kind, to(path(dir+"/stream")))},
+			oneConnect{name: "flags stay, " + name, try: socket(2, 1|kind, func(fd int) unix.Errno {
 				rawConnect(fd, inet(port))
 				return unix.Errno(must(unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)) & unix.O_NONBLOCK)
 			})},

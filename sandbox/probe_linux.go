@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/plan"
 )
@@ -31,7 +32,7 @@ func LandlockABI() int {
 
 // Probe finds out what a plan can count on.
 func Probe() (plan.Capabilities, error) {
-	c := plan.Capabilities{LandlockABI: LandlockABI()}
+	c := plan.Capabilities{LandlockABI: LandlockABI(), CopySockets: canCopySockets()}
 	path, err := findBwrap(bwrapPaths)
 	if err != nil {
 		return c, err
@@ -46,6 +47,27 @@ func Probe() (plan.Capabilities, error) {
 	c.Perms = bytes.Contains(binary, []byte("--perms"))
 	c.DisableUserns = bytes.Contains(binary, []byte("--disable-userns"))
 	return c, nil
+}
+
+// canCopySockets reports whether pidfd_getfd(2) can work on the payload: the
+// kernel has it, no outer filter refuses it, and ptrace(2) is not switched off
+// for everybody (Yama, Documentation/admin-guide/LSM/Yama.rst).
+func canCopySockets() bool {
+	scope, _ := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope") // absent without Yama
+	if strings.TrimSpace(string(scope)) == "3" {
+		return false
+	}
+	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(pidfd)
+	copied, err := unix.PidfdGetfd(pidfd, pidfd, 0)
+	if err != nil {
+		return false
+	}
+	unix.Close(copied)
+	return true
 }
 
 func findBwrap(candidates []string) (string, error) {

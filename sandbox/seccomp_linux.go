@@ -41,6 +41,9 @@ func installSeccomp(s plan.Seccomp, notify bool, flags uint) (fd int, err error)
 	n, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(flags), uintptr(unsafe.Pointer(&fprog)))
 	runtime.KeepAlive(filter)
 	switch {
+	case errno == unix.EBUSY:
+		return -1, fail("run sallyport outside of what supervises this process",
+			"install seccomp filter: %w: another program answers for this process's system calls", errno)
 	case errno != 0:
 		return -1, fmt.Errorf("install seccomp filter: %w", errno)
 	case flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0:

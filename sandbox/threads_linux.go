@@ -3,7 +3,6 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,37 +72,4 @@ func (t *threads) close() {
 		unix.Close(fd)
 	}
 	t.pidfds = nil
-}
-
-// redone remembers connections whose caller was interrupted while the answer
-// was on its way: before Linux 5.19 it asks again, and must not hear EISCONN.
-type redone struct {
-	mu sync.Mutex
-	by map[int]uint64 // thread: inode of the socket
-}
-
-func (r *redone) add(c *connecting) {
-	var st unix.Stat_t
-	if unix.Fstat(c.sock, &st) != nil {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.by == nil || len(r.by) >= maxCallers {
-		r.by = map[int]uint64{}
-	}
-	r.by[c.tid] = st.Ino
-}
-
-// was reports whether a call is the repetition of one that has been performed.
-func (r *redone) was(c *connecting) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	ino, ok := r.by[c.tid]
-	if !ok {
-		return false
-	}
-	delete(r.by, c.tid)
-	var st unix.Stat_t
-	return unix.Fstat(c.sock, &st) == nil && st.Ino == ino
 }

@@ -18,6 +18,9 @@ type Capabilities struct {
 	Perms         bool   // bwrap has --perms (0.5)
 	DisableUserns bool   // bwrap has --disable-userns (0.8)
 	LandlockABI   int    // 0: none
+	// CopySockets: the supervisor may copy the payload's descriptors
+	// (pidfd_getfd(2), Linux 5.6). Without it unix sockets are refused.
+	CopySockets bool
 }
 
 // Input is all that a plan depends on.
@@ -108,11 +111,9 @@ func Make(in Input) (*Plan, error) {
 		Argv: in.Argv, Dir: in.Cwd, Caps: in.Caps, Exe: in.Exe, Root: in.Root, RuntimeDir: in.RuntimeDir,
 		Mounts: mounts, Stubs: m.stubs, Notes: m.notes,
 		Network: DefaultNetwork(),
-		Seccomp: DefaultSeccomp(), UnixSockets: m.unix, policy: in.Policy,
+		policy:  in.Policy,
 	}
-	if in.Policy.Unix().All {
-		p.Seccomp = openUnixSeccomp()
-	}
+	p.planUnix(m.unix)
 	p.Files = ownFiles(m.r, mounts, &p.Notes)
 	env, withheld := environment(in, p.Network)
 	p.Env = env

@@ -65,9 +65,15 @@ func openUnixSeccomp() Seccomp {
 	return makeSeccomp([]Check{arg(0, afUnix)}, pair)
 }
 
+// closedUnixSeccomp is the filter where nobody can supervise: no unix sockets
+// but connected pairs.
+func closedUnixSeccomp() Seccomp { return makeSeccomp(nil, socketpairRule) }
+
 func makeSeccomp(unix []Check, more ...SeccompRule) Seccomp {
 	socket := socketRule
-	socket.Unless = append([][]Check{unix}, socket.Unless...)
+	if unix != nil {
+		socket.Unless = append([][]Check{unix}, socket.Unless...)
+	}
 	return Seccomp{
 		// rseq_slice_yield, Linux 7.0.
 		Newest: 471,

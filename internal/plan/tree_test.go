@@ -113,7 +113,7 @@ var testEnv = policy.Env{
 	StateDir: "/home/u/.local/state/sallyport", CacheDir: "/home/u/.cache/sallyport", RuntimeDir: "/run/user/7",
 }
 
-var testCaps = Capabilities{Bwrap: "/usr/bin/bwrap", Perms: true, DisableUserns: true, LandlockABI: 5}
+var testCaps = Capabilities{Bwrap: "/usr/bin/bwrap", Perms: true, DisableUserns: true, LandlockABI: 5, CopySockets: true}
 
 func testPolicy(t testing.TB, env policy.Env, text string) *policy.Policy {
 	t.Helper()

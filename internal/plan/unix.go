@@ -71,6 +71,20 @@ func (m *mounter) foreign(dir string) bool {
 	return true
 }
 
+// planUnix chooses how connections to unix sockets are kept in.
+func (p *Plan) planUnix(listed []UnixSocket) {
+	switch {
+	case p.policy.Unix().All:
+		p.Seccomp, p.UnixSockets = openUnixSeccomp(), listed
+	case p.Caps.CopySockets:
+		p.Seccomp, p.UnixSockets = DefaultSeccomp(), listed
+	default:
+		p.Seccomp = closedUnixSeccomp()
+		p.Notes = append(p.Notes, "unix sockets are refused: this kernel, its kernel.yama.ptrace_scope=3 or an outer filter keeps sallyport "+
+			"from looking at them (network.allowAllUnixSockets lets them pass unseen)")
+	}
+}
+
 // DecideUnix decides a connection to a socket of the host that the payload
 // found at a path without links. What the policy lists but the payload could
 // have put there is refused.

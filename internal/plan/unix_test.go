@@ -101,6 +101,26 @@ func verdict(d policy.Decision) string {
 	return d.Verdict.String() + " " + d.Reason.String() + " " + d.Rule.String()
 }
 
+// Nobody may look at what is connected to, so nothing is.
+func TestWithoutASupervisorThereAreNoUnixSockets(t *testing.T) {
+	in := testInput(t, newTree(socketTree), "network: {allowUnixSockets: [/run/docker.sock]}")
+	in.Caps.CopySockets = false
+	p := mustMake(t, in)
+	socket, _ := ArchAMD64.Syscall("socket")
+	connect, _ := ArchAMD64.Syscall("connect")
+	for _, kind := range []uint64{sockStream, sockDgram, sockSeqpacket} {
+		if _, refused := p.Seccomp.Decide(ArchAMD64, ArchAMD64.Audit(), socket, [6]uint64{afUnix, kind}); !refused {
+			t.Errorf("unix socket of type %d", kind)
+		}
+	}
+	if _, refused := p.Seccomp.Decide(ArchAMD64, ArchAMD64.Audit(), connect, [6]uint64{}); refused {
+		t.Error("connect is refused")
+	}
+	if len(p.UnixSockets) != 0 || !strings.Contains(strings.Join(p.Notes, "\n"), "unix sockets are refused") {
+		t.Errorf("%v, notes %q", p.UnixSockets, p.Notes)
+	}
+}
+
 func TestAllowingAllSocketsTakesTheSupervisorOut(t *testing.T) {
 	p := mustMake(t, testInput(t, newTree(socketTree), "network: {allowAllUnixSockets: true}"))
 	if strings.Contains(p.Seccomp.String(), "supervise") || verdict(p.DecideUnix("/x")) != "allow rule-allowed /etc/p.yaml:1" {
