@@ -33,7 +33,6 @@ type Sandbox struct {
 	relay   *relay
 	stderr  *tail
 	thread  chan struct{} // closed: the thread that started stage 1 may end
-	started chan struct{}
 	exited  chan struct{} // closed when stage 1 (bubblewrap) has ended
 	exitErr error
 	pid     int
