@@ -91,13 +91,10 @@ func reside() {
 	}
 	_, err := unix.SysvShmGet(shmKey, 4096, unix.IPC_CREAT|0o666)
 	must(err)
-	for name, want := range map[string]string{"allowed.test": "198.18.0.2"} {
-		if got, err := resolver.LookupHost(context.Background(), name); err != nil || got[0] != want {
-			must(fmt.Errorf("%s is %v, want %s: %w", name, got, want, err))
-		}
+	for _, name := range []string{"allowed.test", "denied.test"} { // 198.18.0.2 and .3
+		_, err := resolver.LookupHost(context.Background(), name)
+		must(err)
 	}
-	_, err = resolver.LookupHost(context.Background(), "denied.test")
-	must(err)
 	fmt.Println("ready")
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	fmt.Println("alive")
