@@ -94,7 +94,7 @@ func TestSocketsBehindPrivateDirectoriesAreRecorded(t *testing.T) {
 	tmp := h.serveUnix(filepath.Join("/tmp", filepath.Base(h.dir)+".sock"))
 	for _, s := range []*hostSocket{docker, tmp} {
 		r := h.attack("uconnect stream " + s.path + ": ENOENT")
-		e := r.recorded(event.UnixConnect, nil)
+		e := r.denialOf(event.UnixConnect)
 		if _, n := r.denied(); n != 1 || string(e.Object.Path) != s.path || e.Errno != "ENOENT" || e.Reason != event.PathHidden {
 			t.Errorf("recorded:\n%s", describe(r.events))
 		}
