@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -25,6 +26,13 @@ func init() {
 	helpers["blocking"] = blockingConnects
 	helpers["peercred"] = peerCredentials
 	helpers["stdin-connect"] = stdinConnect
+	helpers["listen-on"] = func() {
+		if _, err := listenUnix("stream", os.Args[1], true); err != nil {
+			panic(err)
+		}
+		fmt.Println("ready")
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}
 }
 
 var unixKinds = map[string]int{"stream": unix.SOCK_STREAM, "seqpacket": unix.SOCK_SEQPACKET}

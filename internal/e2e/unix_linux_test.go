@@ -152,6 +152,18 @@ func TestListedNamesAreNotForThePayloadToGive(t *testing.T) {
 	s.untouched(t)
 }
 
+// Two sandboxes may share a working directory; their sockets are their own.
+func TestSocketsOfAnotherSandboxAreOutOfReach(t *testing.T) {
+	h := newHome(t).usePolicy("{}\n")
+	other := h.background("listen-on", "neighbour")
+	path := filepath.Join(h.work, "neighbour")
+	r := h.attack("uconnect stream neighbour: EACCES")
+	if e := r.denialOf(event.UnixConnect); string(e.Object.Path) != path {
+		t.Errorf("recorded:\n%s", describe(r.events))
+	}
+	other.stop()
+}
+
 func TestAllSocketsAreReachedWhenThePolicySaysSo(t *testing.T) {
 	h := newHome(t).usePolicy("network: {allowAllUnixSockets: true}\n")
 	s := h.serveUnix("other/host.sock")
@@ -161,36 +173,33 @@ func TestAllSocketsAreReachedWhenThePolicySaysSo(t *testing.T) {
 	}
 }
 
+// race runs a helper that mixes up own and the host's socket, and wants none of
+// its connections to have reached the latter, and each of them recorded.
+func (h *home) race(helper, own string, s *hostSocket) {
+	h.t.Helper()
+	r := h.helper(helper, own, s.path).ok()
+	s.untouched(h.t)
+	var won, lost int
+	if _, err := fmt.Sscan(r.out, &won, &lost); err != nil || won == 0 || lost == 0 {
+		h.t.Errorf("own %d, denied %d: no race took place\n%s", won, lost, r.out)
+	}
+	if _, n := r.denied(); n != uint64(lost) {
+		h.t.Errorf("%d denials recorded, %d made", n, lost)
+	}
+}
+
 // The address that is decided on is the one that is connected to.
 func TestRaceForTheAddressIsNotWon(t *testing.T) {
 	h := newHome(t)
 	s := h.serveUnix("other/host.sock")
-	own := "/tmp/" + strings.Repeat("o", len(s.path)-5)
-	r := h.helper("race-address", own, s.path).ok()
-	s.untouched(t)
-	var won, lost int
-	if _, err := fmt.Sscan(r.out, &won, &lost); err != nil || won == 0 || lost == 0 {
-		t.Errorf("own %d, denied %d: no race took place\n%s", won, lost, r.out)
-	}
-	if _, n := r.denied(); n != uint64(lost) {
-		t.Errorf("%d denials recorded, %d made", n, lost)
-	}
+	h.race("race-address", "/tmp/"+strings.Repeat("o", len(s.path)-5), s)
 }
 
 func TestRaceForALinkIsNotWon(t *testing.T) {
 	h := newHome(t)
 	s := h.serveUnix("other/host.sock")
-	for _, own := range []string{"/tmp/own", h.work + "/own"} {
-		r := h.helper("race-link", own, s.path).ok()
-		s.untouched(t)
-		var won, lost int
-		if _, err := fmt.Sscan(r.out, &won, &lost); err != nil || won == 0 || lost == 0 {
-			t.Errorf("own %d, denied %d: no race took place\n%s", won, lost, r.out)
-		}
-		if _, n := r.denied(); n != uint64(lost) {
-			t.Errorf("%d denials recorded, %d made", n, lost)
-		}
-	}
+	h.race("race-link", "/tmp/own", s)
+	h.race("race-link", h.work+"/own", s)
 }
 
 func TestConnectWaitsAsItWouldOutside(t *testing.T) {
