@@ -167,7 +167,7 @@ func (r *run) putUp() error {
 	go func() {
 		var err error
 		r.box, err = sandbox.Start(sandbox.Config{
-			Network: plan.DefaultNetwork(), Stdin: r.opts.Stdin, Stdout: r.opts.Stdout, Stderr: r.opts.Stderr})
+			Network: plan.DefaultNetwork(), Stdin: r.opts.Stdin, Stdout: r.opts.Stdout, Stderr: r.opts.Stderr, Emit: r.record})
 		boxed <- err
 	}()
 	err := r.plan()
@@ -320,6 +320,9 @@ func (r *run) suggest(e event.Event) string {
 }
 
 func suggest(p *policy.Policy, e event.Event) string {
+	if e.Operation == event.UnixConnect {
+		return p.DecideUnix(string(e.Object.Path)).Fix
+	}
 	host := string(e.Object.Host)
 	if host == "" {
 		host = e.Object.Addr

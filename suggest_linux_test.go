@@ -23,6 +23,8 @@ func TestOnlyWhatARuleCouldAllowIsSuggested(t *testing.T) {
 		"a look-up":          {event.NetDNS, event.Object{Host: "no.example.com", Addr: "198.18.0.1", Port: 53}, "--allow-domain no.example.com (network.allowedDomains: [no.example.com])"},
 		"an allowed name":    {event.NetConnect, event.Object{Host: "ok.example.com", Port: 443}, ""}, // refused for another reason
 		"a special address":  {event.NetConnect, event.Object{Addr: "169.254.169.254", Port: 80}, ""},
+		"a unix socket":      {event.UnixConnect, event.Object{Path: "/run/docker.sock"}, "network.allowUnixSockets: [/run/docker.sock]"},
+		"a secret's socket":  {event.UnixConnect, event.Object{Path: "/home/u/.gnupg/S.gpg-agent"}, ""},
 		"UDP":                {event.NetUDP, event.Object{Addr: "1.1.1.1", Port: 443}, ""},
 		"no host":            {event.NetSocket, event.Object{Socket: "AF_VSOCK"}, ""},
 		"not a name at all":  {event.NetConnect, event.Object{Host: "a b", Port: 443}, ""},

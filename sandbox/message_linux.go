@@ -28,12 +28,21 @@ type initConfig struct {
 
 // initMessage is what stage 2 says; one field is set.
 type initMessage struct {
-	Ready bool        `json:",omitempty"` // the canary came through
-	PID   int         `json:",omitempty"` // of the payload, inside
-	Exit  *ExitStatus `json:",omitempty"`
-	Err   string      `json:",omitempty"`
-	Hint  string      `json:",omitempty"`
-	Code  int         `json:",omitempty"` // with Err: 126, 127
+	Ready bool `json:",omitempty"` // the canary came through
+	// Listener comes with the descriptor that answers for the filter.
+	Listener *listenerMessage `json:",omitempty"`
+	PID      int              `json:",omitempty"` // of the payload, inside
+	Exit     *ExitStatus      `json:",omitempty"`
+	Err      string           `json:",omitempty"`
+	Hint     string           `json:",omitempty"`
+	Code     int              `json:",omitempty"` // with Err: 126, 127
+}
+
+// listenerMessage says what kind of listener it is.
+type listenerMessage struct {
+	// Killable: once a call is being looked at, only death interrupts it
+	// (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, Linux 5.19).
+	Killable bool
 }
 
 // initCommand is what stage 2 is told.

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/plan"
 )
 
@@ -25,6 +26,9 @@ type Config struct {
 	Network plan.Network
 	// Stdin, Stdout and Stderr become the payload's. They must be set.
 	Stdin, Stdout, Stderr *os.File
+	// Emit takes an event for every system call that is refused, before it is.
+	// It must not block for long.
+	Emit func(event.Event)
 }
 
 // Canary is the connection by which stage 2 proves, before the payload exists,

@@ -103,7 +103,9 @@ func tryRefused([]string) error {
 		}
 	}
 	const junk = 0xdead << 32
-	expect("unix", unix.EACCES, unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	expect("unix", 0, unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	expect("unix datagram", unix.EACCES, unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	expect("connect without a supervisor", unix.EACCES, unix.SYS_CONNECT, ^uintptr(0), 0, 0)
 	expect("vsock", unix.EACCES, unix.SYS_SOCKET, unix.AF_VSOCK, unix.SOCK_STREAM, 0)
 	expect("vsock under junk", unix.EACCES, unix.SYS_SOCKET, unix.AF_VSOCK|junk, unix.SOCK_STREAM|junk, junk)
 	expect("packet", unix.EACCES, unix.SYS_SOCKET, unix.AF_PACKET, unix.SOCK_RAW, 0)

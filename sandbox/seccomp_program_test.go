@@ -97,7 +97,8 @@ func (v seccompVM) oracle(c seccompCall) uint32 {
 		case inet && typ == 1 && (a2 == 0 || a2 == 6 || a2 == 262),
 			inet && typ == 2 && (a2 == 0 || a2 == 17),
 			a0 == 2 && typ == 2 && a2 == 1, a0 == 10 && typ == 2 && a2 == 58,
-			a0 == 16 && (typ == 2 || typ == 3) && a2 == 0:
+			a0 == 16 && (typ == 2 || typ == 3) && a2 == 0,
+			a0 == 1 && (typ == 1 || typ == 5) && a2 <= 1:
 			return allow
 		}
 		return deny(13)
@@ -105,6 +106,8 @@ func (v seccompVM) oracle(c seccompCall) uint32 {
 		if a0 == 1 && (a1%16 == 1 || a1%16 == 5) {
 			return allow
 		}
+		return deny(13)
+	case is("connect"):
 		return deny(13)
 	case is("clone"):
 		for _, bit := range []int{17, 25, 26, 27, 28, 29, 30} {

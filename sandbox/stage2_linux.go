@@ -129,7 +129,7 @@ func (p *initProcess) start() (int, error) {
 	if err := restrictWrites(p.config.Landlock); err != nil {
 		return 0, err
 	}
-	if _, err := installSeccomp(p.config.Seccomp, false, 0); err != nil {
+	if err := p.filter(); err != nil {
 		return 0, err
 	}
 	pid, err := syscall.ForkExec(exe, p.config.Argv, &syscall.ProcAttr{
@@ -141,6 +141,34 @@ func (p *initProcess) start() (int, error) {
 		return 0, &Error{Err: fmt.Errorf("execute %s: %w", exe, err), Status: 126}
 	}
 	return pid, nil
+}
+
+// filter installs the system call filter, hands its listener to the supervisor
+// and proves that it answers: no copy of the listener is left in the sandbox
+// when the payload starts.
+func (p *initProcess) filter() error {
+	const listener = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
+	killable := true
+	fd, err := installSeccomp(p.config.Seccomp, true, listener|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+	if errors.Is(err, unix.EINVAL) {
+		killable = false
+		fd, err = installSeccomp(p.config.Seccomp, true, listener)
+	}
+	if err != nil {
+		return err
+	}
+	m, err := json.Marshal(initMessage{Listener: &listenerMessage{Killable: killable}})
+	if err != nil {
+		return fmt.Errorf("encode message: %w", err)
+	}
+	if err := unix.Sendmsg(plan.FDInit, m, unix.UnixRights(fd), nil, 0); err != nil {
+		return fmt.Errorf("hand out the seccomp listener: %w", err)
+	}
+	unix.Close(fd)
+	if _, _, errno := unix.Syscall(unix.SYS_SOCKET, unix.AF_UNSPEC, 0, 0); errno != handshake {
+		return fmt.Errorf("seccomp: the supervisor answers %w", errno)
+	}
+	return nil
 }
 
 // ownPath makes the payload's PATH this process's.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/plan"
 )
 
@@ -37,13 +38,20 @@ type Sandbox struct {
 	pid     int
 	sockets *Sockets
 	who     processes
-	NoPing  string // why ICMP echo is refused without a record; empty: it is recorded
+	emit    func(event.Event)
+	plan    *plan.Plan
+	calls   *listener
+	rights  *rightsReader // stage 2's messages
+	NoPing  string        // why ICMP echo is refused without a record; empty: it is recorded
 }
 
 // Start makes the namespaces and the network, in stage 1. Nothing of the
 // payload exists yet.
 func Start(cfg Config) (*Sandbox, error) {
-	s := &Sandbox{thread: make(chan struct{}), exited: make(chan struct{}), stderr: &tail{}}
+	s := &Sandbox{thread: make(chan struct{}), exited: make(chan struct{}), stderr: &tail{}, emit: cfg.Emit}
+	if s.emit == nil {
+		s.emit = func(event.Event) {}
+	}
 	if err := s.start(cfg); err != nil {
 		s.Close()
 		return nil, err
@@ -236,7 +244,8 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 	if _, err := s.control.Write([]byte{1}); err != nil {
 		return s.died("stage 1")
 	}
-	s.in, s.out = json.NewDecoder(s.init), json.NewEncoder(s.init)
+	s.plan, s.rights = p, &rightsReader{file: s.init}
+	s.in, s.out = json.NewDecoder(s.rights), json.NewEncoder(s.init)
 	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Landlock: p.Landlock, Seccomp: p.Seccomp, Canary: canary}
 	if err := s.out.Encode(config); err != nil {
 		return s.died("bubblewrap")
@@ -255,6 +264,9 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 func (s *Sandbox) Release() error {
 	if err := s.out.Encode(initCommand{Go: true}); err != nil {
 		return s.died("stage 2")
+	}
+	if err := s.listen(); err != nil {
+		return err
 	}
 	m, err := s.next()
 	if err != nil {
@@ -290,6 +302,7 @@ func (s *Sandbox) Wait() (ExitStatus, error) {
 		return ExitStatus{}, err
 	}
 	<-s.exited
+	s.calls.stop()
 	s.relay.wait()
 	if m.Exit == nil {
 		return ExitStatus{}, errors.New("wait for the payload: stage 2 ended without its status")
@@ -330,6 +343,7 @@ func (s *Sandbox) Close() error {
 	default:
 		close(s.thread)
 	}
+	s.rights.close()
 	for _, f := range append([]*os.File{s.control, s.init, s.launch, s.args, s.who.diag}, s.files...) {
 		if f != nil {
 			f.Close()

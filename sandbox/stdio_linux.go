@@ -9,9 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stdio checks the three descriptors that the payload will have and, where
-// Landlock is missing, puts pipes in the place of files: a file could be opened
-// again through /proc/self/fd with more rights than it was handed over with.
+// stdio checks the three descriptors that the payload will have. It puts pipes
+// in the place of sockets with which one could reach others from the host's
+// network namespace, and, where Landlock is missing, of files: a file could be
+// opened again through /proc/self/fd with more rights than it was handed over
+// with.
 func (s *Sandbox) stdio(cfg Config) ([3]*os.File, error) {
 	files := [3]*os.File{cfg.Stdin, cfg.Stdout, cfg.Stderr}
 	s.relay = &relay{}
@@ -21,7 +23,7 @@ func (s *Sandbox) stdio(cfg Config) ([3]*os.File, error) {
 		if err != nil {
 			return files, err
 		}
-		if kind != unix.S_IFREG || confined {
+		if kind != unix.S_IFREG && kind != unix.S_IFSOCK || kind == unix.S_IFREG && confined || pairedSocket(f) {
 			continue
 		}
 		if files[i], err = s.relay.add(f, i == 0); err != nil {
@@ -59,6 +61,23 @@ func streamKind(i int, f *os.File) (uint32, error) {
 		return 0, fail("use a pipe, a file or a terminal", "%s is %s, which would be a way out of the sandbox", streamNames[i], what)
 	}
 	return kind, nil
+}
+
+// pairedSocket reports whether a descriptor is a unix socket that leads to its
+// peer and never elsewhere. A datagram socket can send to any address, and TCP
+// can be disconnected and connected anew (connect(2), AF_UNSPEC).
+func pairedSocket(f *os.File) bool {
+	fd := int(f.Fd())
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil || domain != unix.AF_UNIX {
+		return false
+	}
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_STREAM && kind != unix.SOCK_SEQPACKET {
+		return false
+	}
+	_, err = unix.Getpeername(fd)
+	return err == nil
 }
 
 // relay copies between the caller's files and the pipes that stand for them.

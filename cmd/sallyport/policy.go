@@ -103,8 +103,9 @@ func policyExplainCommand() *cobra.Command {
 		Long: `Say what the policy decides, by which rule, and the smallest change that would
 decide otherwise. Nothing is opened, looked up or connected to.
 
-Operations: net.connect HOST:PORT, net.dns NAME, and file.read, file.write,
-file.create, file.delete, file.rename, file.link, file.meta, file.exec PATH.`,
+Operations: net.connect HOST:PORT, net.dns NAME, unix.connect PATH, and
+file.read, file.write, file.create, file.delete, file.rename, file.link,
+file.meta, file.exec PATH.`,
 		Example: `  sallyport policy explain net.connect example.com:443
   sallyport policy explain --allow-domain '*.example.com' net.dns www.example.com
   sallyport policy explain "file.write ~/.bashrc"`,
@@ -145,6 +146,12 @@ func explain(p *policy.Policy, op event.Operation, object string) (policy.Decisi
 			return policy.Decision{}, err
 		}
 		return p.DecideName(h), nil
+	case event.UnixConnect:
+		path, err := absolutePath(object)
+		if err != nil {
+			return policy.Decision{}, err
+		}
+		return p.DecideUnix(sallyport.ResolvePath(path)), nil
 	case event.FileRead, event.FileWrite, event.FileCreate, event.FileDelete,
 		event.FileRename, event.FileLink, event.FileMeta, event.FileExec:
 		return explainFile(p, op, object)
@@ -155,16 +162,9 @@ func explain(p *policy.Policy, op event.Operation, object string) (policy.Decisi
 // explainFile decides a path by its name and by where its links lead, as the
 // boundary does: either may be hidden.
 func explainFile(p *policy.Policy, op event.Operation, path string) (policy.Decision, error) {
-	if path == "~" || strings.HasPrefix(path, "~/") {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return policy.Decision{}, fmt.Errorf("find home directory: %w", err)
-		}
-		path = filepath.Join(home, path[1:])
-	}
-	path, err := filepath.Abs(path)
+	path, err := absolutePath(path)
 	if err != nil {
-		return policy.Decision{}, fmt.Errorf("find working directory: %w", err)
+		return policy.Decision{}, err
 	}
 	if d := p.DecideFile(event.FileRead, path); !d.Allowed() {
 		return p.DecideFile(op, path), nil
@@ -175,6 +175,21 @@ func explainFile(p *policy.Policy, op event.Operation, path string) (policy.Deci
 		return p.DecideFile(op, filepath.Join(sallyport.ResolvePath(dir), name)), nil
 	}
 	return p.DecideFile(op, sallyport.ResolvePath(path)), nil
+}
+
+func absolutePath(path string) (string, error) {
+	if path == "~" || strings.HasPrefix(path, "~/") {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("find home directory: %w", err)
+		}
+		path = filepath.Join(home, path[1:])
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("find working directory: %w", err)
+	}
+	return path, nil
 }
 
 func printDecision(w io.Writer, op event.Operation, object string, d policy.Decision) error {

@@ -67,7 +67,7 @@ var refusedCalls = []string{
 	"mount /tmp: EPERM", "bindmount /tmp /run: EPERM", "remount /: EPERM", "umount /tmp: EPERM", "opentree /: EPERM", "chroot /tmp: EPERM",
 	"ptrace 1: EPERM", "traceme: EPERM", "vmread 1: EPERM",
 	"socket 17 3 0: EACCES", "socket 17 2 0x300: EACCES", "socket 2 3 1: EACCES", "socket 2 3 255: EACCES", "socket 10 3 58: EACCES", // packet, raw
-	"socket 40 1 0: EACCES", "socket 40 2 0: EACCES", "socket 38 5 0: EACCES", "socket 1 1 0: EACCES", "socket 1 2 0: EACCES", // vsock, alg, unix
+	"socket 40 1 0: EACCES", "socket 40 2 0: EACCES", "socket 38 5 0: EACCES", "socket 1 1 0: ok", "socket 1 2 0: EACCES", // vsock, alg, unix
 	"socket 16 3 0: ok", "socket 2 1 132: EACCES", "socket 44 2 0: EACCES", // route, sctp, xdp
 	"io_uring: EPERM", "bpf: EPERM", "perf: EPERM", "userfaultfd: EPERM", "handle /: EPERM|EOPNOTSUPP", "corelimit: EPERM",
 	"resave /proc/sys/kernel/core_pattern: EROFS|EACCES", "truncate /proc/sys/kernel/core_pattern: EROFS|EACCES", "resave /proc/sys/net/ipv4/ip_forward: EROFS|EACCES|EPERM",

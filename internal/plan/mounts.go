@@ -66,6 +66,9 @@ type mounter struct {
 	points map[string]*point // by real path
 	notes  []string
 	stubs  []Stub
+	unix   []UnixSocket
+	// runtimeDir is private, wherever it is.
+	runtimeDir string
 }
 
 // mounts turns the policy's file rules into an ordered list of mounts, parents
@@ -79,6 +82,9 @@ func (m *mounter) mounts(cwd string) ([]Mount, error) {
 	}
 	m.addCwd(cwd)
 	m.addHome()
+	if err := m.addUnixSockets(m.policy.Unix()); err != nil {
+		return nil, err
+	}
 	m.sealSys()
 	for _, root := range m.writeRoots() {
 		if err := m.protect(root); err != nil {

@@ -54,11 +54,15 @@ type Plan struct {
 	RuntimeDir string
 	// WriteRoots are the host's directories in which the payload may write.
 	WriteRoots []string
+	// UnixSockets are those of the host that may be reached.
+	UnixSockets []UnixSocket
 	// Notes are for the user: entries that had no effect and why.
 	Notes []string
 	// NotRecorded names each class of denial that is enforced but leaves no
 	// record, and why.
 	NotRecorded []string
+
+	policy *policy.Policy
 }
 
 // File is a file whose content the sandbox has of its own.
@@ -95,6 +99,7 @@ func Make(in Input) (*Plan, error) {
 		points: map[string]*point{},
 	}
 	in.RuntimeDir = m.addRuntimeDir(in.RuntimeDir)
+	m.runtimeDir = in.RuntimeDir
 	mounts, err := m.mounts(in.Cwd)
 	if err != nil {
 		return nil, fmt.Errorf("plan mounts: %w", err)
@@ -103,7 +108,10 @@ func Make(in Input) (*Plan, error) {
 		Argv: in.Argv, Dir: in.Cwd, Caps: in.Caps, Exe: in.Exe, Root: in.Root, RuntimeDir: in.RuntimeDir,
 		Mounts: mounts, Stubs: m.stubs, Notes: m.notes,
 		Network: DefaultNetwork(),
-		Seccomp: DefaultSeccomp(),
+		Seccomp: DefaultSeccomp(), UnixSockets: m.unix, policy: in.Policy,
+	}
+	if in.Policy.Unix().All {
+		p.Seccomp = openUnixSeccomp()
 	}
 	p.Files = ownFiles(m.r, mounts, &p.Notes)
 	env, withheld := environment(in, p.Network)
@@ -142,7 +150,6 @@ func landlockRules(abi int, mounts []Mount) Landlock {
 func notRecorded(c Capabilities) []string {
 	list := []string{
 		"files: what mounts, permissions and Landlock refuse (tier rootless sees no file system calls)",
-		"system calls and sockets that the seccomp filter refuses",
 	}
 	if c.LandlockABI == 0 {
 		list = append(list, "writing into the host's FIFOs: without Landlock (Linux 5.13) only those up to "+
@@ -205,6 +212,11 @@ func (p *Plan) String() string {
 		stubs = append(stubs, fmt.Sprintf("%s (%s)", s.Path, s.Rule))
 	}
 	section("placeholders on the host for the run's duration", stubs)
+	var sockets []string
+	for _, s := range p.UnixSockets {
+		sockets = append(sockets, s.String())
+	}
+	section("unix sockets of the host", sockets)
 	section("environment", envNames(p.Env))
 	section("bubblewrap", []string{quote(append(append([]string{p.Caps.Bwrap}, p.BwrapArgs()...), InitPath))})
 	section("landlock", []string{fmt.Sprintf("abi %d", p.Landlock.ABI), "write " + quote(p.Landlock.Write),

@@ -52,7 +52,10 @@ type SeccompRule struct {
 	// Quiet marks an answer that is no denial: the call is said not to exist,
 	// and its callers are expected to know another way.
 	Quiet bool
-	Calls []string
+	// Supervised marks calls that the supervisor looks at and, if it allows
+	// them, performs for the caller. Errno answers where there is no supervisor.
+	Supervised bool
+	Calls      []string
 	// Unless and Only hold alternatives, each a list of checks that must all
 	// hold. One alternative of Unless lets the call pass; if Only is given, one
 	// of its alternatives must hold for the call to be refused.
@@ -109,6 +112,8 @@ type Refusal struct {
 	Call  string // empty where the number has no name here
 	Errno Errno
 	Quiet bool
+	// Supervised: not a refusal yet, see SeccompRule.
+	Supervised bool
 }
 
 // Decide is the filter as a function: what the kernel's struct seccomp_data
@@ -126,7 +131,7 @@ func (s Seccomp) Decide(native Arch, auditArch, nr uint32, args [6]uint64) (Refu
 	for _, r := range s.Rules {
 		for _, call := range r.Calls {
 			if n, ok := native.Syscall(call); ok && n == nr && r.refuses(args) {
-				return Refusal{r.Name, call, r.Errno, r.Quiet}, true
+				return Refusal{r.Name, call, r.Errno, r.Quiet, r.Supervised}, true
 			}
 		}
 	}
@@ -141,8 +146,11 @@ func (s Seccomp) String() string {
 	fmt.Fprintf(&b, "absent %s %s: calls above %d\n", RuleNewer, ENOSYS, s.Newest)
 	for _, r := range s.Rules {
 		verb := "refuse"
-		if r.Quiet {
+		switch {
+		case r.Quiet:
 			verb = "absent"
+		case r.Supervised:
+			verb = "supervise"
 		}
 		fmt.Fprintf(&b, "%s %s %s: %s", verb, r.Name, r.Errno, strings.Join(r.Calls, " "))
 		writeConditions(&b, " unless ", r.Unless)

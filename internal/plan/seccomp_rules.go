@@ -1,5 +1,7 @@
 package plan
 
+import "slices"
+
 // Numbers of the kernel's that the checks compare; linux/sched.h,
 // asm-generic/ioctls.h, linux/fcntl.h and others, the same on amd64 and arm64.
 const (
@@ -45,17 +47,31 @@ func bits(n int, mask uint32, values ...uint32) Check {
 	return Check{Arg: n, Mask: mask, Values: values}
 }
 
-// DefaultSeccomp is the filter of every sandbox in every tier.
+// DefaultSeccomp is the filter of every sandbox whose unix sockets are
+// supervised.
 //
 // Left alone on purpose: landlock and seccomp, with which a payload can only
 // confine itself further; personality, which concerns the caller alone;
 // statmount and listmount, which tell no more than /proc does.
 func DefaultSeccomp() Seccomp {
+	unix := []Check{arg(0, afUnix), bits(1, sockTypeMask, sockStream, sockSeqpacket), arg(2, 0, afUnix)}
+	return makeSeccomp(unix, socketpairRule, connectRule)
+}
+
+// openUnixSeccomp is the filter where every unix socket may be reached.
+func openUnixSeccomp() Seccomp {
+	pair := socketpairRule
+	pair.Unless = [][]Check{{arg(0, afUnix)}}
+	return makeSeccomp([]Check{arg(0, afUnix)}, pair)
+}
+
+func makeSeccomp(unix []Check, more ...SeccompRule) Seccomp {
+	socket := socketRule
+	socket.Unless = append([][]Check{unix}, socket.Unless...)
 	return Seccomp{
 		// rseq_slice_yield, Linux 7.0.
 		Newest: 471,
-		Rules: append([]SeccompRule{
-			socketRule, socketpairRule,
+		Rules: slices.Concat([]SeccompRule{socket}, more, []SeccompRule{
 			{
 				Name: "namespaces", Errno: EPERM, Calls: []string{"clone"},
 				// The flags are the first argument on amd64 and arm64 (clone(2)).
@@ -78,9 +94,18 @@ func DefaultSeccomp() Seccomp {
 				Name: "terminal", Errno: EPERM, Calls: []string{"ioctl"},
 				Only: [][]Check{{arg(1, tiocSTI, tiocLinux, tiocCons, tiocSetD)}},
 			},
-		}, plainRules...),
+		}, plainRules),
 	}
 }
+
+// connectRule hands every connect(2) to the supervisor: a filter sees neither
+// the address nor what kind of socket it is for.
+//
+// With datagram sockets refused it is the only way to a unix socket: sendto(2)
+// and sendmsg(2) look at their address on those alone, a stream socket answers
+// EISCONN or EOPNOTSUPP to one and a sequenced-packet socket ignores it
+// (net/unix/af_unix.c).
+var connectRule = SeccompRule{Name: "connect", Errno: EACCES, Supervised: true, Calls: []string{"connect"}}
 
 // socketRule lets through what the proxy carries, what nftables refuses and
 // records, and interface lists. AF_VSOCK and others are not confined by
@@ -96,9 +121,9 @@ var socketRule = SeccompRule{
 	},
 }
 
-// socketpairRule refuses datagram pairs: either end can be sent from, or
-// connected, to any socket on the file system, which the refusal of AF_UNIX in
-// socket(2) is there to prevent. The other types stay with their peer.
+// socketpairRule refuses datagram pairs: from either end sendmsg(2) reaches any
+// datagram socket on the file system, by an address that no filter sees. The
+// other types stay with their peer.
 var socketpairRule = SeccompRule{
 	Name: "socketpair-family", Errno: EACCES, Calls: []string{"socketpair"},
 	Unless: [][]Check{{arg(0, afUnix), bits(1, sockTypeMask, sockStream, sockSeqpacket)}},

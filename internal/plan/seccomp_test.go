@@ -34,7 +34,11 @@ func TestSeccompDecide(t *testing.T) {
 		"raw":                     {both, "socket", [6]uint64{2, 3, 17}, "socket-family EACCES"},
 		"packet by its old name":  {both, "socket", [6]uint64{2, 10, 0x300}, "socket-family EACCES"},
 		"packet":                  {both, "socket", [6]uint64{17, 3, 0}, "socket-family EACCES"},
-		"unix":                    {both, "socket", [6]uint64{1, 1, 0}, "socket-family EACCES"},
+		"unix stream":             {both, "socket", [6]uint64{1, 1 | 0x80800, 0}, ""},
+		"unix seqpacket":          {both, "socket", [6]uint64{1, 5, 1}, ""},
+		"unix datagram":           {both, "socket", [6]uint64{1, 2, 0}, "socket-family EACCES"},
+		"unix datagram, as raw":   {both, "socket", [6]uint64{1, 3, 0}, "socket-family EACCES"},
+		"connect":                 {both, "connect", [6]uint64{3, 0, 16}, "supervised connect EACCES"},
 		"vsock":                   {both, "socket", [6]uint64{40, 1, 0}, "socket-family EACCES"},
 		"junk above vsock":        {both, "socket", [6]uint64{40 | junk, 1, 0}, "socket-family EACCES"},
 		"alg":                     {both, "socket", [6]uint64{38, 5, 0}, "socket-family EACCES"},
@@ -85,7 +89,32 @@ func answer(r Refusal, refused bool) string {
 	if !refused {
 		return ""
 	}
+	if r.Supervised {
+		return "supervised " + r.Rule + " " + r.Errno.String()
+	}
 	return r.Rule + " " + r.Errno.String()
+}
+
+func TestOpenUnixSocketsAreNotSupervised(t *testing.T) {
+	s := openUnixSeccomp()
+	for _, call := range []struct {
+		name string
+		args [6]uint64
+		want string
+	}{
+		{"connect", [6]uint64{}, ""},
+		{"socket", [6]uint64{1, 2, 0}, ""},
+		{"socketpair", [6]uint64{1, 2, 0}, ""},
+		{"socket", [6]uint64{2, 1, 0}, ""},
+		{"socket", [6]uint64{40, 1, 0}, "socket-family EACCES"},
+		{"socketpair", [6]uint64{30, 1, 0}, "socketpair-family EACCES"},
+		{"setns", [6]uint64{}, "namespaces EPERM"},
+	} {
+		nr, _ := ArchAMD64.Syscall(call.name)
+		if got := answer(s.Decide(ArchAMD64, ArchAMD64.Audit(), nr, call.args)); got != call.want {
+			t.Errorf("%s %v: %q, want %q", call.name, call.args, got, call.want)
+		}
+	}
 }
 
 func TestSeccompDecidesByNumberAndArchitecture(t *testing.T) {

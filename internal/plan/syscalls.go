@@ -57,6 +57,7 @@ var syscalls = map[string]struct{ amd64, arm64 uint32 }{
 	"chroot":            {161, 51},
 	"clone":             {56, 220},
 	"clone3":            {435, 435},
+	"connect":           {42, 203},
 	"delete_module":     {176, 106},
 	"fcntl":             {72, 25},
 	"finit_module":      {313, 273},

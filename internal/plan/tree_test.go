@@ -11,7 +11,8 @@ import (
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
-// tree is a file system made of lines: "dir/", "file", "link -> target".
+// tree is a file system made of lines: "dir/", "socket=", "file",
+// "link -> target".
 // Parents are made as needed.
 type tree map[string]node
 
@@ -48,6 +49,8 @@ func (t tree) add(line string) {
 		n.kind = fs.ModeSymlink
 	case strings.HasSuffix(p, "/"):
 		n.kind = fs.ModeDir
+	case strings.HasSuffix(p, "="):
+		n.kind, p = fs.ModeSocket, strings.TrimSuffix(p, "=")
 	}
 	p = path.Clean(p)
 	for dir := path.Dir(p); dir != "/"; dir = path.Dir(dir) {

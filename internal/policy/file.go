@@ -23,6 +23,8 @@ type File struct {
 	resolved        *[]hostEntry
 	noSNI           []hostEntry
 	strict          *bool
+	unixSockets     *[]pathEntry
+	allUnix         *bool
 
 	disabled, gitConfig *bool
 	denyRead, allowRead *[]pathEntry

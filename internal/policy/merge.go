@@ -67,9 +67,21 @@ func (m *merger) network() {
 	p.deniedAddrs = newHostTable(unite(m.files, func(f *File) *[]hostEntry { return f.resolved }))
 	p.noSNI = newHostTable(unite(m.files, func(f *File) *[]hostEntry { return &f.noSNI }))
 	p.strict, _ = last(m.files, func(f *File) *bool { return f.strict })
+	m.unixSockets()
 	for _, f := range m.files {
 		_, asks := f.keys["ask"]
 		p.askable = p.askable || asks
+	}
+}
+
+func (m *merger) unixSockets() {
+	u := &m.p.unix
+	u.Sockets = m.list(func(f *File) *[]pathEntry { return f.unixSockets }, nil)
+	m.p.unixSockets = newPathSet(u.Sockets)
+	for _, f := range m.files {
+		if f.allUnix != nil {
+			u.All, u.AllRule = *f.allUnix, f.keys["network.allowAllUnixSockets"]
+		}
 	}
 }
 

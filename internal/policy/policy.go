@@ -47,6 +47,8 @@ type Policy struct {
 	deniedEntries             map[string]bool // canonical, for warnings
 	own                       map[netip.Addr]bool
 	strict, askable           bool
+	unix                      UnixRules
+	unixSockets               *pathSet
 
 	files                 FileRules
 	hidden                *pathSet // read-denied whatever allowRead says

@@ -179,9 +179,8 @@ func TestUnbuiltKeysSayWhetherARunIsRefused(t *testing.T) {
 		{`network: {refuseOpaqueTunnels: true}`, "network.refuseOpaqueTunnels", true},
 		{`network: {httpProxyPort: 1}`, "network.httpProxyPort", true},
 		{`network: {socksProxyPort: 1}`, "network.socksProxyPort", true},
-		{`network: {allowUnixSockets: [/x]}`, "network.allowUnixSockets", true},
-		{`network: {allowUnixSockets: []}`, "", false},
-		{`network: {allowAllUnixSockets: true}`, "network.allowAllUnixSockets", true},
+		{`network: {allowUnixSockets: [/x]}`, "", false},
+		{`network: {allowAllUnixSockets: true}`, "", false},
 		{`network: {allowLocalBinding: true}`, "network.allowLocalBinding", false},
 		{`network: {rules: [{host: a.b, method: GET}]}`, "network.rules.method", true},
 		{`network: {rules: [{host: a.b, noSNI: allow}]}`, "", false},
@@ -220,7 +219,7 @@ func TestUnbuiltKeysSayWhetherARunIsRefused(t *testing.T) {
 func TestEveryKeyIsBuiltOrListed(t *testing.T) {
 	built := []string{"network", "network.allowedDomains", "network.deniedDomains", "network.deniedDomainReasons",
 		"network.strictAllowlist", "network.deniedResolvedAddresses", "network.rules", "network.rules.host",
-		"network.rules.port", "network.rules.noSNI", "filesystem", "filesystem.disabled", "filesystem.denyRead",
+		"network.rules.port", "network.rules.noSNI", "network.allowUnixSockets", "network.allowAllUnixSockets", "filesystem", "filesystem.disabled", "filesystem.denyRead",
 		"filesystem.allowRead", "filesystem.allowWrite", "filesystem.denyWrite", "filesystem.allowGitConfig",
 		"mandatoryDenySearchDepth", "require", "require.tier", "require.audit", "env", "env.pass", "env.set", "env.unset"}
 	covered := func(key string) bool {
@@ -252,6 +251,7 @@ func TestEveryKeyIsBuiltOrListed(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
+		{"every unix socket", `network: {allowAllUnixSockets: true}`, "can act outside the sandbox"},
 		{"a denied host", `network: {allowedDomains: [a.example.com], deniedDomains: ["*.example.com"]}`, "never allowed: *.example.com denies it"},
 		{"a host denied by name", `network: {allowedDomains: [a.example.com], deniedDomains: [a.example.com]}`, "never allowed"},
 		{"a denied wildcard", `network: {allowedDomains: ["*.example.com"], deniedDomains: ["*"]}`, "never allowed"},

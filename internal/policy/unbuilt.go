@@ -32,8 +32,6 @@ const (
 // that is empty and a boolean that is false ask for nothing; an empty mapping
 // may ask for everything (tlsTerminate: {}).
 var unbuiltKeys = map[string]unbuiltKey{
-	"network.allowUnixSockets":        {true, notYet + ": no outside socket can be reached"},
-	"network.allowAllUnixSockets":     {true, notYet + ": no outside socket can be reached"},
 	"network.httpProxyPort":           {true, notYet},
 	"network.socksProxyPort":          {true, notYet},
 	"network.mitmProxy":               {true, notYet},

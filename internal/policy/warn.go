@@ -24,6 +24,10 @@ func (p *Policy) warning(rule Rule, hint, format string, args ...any) {
 // they seem to.
 func (p *Policy) warn(files []*File) {
 	p.warnWorkDir(files)
+	if p.unix.All {
+		p.warning(p.unix.AllRule, "list those that are needed in network.allowUnixSockets",
+			"the programs behind the host's sockets (the user's bus, an agent, docker) can act outside the sandbox for the command")
+	}
 	for _, f := range files {
 		if f.allowed != nil {
 			p.warnAllowed(*f.allowed)

@@ -1,0 +1,290 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/plan"
+	"github.com/sallyport/sallyport/internal/policy"
+)
+
+// supervised is a thread of this process under the filter, with the rest of
+// the process as its supervisor.
+type supervised struct {
+	*listener
+	calls  chan func()
+	mu     sync.Mutex
+	events []event.Event
+}
+
+func supervise(flags uint, decide func(string) policy.Decision) (*supervised, error) {
+	s := &supervised{calls: make(chan func())}
+	fds := make(chan int)
+	var err error
+	greeted := make(chan unix.Errno, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the filter goes with the thread
+		var fd int
+		fd, err = installSeccomp(plan.DefaultSeccomp(), true, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|flags)
+		fds <- fd
+		_, _, errno := unix.Syscall(unix.SYS_SOCKET, 0, 0, 0)
+		greeted <- errno
+		for f := range s.calls {
+			f()
+		}
+	}()
+	fd := <-fds
+	if err != nil {
+		return nil, err
+	}
+	arch, err := plan.ParseArch(runtime.GOARCH)
+	if err != nil {
+		return nil, err
+	}
+	s.listener = newListener(fd, plan.DefaultSeccomp(), arch, &inside{decide: decide}, s.take)
+	s.restarts = flags == 0
+	go s.serve()
+	if err := <-s.ready; err != nil {
+		return nil, err
+	}
+	if errno := <-greeted; errno != handshake {
+		return nil, fmt.Errorf("handshake: %w", errno)
+	}
+	return s, nil
+}
+
+func (s *supervised) take(e event.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = append(s.events, e)
+}
+
+func (s *supervised) taken() []event.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]event.Event(nil), s.events...)
+}
+
+// do runs f on the filtered thread.
+func (s *supervised) do(f func()) {
+	done := make(chan struct{})
+	s.calls <- func() { defer close(done); f() }
+	<-done
+}
+
+func (s *supervised) call(nr uintptr, args ...uintptr) (errno unix.Errno) {
+	var a [3]uintptr
+	copy(a[:], args)
+	s.do(func() { _, _, errno = unix.Syscall(nr, a[0], a[1], a[2]) })
+	return errno
+}
+
+func allowAll(string) policy.Decision {
+	return policy.Decision{Verdict: event.Allow, Rule: policy.Rule{Name: "test"}}
+}
+
+func init() {
+	helpers["listener"] = func([]string) error {
+		if err := setupLoopback(plan.Network{Proxy4: plan.DefaultNetwork().Proxy4}); err != nil {
+			return err
+		}
+		return errors.Join(tryListener(unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV), tryListener(0))
+	}
+}
+
+func TestListenerAnswersAndItsDeathRefuses(t *testing.T) {
+	if out, err := inNewNet("listener", t.TempDir()).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func tryListener(flags uint) error {
+	s, err := supervise(flags, allowAll)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	check := func(what string, got, want unix.Errno) {
+		if got != want {
+			errs = append(errs, fmt.Errorf("%s: %v, want %v", what, got, want))
+		}
+	}
+	check("vsock", s.call(unix.SYS_SOCKET, unix.AF_VSOCK, unix.SOCK_STREAM, 0), unix.EACCES)
+	check("ptrace", s.call(unix.SYS_PTRACE, 0, 0, 0), unix.EPERM)
+	if runtime.GOARCH == "amd64" {
+		check("x32", s.call(plan.X32Bit|39), unix.ENOSYS)
+	}
+	for i, want := range []event.Operation{event.NetSocket, event.SysRefused} {
+		if e := s.taken(); len(e) <= i || e[i].Operation != want || e[i].Process == nil || e[i].Process.PID != os.Getpid() {
+			errs = append(errs, fmt.Errorf("event %d: %+v", i, e))
+			break
+		}
+	}
+	errs = append(errs, sameConnects(s)...)
+	s.file.Close()
+	check("without a listener", s.call(unix.SYS_SOCKET, unix.AF_VSOCK, unix.SOCK_STREAM, 0), unix.ENOSYS)
+	check("connect without a listener", s.call(unix.SYS_CONNECT, 0, 0, 0), unix.ENOSYS)
+	return errors.Join(errs...)
+}
+
+// sameConnects compares what connect(2) says with the supervisor and without:
+// for mistakes, for sockets in every state, and for every kind of address.
+func sameConnects(s *supervised) (errs []error) {
+	dir, err := os.MkdirTemp(os.Args[1], "")
+	if err != nil {
+		return []error{err}
+	}
+	target, err := listenAll(dir)
+	if err != nil {
+		return []error{err}
+	}
+	for _, c := range connects(dir, target) {
+		var there, here unix.Errno
+		s.do(func() { there = c.try() })
+		here = c.try()
+		if there != here {
+			errs = append(errs, fmt.Errorf("%s: %v under supervision, else %v", c.name, there, here))
+		}
+	}
+	return errs
+}
+
+// listenAll listens on TCP, on paths and on an abstract name, and accepts.
+func listenAll(dir string) (port int, err error) {
+	for _, a := range []unix.Sockaddr{&unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}, &unix.SockaddrUnix{Name: dir + "/stream"}, &unix.SockaddrUnix{Name: "@e2e"}} {
+		family := unix.AF_UNIX
+		if _, ok := a.(*unix.SockaddrInet4); ok {
+			family = unix.AF_INET
+		}
+		fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Bind(fd, a)
+		}
+		if err == nil {
+			err = unix.Listen(fd, 4096)
+		}
+		if err != nil && !errors.Is(err, unix.EADDRINUSE) {
+			return 0, err
+		}
+		go func() {
+			for {
+				c, _, err := unix.Accept(fd)
+				if err == nil {
+					unix.Close(c)
+				}
+			}
+		}()
+		if sa, ok := must(unix.Getsockname(fd)).(*unix.SockaddrInet4); ok {
+			port = sa.Port
+		}
+	}
+	return port, os.WriteFile(filepath.Join(dir, "file"), nil, 0o644)
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+type oneConnect struct {
+	name string
+	try  func() unix.Errno
+}
+
+func connects(dir string, port int) []oneConnect {
+	inet := func(port int) []byte {
+		return []byte{2, 0, byte(port >> 8), byte(port), 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0}
+	}
+	socket := func(family, kind int, f func(fd int) unix.Errno) func() unix.Errno {
+		return func() unix.Errno {
+			fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				return err.(unix.Errno)
+			}
+			defer unix.Close(fd)
+			return f(fd)
+		}
+	}
+	to := func(addr []byte) func(int) unix.Errno { return func(fd int) unix.Errno { return rawConnect(fd, addr) } }
+	twice := func(addr []byte) func(int) unix.Errno {
+		return func(fd int) unix.Errno { rawConnect(fd, addr); return rawConnect(fd, addr) }
+	}
+	raw := func(fd, addr, n uintptr) func() unix.Errno {
+		return func() unix.Errno { _, _, e := unix.Syscall(unix.SYS_CONNECT, fd, addr, n); return e }
+	}
+	var buf [200]byte
+	path := func(p string) []byte { return unixAddress(p) }
+	abstract := []byte("\x01\x00\x00e2e")
+	list := []oneConnect{
+		{"no descriptor", raw(^uintptr(0), uintptr(unsafe.Pointer(&buf)), 16)},
+		{"no such descriptor", raw(9999, uintptr(unsafe.Pointer(&buf)), 16)},
+		{"no socket", raw(0, uintptr(unsafe.Pointer(&buf)), 16)},
+		{"no memory", socket(2, 1, func(fd int) unix.Errno { return raw(uintptr(fd), 8, 16)() })},
+		{"no address", socket(2, 1, func(fd int) unix.Errno { return raw(uintptr(fd), 0, 0)() })},
+		{"too long", socket(2, 1, func(fd int) unix.Errno { return raw(uintptr(fd), uintptr(unsafe.Pointer(&buf)), 129)() })},
+		{"negative length", socket(2, 1, func(fd int) unix.Errno { return raw(uintptr(fd), uintptr(unsafe.Pointer(&buf)), ^uintptr(0))() })},
+		{"short address", socket(2, 1, to(inet(port)[:8]))},
+		{"unspecified family", socket(2, 1, to(make([]byte, 16)))},
+		{"netlink, the kernel", socket(16, 3, to([]byte{16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}))},
+		{"abstract", socket(1, 1, to(abstract))},
+		{"abstract, absent", socket(1, 1, to([]byte("\x01\x00\x00none")))},
+		{"abstract, twice", socket(1, 1, twice(abstract))},
+		{"unnamed", socket(1, 1, to(abstract[:2]))},
+		{"another family's address", socket(1, 1, to(inet(port)))},
+		{"a unix address on TCP", socket(2, 1, to(path(dir+"/stream")))},
+		{"path", socket(1, 1, to(path(dir+"/stream")))},
+		{"path, twice", socket(1, 1, twice(path(dir+"/stream")))},
+		{"path, up and down", socket(1, 1, to(path(dir+"/../"+filepath.Base(dir)+"/./stream")))},
+		{"path, another type", socket(1, 5, to(path(dir+"/stream")))},
+		{"path, absent", socket(1, 1, to(path(dir+"/none")))},
+		{"path, no directory", socket(1, 1, to(path(dir+"/file/x")))},
+		{"path, a file", socket(1, 1, to(path(dir+"/file")))},
+		{"path, a directory", socket(1, 1, to(path(dir)))},
+		{"path, a device", socket(1, 1, to(path("/dev/null")))},
+		{"path too long", socket(1, 1, to(append(path("/"), make([]byte, 120)...)))},
+	}
+	for name, kind := range map[string]int{"blocking": 0, "non-blocking": unix.SOCK_NONBLOCK} {
+		list = append(list,
+			oneConnect{"udp, " + name, socket(2, 2|kind, to(inet(port)))},
+			oneConnect{"tcp, refused, " + name, socket(2, 1|kind, func(fd int) unix.Errno { return settle(fd, rawConnect(fd, inet(1))) })},
+			oneConnect{"tcp, " + name, socket(2, 1|kind, func(fd int) unix.Errno { return settle(fd, rawConnect(fd, inet(port))) })},
+			oneConnect{"tcp, twice, " + name, socket(2, 1|kind, func(fd int) unix.Errno {
+				settle(fd, rawConnect(fd, inet(port)))
+				rawConnect(fd, inet(port)) // 0: it has become connected
+				return rawConnect(fd, inet(port))
+			})},
+			oneConnect{"path, " + name, socket(1, 1|kind, to(path(dir+"/stream")))},
+			oneConnect{"flags stay, " + name, socket(2, 1|kind, func(fd int) unix.Errno {
+				rawConnect(fd, inet(port))
+				return unix.Errno(must(unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)) & unix.O_NONBLOCK)
+			})},
+		)
+	}
+	return list
+}
+
+// settle waits for a connection in progress to have an outcome.
+func settle(fd int, errno unix.Errno) unix.Errno {
+	if errno != unix.EINPROGRESS {
+		return errno
+	}
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	_, _ = unix.Poll(p, 5000)
+	got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return err.(syscall.Errno)
+	}
+	return unix.Errno(got)
+}
