@@ -24,20 +24,28 @@ type initConfig struct {
 	Landlock plan.Landlock
 	Seccomp  plan.Seccomp
 	Canary   Canary
+	PTY      *ptyConfig `json:",omitempty"`
 }
 
 // initMessage is what stage 2 says; one field is set.
 type initMessage struct {
-	Ready bool        `json:",omitempty"` // the canary came through
-	PID   int         `json:",omitempty"` // of the payload, inside
-	Exit  *ExitStatus `json:",omitempty"`
-	Err   string      `json:",omitempty"`
-	Hint  string      `json:",omitempty"`
-	Code  int         `json:",omitempty"` // with Err: 126, 127
+	Ready bool `json:",omitempty"` // the canary came through; with the terminal, if one was wanted
+	PID   int  `json:",omitempty"` // of the payload, inside
+	// Stopped is the signal that stopped the payload.
+	Stopped int         `json:",omitempty"`
+	Exit    *ExitStatus `json:",omitempty"`
+	Err     string      `json:",omitempty"`
+	Hint    string      `json:",omitempty"`
+	Code    int         `json:",omitempty"` // with Err: 126, 127
 }
 
 // initCommand is what stage 2 is told.
 type initCommand struct {
 	Go     bool `json:",omitempty"`
 	Signal int  `json:",omitempty"`
+	// Continue says that a stopped payload goes on, in the foreground of its
+	// terminal or not; with Claim it is the payload's own group that gets there.
+	Continue   bool `json:",omitempty"`
+	Foreground bool `json:",omitempty"`
+	Claim      bool `json:",omitempty"`
 }
