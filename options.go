@@ -42,7 +42,7 @@ type Result struct {
 	// killed it; 124 if it ran out of time.
 	Status   int
 	TimedOut bool
-	Summary audit.Summary
+	Summary  audit.Summary
 }
 
 // Error is a failure to start or to hold the boundary. The command did not run,

@@ -95,24 +95,19 @@ func (j *job) payloadHas(sig syscall.Signal) {
 		}
 		return
 	}
+	held := j.term.isHeld()
+	j.term.settle()
 	needs := sig == unix.SIGTTIN || sig == unix.SIGTTOU
 	if needs && j.term.foreground() {
 		j.resume(true, true)
 		return
 	}
-	held := j.term.isHeld()
 	j.term.give()
 	as := sig
 	if sig == unix.SIGSTOP {
-		as = unix.SIGTSTP // which a job that nobody could continue ignores
+		as = unix.SIGTSTP // which does nothing where nobody could continue the job
 	}
 	resumed := j.suspend(0, as)
-	if !resumed && sig == unix.SIGSTOP {
-		if held {
-			_ = j.term.take()
-		}
-		return // as it would be outside
-	}
 	if !resumed && needs {
 		// Nobody will ever put this job in the foreground: the payload waits for
 		// input that does not come, instead of being stopped again and again.
@@ -154,19 +149,21 @@ func (j *job) suspend(who int, sig syscall.Signal) bool {
 	if unix.Kill(who, sig) != nil {
 		return false
 	}
-	deadline := time.After(time.Second)
-	for {
+	// Ticks, and not a deadline, which would be over after a stop.
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for range 20 {
 		select {
 		case s := <-j.signals:
 			if s == unix.SIGCONT {
 				return true
 			}
-		case <-deadline:
-			return false
+		case <-tick.C:
 		case <-j.end:
 			return false
 		}
 	}
+	return false
 }
 
 // defaultAction gives a signal its default action for a while: signal.Reset

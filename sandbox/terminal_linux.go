@@ -1,10 +1,12 @@
 package sandbox
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,17 +23,20 @@ import (
 type terminal struct {
 	streams [3]bool
 	eager   bool
+	behind  bool // the payload has never been in the foreground
 	in, out *os.File // nil: it cannot be read, written
 	own     *os.File // /dev/tty, where in or out had to be opened
 	saved   unix.Termios
 	master  *os.File
 	lost    func()        // called when there is no more to read
 	written chan struct{} // closed: all that came has been written
+	copied  atomic.Uint64 // grows before and after each piece of it
 
-	mu   sync.Mutex
-	held bool
-	wake *os.File      // closed: the reader of the terminal ends
-	read chan struct{} // closed: it has ended
+	mu    sync.Mutex
+	held  bool
+	wake  *os.File      // closed: the reader of the terminal ends
+	read  chan struct{} // closed: it has ended
+	typed []byte        // read before it was raw
 }
 
 // findTerminal says which streams are a terminal, nil if none is.
@@ -102,6 +107,7 @@ func (t *terminal) config() *ptyConfig {
 	if size, err := unix.IoctlGetWinsize(t.any(), unix.TIOCGWINSZ); err == nil {
 		c.Size = *size
 	}
+	t.behind = !c.Foreground
 	return c
 }
 
@@ -149,12 +155,40 @@ func (t *terminal) copyOut() {
 	for {
 		n, err := t.master.Read(buf)
 		if n > 0 && seen {
-			seen = writeAll(int(t.out.Fd()), buf[:n]) == nil
+			t.copied.Add(1)
+			seen = writeAll(int(t.out.Fd()), t.lineEnds(buf[:n])) == nil
+			t.copied.Add(1)
 		}
 		if err != nil { // EIO: nobody has it open any more (pty(7))
 			return
 		}
 	}
+}
+
+// settle waits until what the payload had written before it was stopped has
+// been shown: the kernel passes it on in its own time (tty_flip_buffer_push).
+func (t *terminal) settle() {
+	poll := []unix.PollFd{{Fd: int32(t.master.Fd()), Events: unix.POLLIN}}
+	last := t.copied.Load()
+	for range 50 {
+		time.Sleep(10 * time.Millisecond)
+		n, _ := unix.Poll(poll, 0) // failed: nothing to wait for
+		if now := t.copied.Load(); n <= 0 && now == last {
+			return
+		} else {
+			last = now
+		}
+	}
+}
+
+// lineEnds takes away the carriage returns that the payload's terminal has put
+// in, where this one, not being raw, puts them in again.
+func (t *terminal) lineEnds(b []byte) []byte {
+	const both = unix.OPOST | unix.ONLCR
+	if mode, err := unix.IoctlGetTermios(t.any(), unix.TCGETS); err != nil || mode.Oflag&both != both {
+		return b
+	}
+	return bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n"))
 }
 
 // writeAll writes to a terminal, which another program may have made
@@ -207,6 +241,12 @@ func (t *terminal) take() error {
 		return fmt.Errorf("read terminal's settings: %w", err)
 	}
 	t.saved = *mode
+	if t.behind {
+		// What it began with may have been the shell's, of its own prompt.
+		_ = unix.IoctlSetTermios(int(t.master.Fd()), unix.TCSETS, mode) // hung up: nothing to set
+		t.behind = false
+	}
+	t.typed = t.lines()
 	if err := t.raw(); err != nil {
 		return err
 	}
@@ -218,6 +258,28 @@ func (t *terminal) take() error {
 	return nil
 }
 
+// lines reads the lines that were typed before the terminal is raw: an end of
+// input among them would then be read as a zero.
+func (t *terminal) lines() []byte {
+	var typed []byte
+	poll := []unix.PollFd{{Fd: int32(t.in.Fd()), Events: unix.POLLIN}}
+	for t.saved.Lflag&unix.ICANON != 0 && len(typed) < 64<<10 {
+		if n, err := unix.Poll(poll, 0); err != nil || n == 0 || poll[0].Revents != unix.POLLIN {
+			break
+		}
+		var line [4 << 10]byte
+		n, err := unix.Read(int(t.in.Fd()), line[:])
+		if err != nil {
+			break
+		}
+		if n == 0 {
+			line[0], n = t.saved.Cc[unix.VEOF], 1
+		}
+		typed = append(typed, line[:n]...)
+	}
+	return typed
+}
+
 // listen begins to read the terminal.
 func (t *terminal) listen() error {
 	r, w, err := os.Pipe()
@@ -226,11 +288,13 @@ func (t *terminal) listen() error {
 	}
 	ended := make(chan struct{})
 	t.wake, t.read = w, ended
+	typed := t.typed
+	t.typed = nil
 	go func() {
 		defer close(ended)
 		defer r.Close()
 		defer t.restoreOnPanic()
-		t.copyIn(r)
+		t.copyIn(r, typed)
 	}()
 	return nil
 }
@@ -266,7 +330,10 @@ func (t *terminal) set(mode *unix.Termios) error {
 }
 
 // copyIn passes on what is typed until wake is closed at its other end.
-func (t *terminal) copyIn(wake *os.File) {
+func (t *terminal) copyIn(wake *os.File, typed []byte) {
+	if _, err := t.master.Write(typed); err != nil {
+		return
+	}
 	buf := make([]byte, 4<<10)
 	polls := []unix.PollFd{{Fd: int32(t.in.Fd()), Events: unix.POLLIN}, {Fd: int32(wake.Fd()), Events: unix.POLLIN}}
 	for {

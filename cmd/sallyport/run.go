@@ -58,7 +58,7 @@ The exit status is the command's; 128 and the signal's number if one killed it;
 (--fail-on-denial); 125 if the boundary could not be put up, in which case the command did not start;
 126 or 127 if the command could not be executed or was not found.`,
 		Example: runExample,
-		RunE: func(cmd *cobra.Command, args []string) error { return asRunError(cmd, run(cmd, f, args)) },
+		RunE:    func(cmd *cobra.Command, args []string) error { return asRunError(cmd, run(cmd, f, args)) },
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return runError(err, "see 'sallyport help run'") })
 	flags := cmd.Flags()
