@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
@@ -122,6 +124,9 @@ type run struct {
 	proxy   *proxy.Proxy
 	summary *audit.Summariser
 	before  map[plan.Protected]bool
+	mu      sync.Mutex  // of held
+	running atomic.Bool // the command may have the terminal
+	held    []warning   // until it has not
 	token   [32]byte
 	serving sync.WaitGroup
 }
@@ -149,15 +154,16 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 	// From the start: one that comes too early waits for the command, so that
 	// none ends this process with its placeholders in place.
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+		syscall.SIGPIPE) // a warning that nobody reads must not end this process, which may hold the terminal
 	defer signal.Stop(signals)
 	if err := r.putUp(); err != nil {
 		return nil, err
 	}
 	stop := r.forwardSignals(ctx, signals)
 	status, err := r.box.Wait()
-	stop()
-	return r.finish(status, err)
+	late := stop()
+	return r.finish(status, late, err)
 }
 
 // putUp builds the boundary from the outside in. The namespaces are made while
@@ -186,6 +192,7 @@ func (r *run) putUp() error {
 	if err := r.box.Launch(r.prep.plan, sandbox.Canary{Addr: canaryAddr, Token: r.token}); err != nil {
 		return err
 	}
+	r.running.Store(true)
 	return r.box.Release()
 }
 
@@ -255,35 +262,79 @@ func (r *run) serve() error {
 	return nil
 }
 
+type warning struct{ message, hint string }
+
+// warn keeps what there is to say while the command runs: it may have drawn all
+// over the terminal.
 func (r *run) warn(message, hint string) {
-	if r.opts.Warn != nil {
-		r.opts.Warn(message, hint)
+	if r.opts.Warn == nil {
+		return
+	}
+	if r.running.Load() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.held = append(r.held, warning{message, hint})
+		return
+	}
+	r.opts.Warn(message, hint)
+}
+
+// speak says what warn has kept.
+func (r *run) speak() {
+	r.running.Store(false)
+	r.mu.Lock()
+	held := r.held
+	r.held = nil
+	r.mu.Unlock()
+	for _, w := range held {
+		r.warn(w.message, w.hint)
 	}
 }
 
+// timeoutGrace is how long a command that ran out of time has to end itself.
+const timeoutGrace = 5 * time.Second
+
 // forwardSignals passes the signals that a user or a service manager sends to
-// the command; the first end of ctx ends it.
-func (r *run) forwardSignals(ctx context.Context, signals <-chan os.Signal) (stop func()) {
-	done := make(chan struct{})
+// the command; the first end of ctx ends it, and so does the end of its time,
+// which stop tells of.
+func (r *run) forwardSignals(ctx context.Context, signals <-chan os.Signal) (stop func() (late bool)) {
+	done, finished := make(chan struct{}), make(chan bool, 1)
+	var timeout, grace <-chan time.Time
+	if r.opts.Timeout > 0 {
+		timeout = time.After(r.opts.Timeout)
+	}
 	go func() {
-		ended := ctx.Done()
+		ended, late := ctx.Done(), false
 		for {
 			select {
 			case <-done:
+				finished <- late
 				return
 			case s := <-signals:
-				_ = r.box.Signal(s.(syscall.Signal)) // gone: nothing to signal
+				if s != syscall.SIGPIPE {
+					_ = r.box.Signal(s.(syscall.Signal)) // gone: nothing to signal
+				}
 			case <-ended:
 				_ = r.box.Signal(syscall.SIGKILL)
 				ended = nil
+			case <-timeout:
+				late, grace = true, time.After(timeoutGrace)
+				_ = r.box.Signal(syscall.SIGTERM)
+				_ = r.box.Signal(syscall.SIGCONT)
+			case <-grace:
+				_ = r.box.Signal(syscall.SIGKILL)
 			}
 		}
 	}()
-	return func() { close(done) }
+	return func() bool { close(done); return <-finished }
 }
 
 // finish completes the record after the payload has ended.
-func (r *run) finish(status sandbox.ExitStatus, runErr error) (*Result, error) {
+func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Result, error) {
+	r.speak()
+	if late {
+		status.Code = statusTimeout
+	}
 	r.stopServing()
 	r.reportPlanted()
 	err := r.agg.Close()
@@ -299,7 +350,7 @@ func (r *run) finish(status sandbox.ExitStatus, runErr error) (*Result, error) {
 	sum := r.summary.Summary()
 	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.prep.policy.SHA256(), event.TierRootless
 	sum.Exit, sum.Lost, sum.NotRecorded = status.Code, stats.LostTotal(), r.notRecorded()
-	return &Result{Status: status.Code, Summary: sum}, nil
+	return &Result{Status: status.Code, TimedOut: late, Summary: sum}, nil
 }
 
 // stopServing ends the proxy and the reader of refused packets, when both have
@@ -366,6 +417,7 @@ func (r *run) release() {
 	if r.box != nil {
 		r.box.Close()
 	}
+	r.speak()
 	if r.stubs != nil {
 		if err := r.stubs.Remove(); err != nil {
 			r.warn(err.Error(), "remove the named files by hand")
