@@ -6,7 +6,6 @@ import (
 	"os"
 	"path"
 	"strconv"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -176,27 +175,22 @@ func (in *inside) search(want *unix.Stat_t) bool {
 	return false
 }
 
+// holdsBound looks through a process's descriptors. /proc would show those of a
+// process that is not dumpable, as agents are, to root alone.
 func (in *inside) holdsBound(pid int, inodes map[uint64]bool, want *unix.Stat_t) bool {
-	pidfd := -1
-	defer func() { closeFD(pidfd) }()
-	for _, held := range heldSockets(pid) {
-		if !inodes[held.inode] {
-			continue
-		}
-		if pidfd < 0 {
-			var err error
-			if pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
-				return false
-			}
-		}
-		sock, err := unix.PidfdGetfd(pidfd, held.fd, 0)
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(pidfd)
+	size, _ := strconv.Atoi(statusField(pid, "FDSize")) // gone: none
+	for fd := range min(size, maxHeldSockets) {
+		held, err := unix.PidfdGetfd(pidfd, fd, 0)
 		if err != nil {
 			continue
 		}
-		// What accept(2) gave has its listener's file and its client's namespace.
-		_, err = unix.Getpeername(sock)
-		bound := errors.Is(err, unix.ENOTCONN) && in.netns.has(sock) && boundTo(sock, want)
-		unix.Close(sock)
+		bound := in.boundTo(held, inodes, want)
+		unix.Close(held)
 		if bound {
 			return true
 		}
@@ -204,45 +198,23 @@ func (in *inside) holdsBound(pid int, inodes map[uint64]bool, want *unix.Stat_t)
 	return false
 }
 
-type heldSocket struct {
-	fd    int
-	inode uint64
-}
-
-func heldSockets(pid int) []heldSocket {
-	dir := fmt.Sprintf("/proc/%d/fd", pid)
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil
-	}
-	defer d.Close()
-	names, _ := d.Readdirnames(maxHeldSockets)
-	var held []heldSocket
-	for _, name := range names {
-		link, err := os.Readlink(dir + "/" + name)
-		text, isSocket := strings.CutPrefix(link, "socket:[")
-		if err != nil || !isSocket {
-			continue
-		}
-		fd, err := strconv.Atoi(name)
-		inode, err2 := strconv.ParseUint(strings.TrimSuffix(text, "]"), 10, 64)
-		if err == nil && err2 == nil {
-			held = append(held, heldSocket{fd, inode})
-		}
-	}
-	return held
-}
-
 // boundTo asks the kernel for a socket's file; the supervisor may, because the
 // user namespace that owns the network namespace is its own.
-func boundTo(sock int, want *unix.Stat_t) bool {
+func (in *inside) boundTo(sock int, inodes map[uint64]bool, want *unix.Stat_t) bool {
+	var st unix.Stat_t
+	if unix.Fstat(sock, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK || !inodes[st.Ino] || !in.netns.has(sock) {
+		return false
+	}
+	// What accept(2) gave has its listener's file and its client's namespace.
+	if _, err := unix.Getpeername(sock); !errors.Is(err, unix.ENOTCONN) {
+		return false
+	}
 	const siocUnixFile = 0x89e0
 	fd, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(sock), siocUnixFile, 0)
 	if errno != 0 {
 		return false
 	}
 	defer unix.Close(int(fd))
-	var st unix.Stat_t
 	return unix.Fstat(int(fd), &st) == nil && st.Dev == want.Dev && st.Ino == want.Ino
 }
 
