@@ -23,7 +23,7 @@ import (
 type terminal struct {
 	streams [3]bool
 	eager   bool
-	behind  bool // the payload has never been in the foreground
+	behind  bool     // the payload has never been in the foreground
 	in, out *os.File // nil: it cannot be read, written
 	own     *os.File // /dev/tty, where in or out had to be opened
 	saved   unix.Termios
