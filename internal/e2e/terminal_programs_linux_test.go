@@ -35,7 +35,7 @@ func TestFullScreenProgramsWorkInside(t *testing.T) {
 		need(t, "script", "bash")
 		h := newHome(t)
 		s := h.onScreen("script", "-q", "-c", "bash --norc", "/dev/null").wants("$ ").types("tty; stty size\r").wants("/dev/pts/1\r\n").wants("24 80")
-		s.types("sh -c 'echo as''leep; sleep 607'\r").wants("asleep\r\n").types(ctrlZ).wants("Stopped").types("exit\r").types("exit\r").exits(0)
+		s.types("sh -c 'echo as''leep; exec sleep 607'\r").wants("asleep\r\n").types(ctrlZ).wants("Stopped").types("exit\r").types("exit\r").exits(0)
 	})
 	t.Run("python", func(t *testing.T) {
 		need(t, "python3")
