@@ -123,10 +123,10 @@ type run struct {
 	agg     *audit.Aggregator
 	proxy   *proxy.Proxy
 	summary *audit.Summariser
-	mu      sync.Mutex // of summary
 	before  map[plan.Protected]bool
 	running atomic.Bool // the command may have the terminal
 	held    []warning   // until it has not
+	holding sync.Mutex  // of held
 	token   [32]byte
 	serving sync.WaitGroup
 }
@@ -223,9 +223,7 @@ func (r *run) record(e event.Event) {
 	if err := r.agg.Append(e); err != nil {
 		return // counted by the log, and said at the end
 	}
-	r.mu.Lock()
 	r.summary.Add(e)
-	r.mu.Unlock()
 	if r.opts.OnEvent != nil {
 		r.opts.OnEvent(e)
 	}
@@ -273,8 +271,8 @@ func (r *run) warn(message, hint string) {
 		return
 	}
 	if r.running.Load() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
+		r.holding.Lock()
+		defer r.holding.Unlock()
 		r.held = append(r.held, warning{message, hint})
 		return
 	}
@@ -284,10 +282,10 @@ func (r *run) warn(message, hint string) {
 // speak says what warn has kept.
 func (r *run) speak() {
 	r.running.Store(false)
-	r.mu.Lock()
+	r.holding.Lock()
 	held := r.held
 	r.held = nil
-	r.mu.Unlock()
+	r.holding.Unlock()
 	for _, w := range held {
 		r.warn(w.message, w.hint)
 	}
@@ -337,11 +335,7 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 	if late {
 		status.Code = statusTimeout
 	}
-	if err := r.box.StopPackets(); err != nil {
-		r.warn(err.Error(), "")
-	}
-	r.proxy.Close()
-	r.serving.Wait()
+	r.stopServing()
 	r.reportPlanted()
 	err := r.agg.Close()
 	stats := r.log.Stats()
@@ -357,6 +351,17 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.prep.policy.SHA256(), event.TierRootless
 	sum.Exit, sum.Lost, sum.NotRecorded = status.Code, stats.LostTotal(), r.notRecorded()
 	return &Result{Status: status.Code, TimedOut: late, Summary: sum}, nil
+}
+
+// stopServing ends the proxy and the reader of refused packets, when both have
+// recorded all that came before.
+func (r *run) stopServing() {
+	if err := r.box.StopPackets(); err != nil {
+		r.warn(err.Error(), "")
+	}
+	r.proxy.Close()
+	r.serving.Wait()
+	r.proxy = nil
 }
 
 // suggest gives the smallest policy change that would let a denied attempt
@@ -377,7 +382,11 @@ func suggest(p *policy.Policy, e event.Event) string {
 	var d policy.Decision
 	switch e.Operation {
 	case event.NetConnect:
-		d = p.DecideNet(policy.NetRequest{Host: h, Port: e.Object.Port})
+		req := policy.NetRequest{Host: h, Port: e.Object.Port}
+		d = p.DecideNet(req)
+		if addr, err := netip.ParseAddr(e.Object.Addr); err == nil && d.Allowed() && e.Reason == event.AddressDenied {
+			d = p.DecideResolved(req, addr)
+		}
 	case event.NetDNS:
 		d = p.DecideName(h)
 	}
@@ -397,13 +406,15 @@ func (r *run) notRecorded() []string {
 
 // release frees what is left, whatever happened before.
 func (r *run) release() {
+	if r.proxy != nil {
+		r.stopServing()
+	} else if r.box != nil {
+		r.box.Sockets().Close()
+	}
 	if r.box != nil {
 		r.box.Close()
 	}
 	r.speak()
-	if r.proxy != nil {
-		r.proxy.Close()
-	}
 	if r.stubs != nil {
 		if err := r.stubs.Remove(); err != nil {
 			r.warn(err.Error(), "remove the named files by hand")

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"net/http"
 	"strings"
@@ -16,9 +17,10 @@ type httpConn struct {
 	s *session
 	// fixed: the client believes it has reached the origin; every request goes
 	// to req. Else each says where to go.
-	fixed bool
-	req   policy.NetRequest
-	up    *upstream
+	fixed    bool
+	req      policy.NetRequest
+	lastHost string // the last Host that was right for req, by name
+	up       *upstream
 	// toldUpgrade: a refused h2c upgrade has been recorded; clients offer it with
 	// every request and go on without.
 	toldUpgrade bool
@@ -28,7 +30,8 @@ type httpConn struct {
 // of one client connection go there.
 type upstream struct {
 	conn  stream
-	br    *bufio.Reader // made with the first request
+	br    *bufio.Reader // with watch, made with the first request
+	watch *watch
 	req   policy.NetRequest
 	d     policy.Decision
 	entry *allowed
@@ -41,6 +44,9 @@ func (c *httpConn) closeUpstream() {
 	}
 	c.up = nil
 	c.s.p.closeUp(u.conn)
+	if u.watch != nil {
+		u.watch.stop()
+	}
 	if u.br != nil {
 		freeReader(u.br)
 		u.br = nil
@@ -116,14 +122,15 @@ func (c *httpConn) next() (*request, bool) {
 		c.gone()
 		return nil, false
 	}
-	s.readWithin(s.p.cfg.Limits.HeadTimeout)
+	if b, _ := br.Peek(br.Buffered()); !bytes.HasSuffix(b, []byte("\r\n\r\n")) {
+		s.readWithin(s.p.cfg.Limits.HeadTimeout) // it has not come whole
+	}
 	skipEmptyLine(br)
 	head, err := readHead(br, s.p.cfg.Limits.MaxHead, &s.p.mem)
 	var r *request
 	if err == nil {
 		r, err = parseRequest(head)
 	}
-	s.readWithin(0)
 	if err == nil {
 		return r, true
 	}
@@ -216,7 +223,14 @@ func (c *httpConn) checkRequestHost(r *request, req policy.NetRequest) *innerErr
 		return inner(kindHTTP, "http-host", event.RequestInvalid, "%v", err)
 	}
 	if c.fixed {
-		return c.s.p.checkHost(req, host)
+		if host == c.lastHost {
+			return nil
+		}
+		bad := c.s.p.checkHost(req, host)
+		if bad == nil && !req.Host.IsAddr() {
+			c.lastHost = strings.Clone(host)
+		}
+		return bad
 	}
 	// The authority has been decided; the Host must say the very same.
 	if host == "" {

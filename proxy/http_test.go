@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -28,7 +29,7 @@ func throughProxy(t testing.TB, r *rig) *http.Client {
 // name, port 80.
 func throughCapture(t testing.TB, r *rig, name string) *http.Client {
 	to := r.captureName(name, 80)
-	tr := &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("tcp", to) }}
+	tr := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("tcp", to) }}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: 20 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -267,20 +268,25 @@ func TestBadServerAnswersAreA502(t *testing.T) {
 
 func TestCutResponseDoesNotLookWhole(t *testing.T) {
 	for name, answer := range map[string]string{
-		"length":  "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
-		"chunked": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+		"length":      "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+		"chunked":     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+		"until reset": "HTTP/1.1 200 OK\r\n\r\nhalf",
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, allowing("ok.test"))
+			read := make(chan bool, 1)
 			r.outside("ok.test", 80, serveTCP(t, func(c *net.TCPConn) {
 				readHead(bufio.NewReader(c), 1<<16, nil)
 				io.WriteString(c, answer)
+				<-read
+				c.SetLinger(0)
 			}))
 			c := dialTo(t, r.explicit)
 			io.WriteString(c, "GET http://ok.test/ HTTP/1.1\r\nHost: ok.test\r\n\r\n")
 			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			read <- true
 			if err != nil {
-				return // reset before the head was read
+				t.Fatal(err)
 			}
 			if b, err := io.ReadAll(resp.Body); err == nil {
 				t.Errorf("%q looked whole", b)

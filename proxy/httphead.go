@@ -268,8 +268,20 @@ var hopByHop = []string{
 	"TE", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length", "Host", "HTTP2-Settings",
 }
 
-// endToEnd writes the fields that go on, leaving out what Connection names.
-func endToEnd(b *bytes.Buffer, fields []field) {
+// appendField appends one header line.
+func appendField(b []byte, name, value string) []byte {
+	b = append(append(b, name...), ": "...)
+	return append(append(b, value...), "\r\n"...)
+}
+
+// appendStatus appends a status line.
+func appendStatus(b []byte, status int, reason string) []byte {
+	b = strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(status), 10)
+	return append(append(append(b, ' '), reason...), "\r\n"...)
+}
+
+// endToEnd appends the fields that go on, leaving out what Connection names.
+func endToEnd(b []byte, fields []field) []byte {
 	var named []string
 	for _, f := range fields {
 		if strings.EqualFold(f.name, "Connection") {
@@ -288,11 +300,9 @@ next:
 				continue next
 			}
 		}
-		b.WriteString(f.name)
-		b.WriteString(": ")
-		b.WriteString(f.value)
-		b.WriteString("\r\n")
+		b = appendField(b, f.name, f.value)
 	}
+	return b
 }
 
 // isToken reports whether s is a token of RFC 9110, section 5.6.2.

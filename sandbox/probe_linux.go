@@ -122,7 +122,7 @@ func explainNamespaces(err error) error {
 	if errors.As(err, &at) {
 		err = at.Err
 	}
-	return fail(namespaceHint(), "make user, network and pid namespaces: %w", err)
+	return fail(namespaceHint(), "make user, pid, mount and network namespaces: %w", err)
 }
 
 // Obstacle is a setting that keeps an ordinary user from making namespaces.

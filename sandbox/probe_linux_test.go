@@ -110,7 +110,7 @@ func TestNamespaceFailuresSayWhatToDo(t *testing.T) {
 		say, hint string
 	}{
 		"a limit":           {&os.PathError{Op: "fork/exec", Path: "/x/sallyport", Err: syscall.ENOSPC}, "no space left", ""},
-		"forbidden":         {&os.PathError{Op: "fork/exec", Path: "/x/sallyport", Err: syscall.EPERM}, "user, network and pid namespaces", ""},
+		"forbidden":         {&os.PathError{Op: "fork/exec", Path: "/x/sallyport", Err: syscall.EPERM}, "network namespaces", ""},
 		"unreadable binary": {&os.PathError{Op: "fork/exec", Path: "/x/sallyport", Err: syscall.EACCES}, "start stage 1", "readable and executable"},
 	} {
 		var e *Error

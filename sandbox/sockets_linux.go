@@ -65,9 +65,13 @@ func adoptSockets(fds []int) (*Sockets, error) {
 	return s, nil
 }
 
-// Close closes the sockets, for who does not hand them to a proxy.
+// Close closes the sockets, for who does not hand them to a proxy. What a proxy
+// has closed already is closed.
 func (s *Sockets) Close() error {
-	errs := []error{s.DNSPacket.Close(), s.DNSStream.Close()}
+	if s == nil {
+		return nil
+	}
+	errs := []error{s.DNSPacket.Close(), s.DNSStream.Close(), s.nflog.Close()}
 	for _, l := range s.TCP {
 		errs = append(errs, l.Close())
 	}

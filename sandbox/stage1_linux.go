@@ -23,23 +23,24 @@ const stage1Name = "sallyport: stage 1"
 func Init() {
 	switch {
 	case os.Args[0] == stage1Name:
-		runtime.LockOSThread()
 		stage1()
 	case os.Args[0] == plan.InitPath && os.Getpid() == 1:
-		runtime.LockOSThread()
 		stage2()
 	}
 }
 
-// stage1 runs in new user and network namespaces with the capabilities to set
-// them up. It hands the network's sockets out, gives its capabilities up and
-// becomes bubblewrap.
+// stage1 runs in new user, pid, mount and network namespaces with the
+// capabilities to set them up. It hands the network's sockets out, gives its
+// capabilities up and becomes bubblewrap.
 func stage1() {
 	control := os.NewFile(plan.FDControl, "control")
 	unix.CloseOnExec(plan.FDControl)
 	unix.CloseOnExec(plan.FDLaunch)
 	// The caller's own descriptors are not for the sandbox.
 	closeFrom(plan.FDFirstFile + plan.OwnFiles)
+	if err := ownProc(); err != nil {
+		stage1Fail(control, err)
+	}
 	if err := stage1Network(control); err != nil {
 		stage1Fail(control, err)
 	}
@@ -58,6 +59,15 @@ func stage1Fail(control *os.File, err error) {
 		_, _ = control.Write(b) // nobody is left to tell if this fails
 	}
 	os.Exit(125)
+}
+
+// ownProc mounts a /proc that has the pids of this namespace: bubblewrap looks
+// for its child there.
+func ownProc() error {
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount proc: %w", err)
+	}
+	return nil
 }
 
 func stage1Network(control *os.File) error {
@@ -102,6 +112,13 @@ var stageEnv = []string{"GOMAXPROCS=1", "GOGC=off"}
 
 // become waits for the plan and replaces this process with bubblewrap.
 func become(control *os.File) error {
+	// Keyring, capabilities and death signal are a thread's, and this one
+	// executes. Not locked before: every hand-over to and from a locked thread is
+	// a switch. A supervisor that dies before this is seen below.
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("set death signal: %w", err)
+	}
 	// A new, empty session keyring (keyctl(2)): the caller's is out of reach.
 	// ENOSYS: a kernel without keyrings.
 	if _, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); errno != 0 && errno != unix.ENOSYS {

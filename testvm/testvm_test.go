@@ -84,9 +84,3 @@ func TestPayloadRefusesFilesOutsideOfIt(t *testing.T) {
 		}
 	}
 }
-
-func TestEveryFeatureIsExported(t *testing.T) {
-	if len(Features()) != len(feature.All) {
-		t.Errorf("%d features of %d", len(Features()), len(feature.All))
-	}
-}

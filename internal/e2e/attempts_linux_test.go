@@ -127,7 +127,7 @@ func tryTLS(args []string) error {
 		return err
 	}
 	defer c.Close()
-	s := tls.Client(c, &tls.Config{ServerName: args[1], InsecureSkipVerify: true})
+	s := tls.Client(c, &tls.Config{ServerName: unquote(args[1]), InsecureSkipVerify: true})
 	if err := s.Handshake(); err != nil {
 		return err
 	}
@@ -206,9 +206,15 @@ func trySOCKS(args []string) error {
 	return nil
 }
 
-// tryUDP sends N packets to ADDR, and more than that is not wanted of it.
+// tryUDP sends N packets to ADDR. The socket is not connected: else the error
+// of one packet is what the next call fails with, and no packet is made.
 func tryUDP(args []string) error {
-	c, err := dial("udp", args[0])
+	to, err := resolver.LookupNetIP(context.Background(), "ip", hostOf(args[0]))
+	if err != nil {
+		return err
+	}
+	port := netip.MustParseAddrPort("0.0.0.0" + args[0][strings.LastIndexByte(args[0], ':'):]).Port()
+	c, err := net.ListenUDP("udp", nil)
 	if err != nil {
 		return err
 	}
@@ -219,11 +225,19 @@ func tryUDP(args []string) error {
 	}
 	var errs []error
 	for range n {
-		if _, err := io.WriteString(c, "hello"); err != nil {
+		if _, err := c.WriteToUDPAddrPort([]byte("hello"), netip.AddrPortFrom(to[0], port)); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func hostOf(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		panic(err)
+	}
+	return host
 }
 
 func sockaddr(a netip.AddrPort) (int, unix.Sockaddr) {
@@ -291,7 +305,12 @@ func tryPing(args []string) error {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
 		return err
 	}
-	if err := unix.Sendto(fd, []byte{kind, 0, 0, 0, 0, 1, 0, 1}, 0, to); err != nil {
+	// Connected: an ICMPv6 socket gets the error of its packet later, and only
+	// then without asking for it (IPV6_RECVERR in ipv6(7)).
+	if err := unix.Connect(fd, to); err != nil {
+		return err
+	}
+	if _, err := unix.Write(fd, []byte{kind, 0, 0, 0, 0, 1, 0, 1}); err != nil {
 		return err
 	}
 	_, _, err = unix.Recvfrom(fd, make([]byte, 64), 0)
@@ -339,15 +358,4 @@ func tryDNS(args []string) error {
 		}
 	}
 	return fmt.Errorf("answer without address: %s", m.RCode)
-}
-
-// lookUp resolves a name as the helper's own program would.
-func lookUp(name string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	a, err := resolver.LookupNetIP(ctx, "ip4", name)
-	if err != nil {
-		return "", err
-	}
-	return a[0].String(), nil
 }

@@ -55,11 +55,11 @@ func TestABadHostIsRefusedWithOneErrorAndOneHint(t *testing.T) {
 			h.wrap = []string{"replace=/usr/bin/bwrap:" + h.dir + "/bwrap"}
 		}, say: []string{"can be written by others"}, root: "the file must be root's"},
 		"no user namespace": {wrap: []string{"userns", "limit=max_user_namespaces:0"},
-			say: []string{"make user, network and pid namespaces", "user.max_user_namespaces=0", "sysctl -w"}},
+			say: []string{"network namespaces", "user.max_user_namespaces=0", "sysctl -w"}},
 		"no user namespace for bubblewrap": {wrap: []string{"userns", "limit=max_user_namespaces:1"}, say: []string{"bubblewrap", "namespace"}},
-		"no network namespace":             {wrap: []string{"userns", "limit=max_net_namespaces:0"}, say: []string{"make user, network and pid namespaces", "user.max_net_namespaces=0"}},
-		"no mount namespace":               {wrap: []string{"userns", "limit=max_mnt_namespaces:0"}, say: []string{"bubblewrap", "user.max_mnt_namespaces=0"}},
-		"no pid namespace":                 {wrap: []string{"userns", "limit=max_pid_namespaces:0"}, say: []string{"make user, network and pid namespaces", "user.max_pid_namespaces=0"}},
+		"no network namespace":             {wrap: []string{"userns", "limit=max_net_namespaces:0"}, say: []string{"network namespace", "user.max_net_namespaces=0"}},
+		"no mount namespace":               {wrap: []string{"userns", "limit=max_mnt_namespaces:0"}, say: []string{"network namespaces", "user.max_mnt_namespaces=0"}},
+		"no pid namespace":                 {wrap: []string{"userns", "limit=max_pid_namespaces:0"}, say: []string{"network namespaces", "user.max_pid_namespaces=0"}},
 		"no nftables":                      {wrap: []string{"refuse-netlink=12"}, say: []string{"nftables"}},
 		"no route netlink":                 {wrap: []string{"refuse-netlink=0"}, say: []string{"NETLINK_ROUTE"}},
 		"unreadable binary": {setup: func(h *home) {

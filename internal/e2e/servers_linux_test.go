@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"maps"
 	"math/big"
 	"net"
@@ -163,14 +164,15 @@ func startServers() (*servers, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "hello from %s%s\n", r.Host, r.URL.Path) })
 	mux.Handle("/git/", s.git())
+	web := &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0)} // clients that go away are the point
 	for _, l := range []struct {
 		port  string
 		serve func(net.Listener)
 	}{
-		{"80", func(l net.Listener) { _ = http.Serve(l, mux) }},
-		{"8080", func(l net.Listener) { _ = http.Serve(l, mux) }},
-		{"443", func(l net.Listener) { _ = http.Serve(tls.NewListener(l, tlsConfig), mux) }},
-		{"8443", func(l net.Listener) { _ = http.Serve(tls.NewListener(l, tlsConfig), mux) }},
+		{"80", func(l net.Listener) { _ = web.Serve(l) }},
+		{"8080", func(l net.Listener) { _ = web.Serve(l) }},
+		{"443", func(l net.Listener) { _ = web.Serve(tls.NewListener(l, tlsConfig)) }},
+		{"8443", func(l net.Listener) { _ = web.Serve(tls.NewListener(l, tlsConfig)) }},
 		{"25", greet("220 mail.test ESMTP\r\n")},
 		{"853", greet("")},
 		{"2525", greet("220 mail.test ESMTP\r\n")},
@@ -317,6 +319,10 @@ func (s *servers) makeCA() (tls.Certificate, error) {
 	}
 	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
 	if err != nil {
+		return tls.Certificate{}, err
+	}
+	// With its key's identifier, which Python 3.13 wants to see in the other.
+	if ca, err = x509.ParseCertificate(caDER); err != nil {
 		return tls.Certificate{}, err
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

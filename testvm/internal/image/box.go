@@ -10,13 +10,9 @@ import (
 	"github.com/sallyport/sallyport/testvm/internal/machine"
 )
 
-// Packages of boxes: what Vagrant needs to get in, and what the Vagrantfile would
-// install, so that no network is needed inside.
-var boxPackages = []string{
-	"bubblewrap", "ca-certificates", "curl", "dbus", "dbus-user-session", "git", "iproute2", "kmod",
-	"libpam-systemd", "nftables", "openssh-server", "procps", "python3-minimal", "rsync", "strace", "sudo",
-	"systemd", "systemd-sysv", "udev", "util-linux",
-}
+// boxPackages are those of boxes: what Vagrant needs to get in, and what the
+// Vagrantfile would install, so that no network is needed inside.
+var boxPackages = slices.Concat(testPackages, systemPackages, []string{"rsync", "sudo"})
 
 // Box returns a box file for Vagrant with libvirt, under a name that changes with
 // what it is built from.

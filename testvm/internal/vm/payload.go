@@ -16,8 +16,8 @@ import (
 	"github.com/sallyport/sallyport/testvm/internal/report"
 )
 
-// EnvBinary names the sallyport binary inside a test VM, where no compiler is.
-const EnvBinary = "SALLYPORT_BINARY"
+// EnvBin names the sallyport binary inside a test VM, where no compiler is.
+const EnvBin = "SALLYPORT_BIN"
 
 const (
 	mountPoint  = "/payload" // where a machine finds its payload
@@ -122,7 +122,7 @@ func testSteps(rel string, deadline time.Duration) []report.Step {
 	step := report.Step{
 		Dir:      mountPoint + "/src/" + rel,
 		Argv:     []string{"./package.test", "-test.v=test2json", "-test.timeout=0"},
-		Env:      []string{EnvBinary + "=" + mountPoint + "/bin/sallyport"},
+		Env:      []string{EnvBin + "=" + mountPoint + "/bin/sallyport"},
 		Tests:    true,
 		Deadline: deadline,
 	}
