@@ -127,6 +127,7 @@ type run struct {
 	mu      sync.Mutex  // of held
 	running atomic.Bool // the command may have the terminal
 	held    []warning   // until it has not
+	holding sync.Mutex  // of held
 	token   [32]byte
 	serving sync.WaitGroup
 }
@@ -271,8 +272,8 @@ func (r *run) warn(message, hint string) {
 		return
 	}
 	if r.running.Load() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
+		r.holding.Lock()
+		defer r.holding.Unlock()
 		r.held = append(r.held, warning{message, hint})
 		return
 	}
@@ -282,10 +283,10 @@ func (r *run) warn(message, hint string) {
 // speak says what warn has kept.
 func (r *run) speak() {
 	r.running.Store(false)
-	r.mu.Lock()
+	r.holding.Lock()
 	held := r.held
 	r.held = nil
-	r.mu.Unlock()
+	r.holding.Unlock()
 	for _, w := range held {
 		r.warn(w.message, w.hint)
 	}

@@ -82,7 +82,7 @@ func TestJobControlWorksInside(t *testing.T) {
 	h.env = append(h.env, "PS1=in$ ")
 	s := h.onScreen("bash", "--norc", "--noprofile", "-i").wants("$ ")
 	s.types("PS1='inside$ '\r").wants("\x1b[?2004hinside$ ")
-	s.types("sleep 605\r").wants("\r\n").types(ctrlZ).wants("Stopped").wants("inside$ ")
+	s.types("sh -c 'echo as''leep; exec sleep 605'\r").wants("asleep\r\n").types(ctrlZ).wants("Stopped").wants("inside$ ")
 	if s.cmd.ProcessState != nil || state(s.cmd.Process.Pid) == "T" {
 		t.Error("the run stopped with its shell's job")
 	}
