@@ -2,15 +2,14 @@ package seatbelt
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"strconv"
-	"time"
 	"unicode/utf16"
 	"unicode/utf8"
 )
-
-const logTime = "2006-01-02 15:04:05.000000-0700"
 
 // jsonLine reads one line of `log --style ndjson`: one JSON object, of which
 // only a few members matter. It is strict, as a line that is not whole must not
@@ -21,12 +20,14 @@ type jsonLine struct {
 	pos int
 	buf []byte // of unescaped strings
 
-	seen               [len(jsonKeys)]bool
-	eventType, message string
-	process            string
-	timestamp          string
-	pid                int64
-	mach, lost         uint64
+	seen       [keys]bool
+	escaped    bool   // the last string has escapes
+	eventType  []byte // raw, as processImagePath and timestamp
+	process    []byte
+	timestamp  []byte
+	message    string
+	pid        int64
+	mach, lost uint64
 }
 
 // The members that matter.
@@ -39,10 +40,8 @@ const (
 	keyMach
 	keyLoss
 	keyFinished
+	keys
 )
-
-var jsonKeys = [...]string{"eventType", "eventMessage", "processImagePath", "processID", "timestamp",
-	"machTimestamp", "lossCount", "finished"}
 
 var (
 	errJSON  = errors.New("not a JSON object")
@@ -65,33 +64,49 @@ func parseNDJSON(line, buf []byte) (Record, Outcome, []byte) {
 // record judges what was read.
 func (j *jsonLine) record() (Record, Outcome) {
 	switch {
-	case j.eventType == "lossEvent":
+	case string(j.eventType) == "lossEvent":
 		return Record{Lost: max(j.lost, 1)}, Kept
 	case j.seen[keyFinished] && !j.seen[keyMessage]:
 		return Record{}, Banner
 	case !j.seen[keyMessage] || !j.seen[keyProcess] || !j.seen[keyPID]:
-		if j.seen[keyType] && j.eventType != "logEvent" { // activities, signposts
+		if j.seen[keyType] && string(j.eventType) != "logEvent" { // activities, signposts
 			return Record{}, OtherProcess
 		}
 		return Record{}, Broken
 	}
 	r := Record{Text: j.message, Mach: j.mach}
 	switch {
-	case j.pid == 0 && j.process == kernelPath:
+	case j.pid == 0 && isPath(j.process, kernelPath):
 		r.Reporter = Kernel
-	case j.pid > 0 && j.process == sandboxdPath:
+	case j.pid > 0 && isPath(j.process, sandboxdPath):
 		r.Reporter = Sandboxd
 	default:
 		return Record{}, OtherProcess
 	}
-	if j.timestamp != "" {
-		t, err := time.Parse(logTime, j.timestamp)
-		if err != nil {
+	if j.seen[keyTime] {
+		var ok bool
+		if r.Time, ok = parseLongTime(j.timestamp); !ok {
 			return Record{}, Broken
 		}
-		r.Time = t
 	}
 	return r, Kept
+}
+
+// isPath compares a raw string, in which a slash may have a backslash before it.
+func isPath(raw []byte, path string) bool {
+	i := 0
+	for n := 0; n < len(raw); n++ {
+		if raw[n] == '\\' {
+			if n++; n == len(raw) || raw[n] != '/' {
+				return false
+			}
+		}
+		if i == len(path) || raw[n] != path[i] {
+			return false
+		}
+		i++
+	}
+	return i == len(path)
 }
 
 func (j *jsonLine) object() error {
@@ -99,33 +114,48 @@ func (j *jsonLine) object() error {
 	if !j.take('{') {
 		return errJSON
 	}
-	for j.space(); !j.take('}'); {
+	j.space()
+	if j.take('}') {
+		return j.end()
+	}
+	for {
 		key, err := j.string()
 		if err != nil {
 			return err
 		}
-		j.space()
-		if !j.take(':') {
-			return errJSON
+		if err := j.colon(); err != nil {
+			return err
 		}
-		j.space()
 		if err := j.member(key); err != nil {
 			return err
 		}
 		j.space()
-		if j.take(',') {
-			j.space()
-			if j.peek() != '"' {
-				return errJSON
-			}
-		} else if j.peek() != '}' {
-			return errJSON
+		if !j.take(',') {
+			break
 		}
+		j.space()
 	}
+	if !j.take('}') {
+		return errJSON
+	}
+	return j.end()
+}
+
+// end reports what follows the object.
+func (j *jsonLine) end() error {
 	j.space()
 	if j.pos != len(j.b) {
 		return errJSON
 	}
+	return nil
+}
+
+func (j *jsonLine) colon() error {
+	j.space()
+	if !j.take(':') {
+		return errJSON
+	}
+	j.space()
 	return nil
 }
 
@@ -141,13 +171,13 @@ func (j *jsonLine) member(key []byte) error {
 	j.seen[k] = true
 	switch k {
 	case keyType:
-		return j.text(&j.eventType)
+		return j.raw(&j.eventType)
 	case keyMessage:
 		return j.text(&j.message)
 	case keyProcess:
-		return j.text(&j.process)
+		return j.raw(&j.process)
 	case keyTime:
-		return j.text(&j.timestamp)
+		return j.raw(&j.timestamp)
 	case keyPID:
 		n, err := j.number()
 		if err != nil {
@@ -164,10 +194,23 @@ func (j *jsonLine) member(key []byte) error {
 }
 
 func keyIndex(key []byte) int {
-	for i, name := range jsonKeys {
-		if string(key) == name {
-			return i
-		}
+	switch string(key) {
+	case "eventType":
+		return keyType
+	case "eventMessage":
+		return keyMessage
+	case "processImagePath":
+		return keyProcess
+	case "processID":
+		return keyPID
+	case "timestamp":
+		return keyTime
+	case "machTimestamp":
+		return keyMach
+	case "lossCount":
+		return keyLoss
+	case "finished":
+		return keyFinished
 	}
 	return -1
 }
@@ -189,29 +232,22 @@ func (j *jsonLine) counter(v *uint64) error {
 	return err
 }
 
+func (j *jsonLine) raw(s *[]byte) (err error) {
+	*s, err = j.string()
+	return err
+}
+
 func (j *jsonLine) text(s *string) error {
 	if j.peek() == 'n' { // null, as in records without a message
 		return j.skip(0)
 	}
 	raw, err := j.string()
-	if err != nil {
-		return err
-	}
-	if bytes.IndexByte(raw, '\\') >= 0 {
-		if j.buf, err = unescape(j.buf[:0], raw); err != nil {
-			return err
-		}
+	if err == nil && j.escaped {
+		j.buf, err = unescape(j.buf[:0], raw)
 		raw = j.buf
 	}
-	switch string(raw) { // the usual values cost no memory
-	case kernelPath:
-		*s = kernelPath
-	case "logEvent":
-		*s = "logEvent"
-	default:
-		*s = string(raw)
-	}
-	return nil
+	*s = string(raw)
+	return err
 }
 
 func (j *jsonLine) peek() byte {
@@ -222,14 +258,17 @@ func (j *jsonLine) peek() byte {
 }
 
 func (j *jsonLine) take(c byte) bool {
-	if j.peek() != c || j.pos == len(j.b) {
-		return false
+	if j.pos < len(j.b) && j.b[j.pos] == c {
+		j.pos++
+		return true
 	}
-	j.pos++
-	return true
+	return false
 }
 
 func (j *jsonLine) space() {
+	if j.peek() > ' ' { // as nearly always
+		return
+	}
 	for j.pos < len(j.b) && (j.b[j.pos] == ' ' || j.b[j.pos] == '\t' || j.b[j.pos] == '\r' || j.b[j.pos] == '\n') {
 		j.pos++
 	}
@@ -241,28 +280,55 @@ func (j *jsonLine) string() ([]byte, error) {
 		return nil, errJSON
 	}
 	start := j.pos
-	for i := start; i < len(j.b); i++ {
-		switch c := j.b[i]; {
-		case c == '"':
-			j.pos = i + 1
-			return j.b[start:i], nil
-		case c == '\\':
-			n := escapeLen(j.b[i:])
-			if n == 0 {
-				return nil, errJSON
-			}
-			i += n - 1
-		case c < 0x20:
+	j.escaped = false
+	for i := start; ; {
+		i += plainLen(j.b[i:])
+		if i == len(j.b) {
 			return nil, errJSON
 		}
+		if j.b[i] == '"' {
+			j.pos = i + 1
+			return j.b[start:i], nil
+		}
+		n := 0
+		if j.b[i] == '\\' {
+			n = escapeLen(j.b[i:])
+			j.escaped = true
+		}
+		if n == 0 {
+			return nil, errJSON
+		}
+		i += n
 	}
-	return nil, errJSON
+}
+
+// plainLen gives how many bytes at the start of s mean themselves in a string:
+// all but the quote, the backslash and control characters. It looks at eight
+// bytes at once: of x, (x-1)&^x has the top bit set where a byte is zero, and
+// nowhere below the first that is.
+func plainLen(s []byte) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		w := binary.LittleEndian.Uint64(s[i:])
+		quote, slash := w^'"'*ones, w^'\\'*ones
+		found := ((w-' '*ones)&^w | (quote-ones)&^quote | (slash-ones)&^slash) & tops
+		if found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	for ; i < len(s); i++ {
+		if s[i] < ' ' || s[i] == '"' || s[i] == '\\' {
+			break
+		}
+	}
+	return i
 }
 
 // escapeLen gives the length of the escape at the start of s, 0 if it is none.
 func escapeLen(s []byte) int {
 	switch {
-	case len(s) > 1 && bytes.IndexByte([]byte(`"\/bfnrt`), s[1]) >= 0:
+	case len(s) > 1 && escapes[s[1]] != 0:
 		return 2
 	case len(s) > 5 && s[1] == 'u':
 		if _, err := hex4(s[2:]); err == nil {
@@ -275,8 +341,7 @@ func escapeLen(s []byte) int {
 // number reads -?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?.
 func (j *jsonLine) number() ([]byte, error) {
 	start := j.pos
-	j.take('-')
-	if !j.take('0') && !j.digits() {
+	if !j.take('0') && !j.digits() && !(j.take('-') && (j.take('0') || j.digits())) {
 		return nil, errJSON
 	}
 	if j.take('.') && !j.digits() {
@@ -330,11 +395,9 @@ func (j *jsonLine) skipNested(closer byte, depth int) error {
 			if _, err := j.string(); err != nil {
 				return err
 			}
-			j.space()
-			if !j.take(':') {
-				return errJSON
+			if err := j.colon(); err != nil {
+				return err
 			}
-			j.space()
 		}
 		if err := j.skip(depth + 1); err != nil {
 			return err
@@ -357,33 +420,33 @@ func (j *jsonLine) word(w string) error {
 	return nil
 }
 
+// escapes maps what follows a backslash to what it means.
+var escapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+
 // unescape appends the meaning of a JSON string (RFC 8259, section 7) to dst.
 func unescape(dst, s []byte) ([]byte, error) {
-	for len(s) > 0 {
-		i := bytes.IndexByte(s, '\\')
-		if i < 0 {
-			return append(dst, s...), nil
-		}
-		dst = append(dst, s[:i]...)
-		s = s[i+1:]
-		if len(s) == 0 {
-			return dst, errJSON
-		}
-		c := s[0]
-		s = s[1:]
-		if c == 'u' {
-			r, rest, err := unicodeEscape(s)
-			if err != nil {
-				return dst, err
-			}
-			dst, s = utf8.AppendRune(dst, r), rest
+	for i := 0; i < len(s); {
+		if c := s[i]; c != '\\' {
+			dst = append(dst, c)
+			i++
 			continue
 		}
-		at := bytes.IndexByte([]byte(`"\/bfnrt`), c)
-		if at < 0 {
+		if i+1 == len(s) {
 			return dst, errJSON
 		}
-		dst = append(dst, "\"\\/\b\f\n\r\t"[at])
+		if c := escapes[s[i+1]]; c != 0 {
+			dst = append(dst, c)
+			i += 2
+			continue
+		}
+		if s[i+1] != 'u' {
+			return dst, errJSON
+		}
+		r, rest, err := unicodeEscape(s[i+2:])
+		if err != nil {
+			return dst, err
+		}
+		dst, i = utf8.AppendRune(dst, r), len(s)-len(rest)
 	}
 	return dst, nil
 }

@@ -318,7 +318,7 @@ func benchmarkLines(b *testing.B, line string) {
 	in := []byte(strings.Repeat(line+"\n", n))
 	b.SetBytes(int64(len(in)) / n)
 	b.ReportAllocs()
-	records := 0
+	records, before := 0, cpuTime(b)
 	for b.Loop() {
 		s := NewScanner(bytes.NewReader(in))
 		for range n {
@@ -333,9 +333,13 @@ func benchmarkLines(b *testing.B, line string) {
 		}
 	}
 	b.ReportMetric(float64(records)/b.Elapsed().Seconds(), "records/s")
+	b.ReportMetric(float64(records)/(cpuTime(b)-before).Seconds(), "records/cpu-s")
 }
 
 func BenchmarkScanNDJSON(b *testing.B) { benchmarkLines(b, entry(0, "/kernel", report+"\nTAG")) }
+
+// BenchmarkScanShort reads a record with the members that were published of one.
+func BenchmarkScanShort(b *testing.B) { benchmarkLines(b, readRecords(b)["A16"]) }
 
 func BenchmarkScanSyslog(b *testing.B) {
 	benchmarkLines(b, "2026-09-18 11:11:11.806671-0400  localhost kernel[0]: (Sandbox) "+report)

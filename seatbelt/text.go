@@ -11,10 +11,7 @@ import (
 // the time; lines that do not are the rest of its message. Nothing in them is
 // escaped, so whoever can put a line break into a message can make it look like
 // two records: they are for reading, ndjson is for relying on.
-const (
-	shortTime = "2006-01-02 15:04:05.000" // compact, without a zone
-	violation = "[com.apple.sandbox.reporting:violation] "
-)
+const violation = "[com.apple.sandbox.reporting:violation] "
 
 // header is the first line of a record.
 type header struct {
@@ -26,28 +23,24 @@ type header struct {
 // parseHeader reads the first line of a record. ok is false where the line
 // starts no record.
 func parseHeader(line []byte, zone *time.Location) (h header, ok bool) {
-	if len(line) < len(shortTime) || line[0] < '0' || line[0] > '9' || line[4] != '-' || line[10] != ' ' {
-		return h, false
-	}
-	var err error
-	if len(line) > len(logTime) && (line[26] == '+' || line[26] == '-') {
-		if h.time, err = time.Parse(logTime, string(line[:len(logTime)])); err != nil || line[len(logTime)] != ' ' {
-			return h, false
+	if len(line) > longTimeLen && line[longTimeLen] == ' ' {
+		if h.time, ok = parseLongTime(line[:longTimeLen]); ok {
+			rest := bytes.TrimLeft(line[longTimeLen:], " ")
+			style := syslogStyle
+			if bytes.HasPrefix(rest, []byte("0x")) {
+				style = defaultStyle
+			}
+			h.reporter, h.text = style(string(rest))
+			return h, true
 		}
-		rest := bytes.TrimLeft(line[len(logTime):], " ")
-		if bytes.HasPrefix(rest, []byte("0x")) {
-			h.reporter, h.text = defaultStyle(string(rest))
-		} else {
-			h.reporter, h.text = syslogStyle(string(rest))
+	}
+	if len(line) > shortTimeLen && line[shortTimeLen] == ' ' {
+		if h.time, ok = parseShortTime(line[:shortTimeLen], zone); ok {
+			h.reporter, h.text = compactStyle(string(line[shortTimeLen+1:]))
+			return h, true
 		}
-		return h, true
 	}
-	if h.time, err = time.ParseInLocation(shortTime, string(line[:len(shortTime)]), zone); err != nil ||
-		len(line) == len(shortTime) || line[len(shortTime)] != ' ' {
-		return h, false
-	}
-	h.reporter, h.text = compactStyle(string(line[len(shortTime)+1:]))
-	return h, true
+	return h, false
 }
 
 // syslogStyle reads HOST NAME[PID]: (LIBRARY) [SUBSYSTEM:CATEGORY] TEXT.
