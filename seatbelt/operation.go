@@ -57,7 +57,7 @@ func (v Violation) target() (event.Operation, event.Object) {
 	switch op {
 	case event.NetConnect, event.NetBind:
 		if port, ok := endpointPort(t); ok {
-			return op, event.Object{Port: port}
+			return op, event.Object{Port: port, Socket: t}
 		}
 		if strings.HasPrefix(t, "/") {
 			if op == event.NetConnect {

@@ -1,0 +1,3 @@
+package seatbelt
+
+func readProfile(s string) (int, error) { return 0, nil }
