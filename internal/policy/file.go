@@ -29,6 +29,8 @@ type File struct {
 	allowWrite          *[]pathEntry
 	denyWrite           *[]pathEntry
 	scanDepth           *int
+	unixSockets         []pathEntry
+	machLookup          []MachRule
 
 	pass, unset []string
 	set         map[string]string
