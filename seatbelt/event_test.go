@@ -126,7 +126,7 @@ func TestExplainNamesTheRuleOfThePolicy(t *testing.T) {
 
 func TestImportStopsAtTheFirstErrorOfEitherSide(t *testing.T) {
 	full := errors.New("full")
-	line := entry(0, kernelPath, report) + "\n"
+	line := logEntry(0, kernelPath, report) + "\n"
 	if _, err := Import(strings.NewReader(line+line), "", func(event.Event) error { return full }); !errors.Is(err, full) {
 		t.Errorf("got %v", err)
 	}

@@ -118,7 +118,7 @@ func kernelSays(text string) string {
 	machClock.Lock()
 	defer machClock.Unlock()
 	machClock.now++
-	return strings.Replace(entry(0, kernelPath, text), `"machTimestamp":987654321`,
+	return strings.Replace(logEntry(0, kernelPath, text), `"machTimestamp":987654321`,
 		fmt.Sprintf(`"machTimestamp":%d`, machClock.now), 1)
 }
 

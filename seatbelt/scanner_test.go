@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// entry is an ndjson line as log(1) writes it, with all of its members.
-func entry(pid int, process, message string) string {
+// logEntry is an ndjson line as log(1) writes it, with all of its members.
+func logEntry(pid int, process, message string) string {
 	text, err := json.Marshal(message)
 	if err != nil {
 		panic(err)
@@ -54,8 +54,8 @@ func TestAKernelRecordIsReadAlikeInEveryStyle(t *testing.T) {
 		name, text string
 		time       time.Time
 	}{
-		{"ndjson", entry(0, "/kernel", report), at},
-		{"ndjson, spread out", strings.NewReplacer(":0,", " : 0 ,\t").Replace(entry(0, "/kernel", report)) + " \r", at},
+		{"ndjson", logEntry(0, "/kernel", report), at},
+		{"ndjson, spread out", strings.NewReplacer(":0,", " : 0 ,\t").Replace(logEntry(0, "/kernel", report)) + " \r", at},
 		{"syslog", "2026-09-18 11:11:11.806671-0400  localhost kernel[0]: (Sandbox) " + report, at},
 		{"syslog with a subsystem", "2026-09-18 11:11:11.806671-0400  localhost kernel[0]: (Sandbox) " + violation + report, at},
 		{"compact", "2026-09-18 15:11:11.806 E  kernel[0:1bf69] " + violation + report, short},
@@ -78,11 +78,11 @@ func TestAKernelRecordIsReadAlikeInEveryStyle(t *testing.T) {
 func TestOnlyTheKernelAndSandboxdAreBelieved(t *testing.T) {
 	const stamp = "2026-09-18 11:11:11.806671-0400  localhost "
 	for _, tt := range []struct{ name, text string }{
-		{"ndjson: another pid", entry(4242, "/kernel", report)},
-		{"ndjson: another program of pid 0", entry(0, "/usr/bin/logger", report)},
-		{"ndjson: a program called kernel", entry(4242, "/tmp/kernel", report)},
-		{"ndjson: sandboxd elsewhere", entry(4242, "/tmp/sandboxd", report)},
-		{"ndjson: sandboxd as pid 0", entry(0, sandboxdPath, report)},
+		{"ndjson: another pid", logEntry(4242, "/kernel", report)},
+		{"ndjson: another program of pid 0", logEntry(0, "/usr/bin/logger", report)},
+		{"ndjson: a program called kernel", logEntry(4242, "/tmp/kernel", report)},
+		{"ndjson: sandboxd elsewhere", logEntry(4242, "/tmp/sandboxd", report)},
+		{"ndjson: sandboxd as pid 0", logEntry(0, sandboxdPath, report)},
 		{"syslog: another program", stamp + "logger[4242]: " + report},
 		{"syslog: a program called kernel", stamp + "kernel[4242]: (Sandbox) " + report},
 		{"syslog: a program whose name ends in kernel[0]", stamp + "x kernel[0]: " + report},
@@ -102,7 +102,7 @@ func TestOnlyTheKernelAndSandboxdAreBelieved(t *testing.T) {
 func TestSandboxdIsReadAndNamed(t *testing.T) {
 	body := report + "\nProcess:         cat [22304]\nUser ID:         501\n\nMetaData: {\"uid\":501}"
 	for _, text := range []string{
-		entry(601, sandboxdPath, body),
+		logEntry(601, sandboxdPath, body),
 		"2026-09-18 11:11:11.806671-0400  localhost sandboxd[601]: " + violation + body,
 		"2026-09-18 11:11:11.806 E  sandboxd[601:1bf69] " + violation + body,
 		"2026-09-18 11:11:11.806671-0400 0x1095684  Error       0x0                  601    0    sandboxd: " + violation + body,
@@ -124,7 +124,7 @@ func TestLinesOfAMessageStayTogether(t *testing.T) {
 	in := "Filtering the log data using \"x\"\n" +
 		"Timestamp                       Thread     Type        Activity             PID    TTL\n" +
 		first + "\nTAG\n" + first + "\n" + first + "\n\nlast\n\n" +
-		"2026-09-18 11:11:12.000000-0400  localhost other[7]: a\nb\n" + entry(0, "/kernel", report) + "\n" +
+		"2026-09-18 11:11:12.000000-0400  localhost other[7]: a\nb\n" + logEntry(0, "/kernel", report) + "\n" +
 		"--------------------\nLog      - Default:          0, Info:                0\nstray\n"
 	got, counts := scanAll(t, strings.NewReader(in))
 	var texts []string
@@ -142,8 +142,8 @@ func TestLinesOfAMessageStayTogether(t *testing.T) {
 }
 
 func TestBrokenLinesAreCountedAndDoNotSpoilOthers(t *testing.T) {
-	whole := entry(0, "/kernel", report)
-	twice := strings.Replace(entry(4242, "/tmp/x", report), `"processID":4242`, `"processID":0,"processID":4242`, 1)
+	whole := logEntry(0, "/kernel", report)
+	twice := strings.Replace(logEntry(4242, "/tmp/x", report), `"processID":4242`, `"processID":0,"processID":4242`, 1)
 	for _, tt := range []struct {
 		name, line string
 		want       Outcome
@@ -204,7 +204,7 @@ func TestLossIsSaidByTheLog(t *testing.T) {
 }
 
 func TestHowTheBytesArriveMakesNoDifference(t *testing.T) {
-	in := strings.Repeat(entry(0, "/kernel", "Sandbox: é(1) deny(1) file-read-data /日本/\U0001F600\nTAG")+"\n", 20)
+	in := strings.Repeat(logEntry(0, "/kernel", "Sandbox: é(1) deny(1) file-read-data /日本/\U0001F600\nTAG")+"\n", 20)
 	want, _ := scanAll(t, strings.NewReader(in))
 	for name, r := range map[string]io.Reader{
 		"a byte at a time": iotest.OneByteReader(strings.NewReader(in)),
@@ -221,7 +221,7 @@ func TestHowTheBytesArriveMakesNoDifference(t *testing.T) {
 }
 
 func TestAReadErrorIsNotTheEnd(t *testing.T) {
-	s := NewScanner(io.MultiReader(strings.NewReader(entry(0, "/kernel", report)+"\n"), iotest.ErrReader(errors.New("gone"))))
+	s := NewScanner(io.MultiReader(strings.NewReader(logEntry(0, "/kernel", report)+"\n"), iotest.ErrReader(errors.New("gone"))))
 	if _, err := s.Next(); err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func FuzzScanner(f *testing.F) {
 	for _, text := range readRecords(f) {
 		f.Add([]byte(text))
 	}
-	f.Add([]byte(entry(0, "/kernel", report) + "\n" + entry(7, sandboxdPath, report)))
+	f.Add([]byte(logEntry(0, "/kernel", report) + "\n" + logEntry(7, sandboxdPath, report)))
 	f.Add([]byte("2026-09-18 15:11:11.806 E  kernel[0:1bf69] x\n{\"count\":1,\"finished\":1}\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		whole, counts := scanAll(t, bytes.NewReader(in))
@@ -270,7 +270,7 @@ func FuzzScanner(f *testing.F) {
 
 // FuzzNDJSON holds the line parser against encoding/json.
 func FuzzNDJSON(f *testing.F) {
-	f.Add([]byte(entry(0, "/kernel", report)))
+	f.Add([]byte(logEntry(0, "/kernel", report)))
 	f.Add([]byte(`{"eventMessage":"\ud83d\u0041","processID":0,"processImagePath":"\/kernel","a":[1,{"b":-1.5e+3}]}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		r, o, _ := parseNDJSON(line, nil)
@@ -336,7 +336,7 @@ func benchmarkLines(b *testing.B, line string) {
 	b.ReportMetric(float64(records)/(cpuTime(b)-before).Seconds(), "records/cpu-s")
 }
 
-func BenchmarkScanNDJSON(b *testing.B) { benchmarkLines(b, entry(0, "/kernel", report+"\nTAG")) }
+func BenchmarkScanNDJSON(b *testing.B) { benchmarkLines(b, logEntry(0, "/kernel", report+"\nTAG")) }
 
 // BenchmarkScanShort reads a record with the members that were published of one.
 func BenchmarkScanShort(b *testing.B) { benchmarkLines(b, readRecords(b)["A16"]) }

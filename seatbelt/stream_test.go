@@ -69,7 +69,7 @@ func TestStreamGivesTheRunsOwnViolationsAndNoOthers(t *testing.T) {
 				denied(4, "file-read-data", "/more than the tag", testTag+"x"),
 				kernelSays("Sandbox: cat(1) System Policy: deny(1) file-read-data /x\n"+testTag),
 				forged, whole[:len(whole)-30],
-				entry(601, sandboxdPath, "Sandbox: cat(9) deny(1) mach-lookup x\n"+testTag),
+				logEntry(601, sandboxdPath, "Sandbox: cat(9) deny(1) mach-lookup x\n"+testTag),
 			)
 			stats := s.Stop()
 			want := []string{"1 file-read-data /é日本/\U0001F600 tag", "1 file-write-create /two\nlines tag", "3 file-read-data /again tag"}
