@@ -79,15 +79,19 @@ func TestNoiseIsWhatProgramsTryWithoutBeingAsked(t *testing.T) {
 
 func macPolicy(t testing.TB, yaml string) *policy.Policy {
 	t.Helper()
-	f, err := policy.Parse(policy.Source{Name: "policy.yaml", Data: []byte(yaml)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := policy.New(macEnv, f)
+	p, err := tryPolicy(yaml)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
+}
+
+func tryPolicy(yaml string) (*policy.Policy, error) {
+	f, err := policy.Parse(policy.Source{Name: "policy.yaml", Data: []byte(yaml)})
+	if err != nil {
+		return nil, err
+	}
+	return policy.New(macEnv, f)
 }
 
 var macEnv = policy.Env{Home: "/Users/u", Cwd: "/Users/u/proj", ConfigDir: "/Users/u/.config/sallyport",

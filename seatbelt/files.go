@@ -100,6 +100,10 @@ func (f *files) entry(r policy.PathRule, deny bool, resolve ...func(string) (pla
 		if err != nil {
 			return e, err
 		}
+		if p.names == 0 {
+			r.Path, r.Glob = p.base, false
+			return f.entry(r, deny, resolve...)
+		}
 		base, err := f.r.real(p.base)
 		if err != nil {
 			return e, err

@@ -31,7 +31,7 @@ type pattern struct {
 	// a static pattern has only a head.
 	head, tail []string
 	odd        string // for all that is below base
-	names      int    // least number of names below base
+	names      int    // least number of names below base; 0: it is base, no pattern
 }
 
 // depth is the least number of names in a path that the pattern matches.
@@ -72,8 +72,8 @@ func parsePattern(s string, deny bool) (pattern, error) {
 			p.head = append(p.head, re)
 		}
 	}
-	if p.names == 0 || p.shape == shapeDeep && len(p.tail) == 0 {
-		return p, fmt.Errorf("pattern %s: no name in it", strconv.Quote(s))
+	if p.shape == shapeDeep && len(p.tail) == 0 {
+		return p, fmt.Errorf("pattern %s: no name after **", strconv.Quote(s))
 	}
 	return p, nil
 }
@@ -86,9 +86,10 @@ func (p pattern) asOdd(names []string, deny bool) (pattern, error) {
 		re, err := nameRegex(text, false)
 		return pattern{shape: shapeOdd, base: p.base, odd: re, names: 1}, err
 	}
-	last := text[strings.LastIndex(text, "**")+2:]
-	if !strings.HasPrefix(last, "/") {
-		last = "/*" + last
+	i := strings.LastIndex(text, "**")
+	last := text[i+2:]
+	if whole := i == 0 || text[i-1] == '/'; !whole || !strings.HasPrefix(last, "/") {
+		last = "/*" + strings.TrimPrefix(last, "/") // x**/y matches xy, too
 	}
 	return parsePattern(path.Join("/", escapePattern(p.base), "**")+last, true)
 }
