@@ -33,17 +33,23 @@ try: build need-try $(APPARMOR) ## see it work on this machine; needs no interne
 need-try:
 	.ci/need bwrap=bubblewrap curl=curl
 
-# The packages whose tests make user namespaces of their own.
+GOTEST := $(if $(APPARMOR),SALLYPORT_BIN=$(BINARY)) $(GO) test -timeout 15m
+
+# The packages whose tests make user namespaces by themselves.
 NAMESPACED := ./sandbox/... ./internal/e2e/... ./internal/audit/...
 
 .PHONY: test
 test: build need-test $(APPARMOR) ## install what the tests need, and run them all
 ifeq ($(RESTRICTED):$(SUDO),1:sudo)
-	@echo "skipped: $(NAMESPACED): kernel.apparmor_restrict_unprivileged_userns=1 keeps test programs from making user namespaces; 'sudo make test' runs them"
-	$(GO) test -timeout 15m $(filter-out $(shell $(GO) list $(NAMESPACED)),$(shell $(GO) list ./...))
+	@echo "skipped: $(NAMESPACED): AppArmor keeps test programs from making user namespaces; 'sudo make test' runs them"
+	$(GOTEST) $(filter-out $(shell $(GO) list $(NAMESPACED)),$(shell $(GO) list ./...))
 else
-	$(if $(APPARMOR),SALLYPORT_BIN=$(BINARY)) $(GO) test -timeout 15m ./...
+	$(GOTEST) ./...
 endif
+
+.PHONY: test-e2e
+test-e2e: build need-test $(APPARMOR) ## the end-to-end tests alone
+	$(GOTEST) ./internal/e2e/...
 
 # Not openssh-server: installing it opens a port. Its test is skipped without.
 .PHONY: need-test
@@ -78,10 +84,11 @@ need-bench: need-test
 	.ci/need npm=npm socat=socat rg=ripgrep
 
 FUZZTIME ?= 30s
+FUZZPKG  ?= ./...
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)
-	for pkg in $$($(GO) list ./...); do \
+	for pkg in $$($(GO) list $(FUZZPKG)); do \
 		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 		done; \

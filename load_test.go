@@ -144,6 +144,26 @@ func TestLoadPolicyNamesDirectoriesByWhereTheyAre(t *testing.T) {
 	}
 }
 
+func TestAPolicyBehindALinkIsProtectedWhereItIs(t *testing.T) {
+	dir := home(t)
+	target := write(t, filepath.Join(dir, "project/dotfiles/policy.yaml"), `filesystem: {allowWrite: [.]}`)
+	link := filepath.Join(dir, ".srt-settings.json")
+	if err := os.Symlink(target, link); err != nil {
+		t.Fatal(err)
+	}
+	p, err := LoadPolicy(LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{link, target} {
+		for _, op := range []event.Operation{event.FileRead, event.FileWrite} {
+			if d := p.DecideFile(op, name); d.Allowed() || d.Rule.Name != "own-policy" {
+				t.Errorf("%v %s: %+v", op, name, d)
+			}
+		}
+	}
+}
+
 func TestLoadPolicyKnowsThisHostsAddresses(t *testing.T) {
 	env, err := policyEnv(policy.Env{Home: "/home/u", Cwd: "/home/u"})
 	if err != nil {

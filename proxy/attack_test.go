@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -195,6 +196,31 @@ func TestAddressesThatMustNotBeDialled(t *testing.T) {
 					t.Errorf("resolved %v, dialled %v", resolved, dialled)
 				}
 			})
+		}
+	}
+}
+
+// TestProxyIsNeverDialled, not even where a rule names its address: one
+// connection would become many.
+func TestProxyIsNeverDialled(t *testing.T) {
+	const self6 = "fd5a:11ce::1"
+	for _, addr := range []string{"198.18.0.1", "198.18.0.2", "198.19.0.9", self6} {
+		entry := addr
+		if addr == self6 {
+			entry = "[" + addr + "]"
+		}
+		r := newRig(t, allowing("ok.test", entry), func(c *Config) {
+			c.Self = append(c.Self, netip.MustParseAddrPort("[fd5a:11ce::1]:9040"))
+		})
+		r.resolves("ok.test", addr)
+		if !resets(t, r.captureName("ok.test", 7000)) {
+			t.Errorf("%s: not reset", addr)
+		}
+		if e := r.wantDenial(event.AddressDenied); e.Rule != "builtin:proxy-address" {
+			t.Errorf("%s: event %+v", addr, e)
+		}
+		if _, dialled := r.wentOutside(); len(dialled) != 0 {
+			t.Errorf("dialled %v", dialled)
 		}
 	}
 }

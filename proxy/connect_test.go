@@ -184,7 +184,7 @@ func TestUnixSocketIsAnExplicitProxy(t *testing.T) {
 // parentProxy is an HTTP proxy that connects as the rig's outside does.
 func parentProxy(t *testing.T, r *rig, seen chan<- string) string {
 	return serveTCP(t, func(c *net.TCPConn) {
-		head, err := readHead(bufio.NewReaderSize(oneByte{c}, 16), 1<<12)
+		head, err := readHead(bufio.NewReaderSize(oneByte{c}, 16), 1<<12, nil)
 		if err != nil {
 			return
 		}

@@ -155,11 +155,12 @@ func TestIdleAndTotalLimitsEndConnections(t *testing.T) {
 }
 
 func TestBusyConnectionIsNotIdle(t *testing.T) {
-	r := newRig(t, allowing("ok.test"), func(c *Config) { c.Limits.Idle = 300 * time.Millisecond })
+	t.Parallel()
+	r := newRig(t, allowing("ok.test"), func(c *Config) { c.Limits.Idle = 2 * time.Second })
 	r.outside("ok.test", 7000, serveTCP(t, echo))
 	c := dialTo(t, r.captureName("ok.test", 7000))
 	for range 10 {
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond)
 		io.WriteString(c, "x")
 		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 			t.Fatal(err)
@@ -243,6 +244,26 @@ func TestSlowAddressDoesNotHoldUpTheNext(t *testing.T) {
 	if d := time.Since(start); d < attemptDelay || d > 5*time.Second {
 		t.Errorf("took %s", d)
 	}
+}
+
+func TestNameWithManyAddressesIsNoFlood(t *testing.T) {
+	r := newRig(t, allowing("ok.test"))
+	var addrs []string
+	for i := range 200 {
+		addrs = append(addrs, fmt.Sprintf("93.184.216.%d", i+1))
+	}
+	r.resolves("ok.test", addrs...)
+	if !resets(t, r.captureName("ok.test", 7000)) {
+		t.Error("not reset")
+	}
+	if _, dialled := r.wentOutside(); len(dialled) != maxAttempts {
+		t.Errorf("%d addresses dialled", len(dialled))
+	}
+	r.resolves("ok.test", append(addrs, "10.0.0.1")...) // all are checked
+	if !resets(t, r.captureName("ok.test", 7000)) {
+		t.Error("not reset")
+	}
+	r.wantDenial(event.AddressDenied)
 }
 
 func TestCloseEndsEverythingAndLeavesNothing(t *testing.T) {

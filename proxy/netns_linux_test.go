@@ -41,14 +41,19 @@ table inet test {
 }`
 
 func TestMain(m *testing.M) {
-	if os.Getenv(netnsEnv) != "" {
-		if err := netnsMain(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
+	var err error
+	switch what := os.Getenv(benchEnv); {
+	case what != "":
+		err = benchMain(what)
+	case os.Getenv(netnsEnv) != "":
+		err = netnsMain()
+	default:
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 // netnsMain runs inside: it sets the namespace up, hands the listeners over and

@@ -23,7 +23,7 @@ const (
 
 // socketID is one end of a connection, as its owner sees it.
 type socketID struct {
-	proto  uint8 // IPPROTO_TCP, IPPROTO_UDP
+	proto  uint8
 	local  netip.AddrPort
 	remote netip.AddrPort
 }
@@ -40,11 +40,15 @@ func diagRequest(id socketID) []byte {
 		r[0] = afINET6
 	}
 	binary.NativeEndian.PutUint32(r[4:], 0xffffffff) // every state
-	s := r[8:]                                       // struct inet_diag_sockid
-	binary.BigEndian.PutUint16(s[0:], id.local.Port())
-	binary.BigEndian.PutUint16(s[2:], id.remote.Port())
-	copy(s[4:20], id.local.Addr().AsSlice())
-	copy(s[20:36], id.remote.Addr().AsSlice())
+	src, dst := id.local, id.remote
+	if id.proto == protoUDP {
+		src, dst = dst, src // "swapped for historical reasons" (net/ipv4/udp_diag.c)
+	}
+	s := r[8:] // struct inet_diag_sockid
+	binary.BigEndian.PutUint16(s[0:], src.Port())
+	binary.BigEndian.PutUint16(s[2:], dst.Port())
+	copy(s[4:20], src.Addr().AsSlice())
+	copy(s[20:36], dst.Addr().AsSlice())
 	binary.NativeEndian.PutUint32(s[40:], anyCookie)
 	binary.NativeEndian.PutUint32(s[44:], anyCookie)
 	return b

@@ -37,7 +37,7 @@ func TestBadSockDiagAnswersAreErrors(t *testing.T) {
 }
 
 func TestRequestHoldsBothEnds(t *testing.T) {
-	b := diagRequest(socketID{proto: 6, local: netip.MustParseAddrPort("198.18.0.1:4660"), remote: netip.MustParseAddrPort("[2001:db8::1]:443")})
+	b := diagRequest(socketID{proto: protoTCP, local: netip.MustParseAddrPort("198.18.0.1:4660"), remote: netip.MustParseAddrPort("[2001:db8::1]:443")})
 	s := b[nlmsgHeader+8:]
 	if len(b) != diagRequestSize || b[nlmsgHeader] != afINET || s[0] != 0x12 || s[1] != 0x34 || s[2] != 0x01 || s[3] != 0xbb ||
 		s[4] != 198 || s[20] != 0x20 {

@@ -40,9 +40,9 @@ type processes struct {
 // its ancestors inside the sandbox, nearest first. Both are nil where that is
 // not known. proto is "tcp" or "udp".
 func (s *Sandbox) ProcessOf(proto string, client, origin netip.AddrPort) (*event.Process, []event.Process) {
-	id := socketID{proto: unix.IPPROTO_TCP, local: client, remote: origin}
+	id := socketID{proto: protoTCP, local: client, remote: origin}
 	if proto == "udp" {
-		id.proto = unix.IPPROTO_UDP
+		id.proto = protoUDP
 	}
 	return s.who.find(id)
 }

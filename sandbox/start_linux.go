@@ -54,6 +54,15 @@ func Start(cfg Config) (*Sandbox, error) {
 }
 
 func (s *Sandbox) start(cfg Config) error {
+	if err := s.startStage1(cfg); err != nil {
+		return err
+	}
+	return s.receive()
+}
+
+// startStage1 keeps none of stage 1's ends: the end of a process is seen by the
+// end of its sockets.
+func (s *Sandbox) startStage1(cfg Config) error {
 	var theirs []*os.File
 	defer func() {
 		for _, f := range theirs {
@@ -87,7 +96,7 @@ func (s *Sandbox) start(cfg Config) error {
 	s.cmd = &exec.Cmd{
 		Path:        exe,
 		Args:        []string{stage1Name},
-		Env:         []string{},
+		Env:         stageEnv,
 		Stdin:       stdio[0],
 		Stdout:      stdio[1],
 		Stderr:      pipe,
@@ -97,15 +106,19 @@ func (s *Sandbox) start(cfg Config) error {
 	if err := s.spawn(); err != nil {
 		return explainNamespaces(err)
 	}
-	return s.receive()
+	return nil
 }
 
+// stage1Attr makes stage 1, and later bubblewrap, process 1 of a pid namespace:
+// whatever it has started dies with it. bubblewrap alone does not see to that:
+// its child asks for a death signal only just before it executes stage 2, and
+// until then waits for ever for a parent that was killed.
 func stage1Attr() *syscall.SysProcAttr {
 	uid, gid := os.Getuid(), os.Getgid()
 	return &syscall.SysProcAttr{
 		Setsid:      true,
 		Pdeathsig:   syscall.SIGKILL,
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}},
 		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW},
@@ -218,7 +231,7 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 	if _, err := s.args.WriteAt([]byte(args), 0); err != nil {
 		return fmt.Errorf("write bubblewrap's arguments: %w", err)
 	}
-	l, err := json.Marshal(launch{Bwrap: p.Caps.Bwrap, Env: p.Env})
+	l, err := json.Marshal(launch{Bwrap: p.Caps.Bwrap})
 	if err != nil {
 		return fmt.Errorf("encode launch: %w", err)
 	}
@@ -229,7 +242,7 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 		return s.died("stage 1")
 	}
 	s.in, s.out = json.NewDecoder(s.init), json.NewEncoder(s.init)
-	config := initConfig{Argv: p.Argv, Dir: p.Dir, Landlock: p.Landlock, Seccomp: p.Seccomp, Canary: canary}
+	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Landlock: p.Landlock, Seccomp: p.Seccomp, Canary: canary}
 	if err := s.out.Encode(config); err != nil {
 		return s.died("bubblewrap")
 	}

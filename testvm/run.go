@@ -49,7 +49,7 @@ func Try(t testing.TB, k Kernel, job Job) Result {
 	if err != nil {
 		t.Fatalf("make payload: %v", err)
 	}
-	runner := vm.Runner{Cache: image.Cache{Dir: dir, Log: t.Logf}}
+	runner := vm.Runner{Images: image.Cache{Dir: dir, Log: t.Logf}, Dir: dir}
 	result, err := runner.Run(t.Context(), m, disk, job.Steps)
 	if err != nil {
 		t.Fatalf("run %s: %v", m, err)

@@ -112,12 +112,3 @@ func Require(t testing.TB, names ...Feature) {
 		}
 	}
 }
-
-// Features lists all of them.
-func Features() []Feature {
-	var names []Feature
-	for _, f := range feature.All {
-		names = append(names, f.Name)
-	}
-	return names
-}

@@ -55,6 +55,12 @@ func (b *bwrapArgs) base() {
 		b.last = append(b.last, "--remount-ro", "/")
 	}
 	b.add("--dev", "/dev", "--proc", "/proc")
+	if b.plan.Root {
+		// Its files belong to the host's user 0, who needs no capability to write
+		// kernel.core_pattern, and with it to run a program as root outside.
+		// bubblewrap's own cover looks at the directory's mode alone.
+		b.last = append(b.last, "--remount-ro", "/proc")
+	}
 	b.perms("1777")
 	b.add("--tmpfs", "/tmp", "--tmpfs", "/run")
 	if d := b.plan.RuntimeDir; privateOf(d) != "" {

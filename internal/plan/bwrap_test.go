@@ -23,6 +23,7 @@ filesystem:
 			in.Caps = Capabilities{Bwrap: "/usr/bin/bwrap"}
 			in.RuntimeDir = ""
 		}},
+		"root": {homeTree + "/sys/kernel/x\n", "filesystem: {allowWrite: [/]}", func(in *Input) { in.Root = true }},
 		"files-off": {homeTree, "filesystem: {disabled: true}", func(in *Input) {
 			in.Argv = []string{"sh", "-c", "echo 'it is'"}
 		}},

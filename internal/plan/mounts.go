@@ -1,11 +1,8 @@
 package plan
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
-	"slices"
 	"sort"
 	"strings"
 
@@ -65,6 +62,7 @@ type mounter struct {
 	rules  policy.FileRules
 	r      *resolver
 	home   string
+	fifos  bool              // hide those of the host
 	points map[string]*point // by real path
 	notes  []string
 	stubs  []Stub
@@ -73,21 +71,44 @@ type mounter struct {
 // mounts turns the policy's file rules into an ordered list of mounts, parents
 // before children.
 func (m *mounter) mounts(cwd string) ([]Mount, error) {
-	if err := m.addRules(); err != nil {
-		return nil, err
-	}
 	if m.rules.Disabled {
 		m.add(point{name: "/", real: "/", dir: true, listed: true})
 	}
+	if err := m.addRules(); err != nil {
+		return nil, err
+	}
 	m.addCwd(cwd)
 	m.addHome()
+	m.sealSys()
 	for _, root := range m.writeRoots() {
 		if err := m.protect(root); err != nil {
 			return nil, err
 		}
 	}
+	if m.fifos {
+		m.hideFIFOs()
+	}
 	m.pinAncestors()
-	return m.order(), nil
+	return append(m.order(), m.maskedProc()...), nil
+}
+
+// sealSys keeps the kernel's settings from a payload that may write everything.
+func (m *mounter) sealSys() {
+	if real, fi, err := m.r.real("/sys"); err == nil && m.above(real) == ReadWrite {
+		m.forbidWrite(point{name: "/sys", real: real, dir: fi.IsDir()}, policy.Rule{Name: "kernel-settings"})
+	}
+}
+
+// maskedProc hides what /proc tells of the user's keyrings, which are not of
+// this namespace: the names of keys (keyrings(7)).
+func (m *mounter) maskedProc() []Mount {
+	var out []Mount
+	for _, p := range []string{"/proc/keys", "/proc/key-users"} {
+		if _, err := m.r.lstat(p); err == nil {
+			out = append(out, Mount{Path: p, Rule: policy.Rule{Name: "keyring"}})
+		}
+	}
+	return out
 }
 
 func (m *mounter) addRules() error {
@@ -97,7 +118,7 @@ func (m *mounter) addRules() error {
 	}
 	for _, l := range []list{
 		{m.rules.AllowWrite, m.addWrite},
-		{m.rules.DenyRead, m.addHidden},
+		{m.rules.DenyRead, m.addDeny},
 		{m.rules.AllowRead, m.addRead},
 		{m.rules.DenyWrite, m.addDeny},
 		{m.rules.ProtectedPaths, m.addDeny},
@@ -148,13 +169,6 @@ func (m *mounter) addRead(name string, rule policy.PathRule) {
 	}
 }
 
-// addHidden hides a path that exists; what does not exist cannot be read.
-func (m *mounter) addHidden(name string, rule policy.PathRule) {
-	if real, fi, err := m.r.real(name); err == nil {
-		m.add(point{name: name, real: real, dir: fi.IsDir()})
-	}
-}
-
 func (m *mounter) addDeny(name string, rule policy.PathRule) {
 	real, fi, err := m.r.real(name)
 	if err != nil {
@@ -165,52 +179,6 @@ func (m *mounter) addDeny(name string, rule policy.PathRule) {
 		m.note("%s: %s is a symbolic link: its target is protected, the link itself is not", rule.Rule, name)
 	}
 	m.add(point{name: name, real: real, dir: fi.IsDir()})
-}
-
-// addAbsent keeps a path that does not exist from being made, where the payload
-// could make it. Not so for the built-in list of secrets: dozens of placeholders
-// would confuse the programs whose files they are.
-func (m *mounter) addAbsent(name string, rule policy.PathRule) {
-	access, _ := m.decide(name, false)
-	real, _, err := m.r.real(name)
-	if access == ReadWrite || !errors.Is(err, fs.ErrNotExist) || m.inside(path.Dir(name)) != ReadWrite {
-		return
-	}
-	if access == Hidden && rule.Rule.File == "" && !rule.Final {
-		m.note("%s: %s does not exist, and the command could make it", rule.Rule, name)
-		return
-	}
-	s := Stub{Path: real, Rule: rule.Rule}
-	if rule.Rule.File == "" {
-		s.Dir = path.Base(name) == "sallyport" // all of our own directories are
-		if !s.Dir {
-			s.Content = emptyPolicy
-		}
-	}
-	m.stub(s, name, access)
-}
-
-// emptyPolicy says nothing, where an empty file would be an error.
-const emptyPolicy = "{}\n"
-
-// stub plans a placeholder on the host, the directories that lead to it, and
-// the mount that covers it.
-func (m *mounter) stub(s Stub, name string, access Access) {
-	if _, done := m.points[s.Path]; done {
-		return
-	}
-	var dirs []Stub
-	for dir := path.Dir(s.Path); ; dir = path.Dir(dir) {
-		if _, err := m.r.lstat(dir); err == nil {
-			break
-		}
-		if !slices.ContainsFunc(m.stubs, func(o Stub) bool { return o.Path == dir }) {
-			dirs = append(dirs, Stub{Path: dir, Dir: true, Rule: s.Rule})
-		}
-	}
-	slices.Reverse(dirs)
-	m.stubs = append(append(m.stubs, dirs...), s)
-	m.points[s.Path] = &point{name: name, real: s.Path, dir: s.Dir, access: access, rule: s.Rule}
 }
 
 // addRuntimeDir makes $XDG_RUNTIME_DIR the sandbox's own, and gives it back if
@@ -346,6 +314,9 @@ func (m *mounter) above(dir string) Access {
 		}
 		if dir == "/" {
 			return ReadOnly
+		}
+		if dir == privateOf(dir) {
+			return Private
 		}
 		dir = path.Dir(dir)
 	}

@@ -96,7 +96,7 @@ func (w *world) policy() string {
 	return text + fmt.Sprintf("  allowGitConfig: %t\n", w.IntN(4) == 0)
 }
 
-const randomWorlds = 600
+const randomWorlds = 400
 
 func TestMountsAgreeWithThePolicyEverywhere(t *testing.T) {
 	seen := map[Access]int{}

@@ -25,6 +25,7 @@ const homeTree = `
 /home/u/to-other -> other
 /usr/bin/sallyport
 /tmp/t/file
+/proc/keys
 /run/user/7/
 `
 
@@ -64,6 +65,8 @@ func TestMountsGiveWhatThePolicySays(t *testing.T) {
 			hidden /home/u/.config/sallyport/policy.yaml
 			hidden /home/u/.local/state/sallyport/audit
 			private /tmp/t/file
+			private /proc/self
+			hidden /proc/keys
 			private /run/user/7`},
 		"a path opened again inside a hidden one": {homeTree, `
 filesystem:

@@ -31,6 +31,7 @@ type Input struct {
 	RuntimeDir string // $XDG_RUNTIME_DIR, or empty
 	Exe        string // the sallyport binary, absolute
 	Environ    []string
+	Root       bool // the payload is user 0
 	// Extra adds to the environment: "NAME=VALUE", or "NAME" for the caller's.
 	Extra []string
 }
@@ -48,6 +49,7 @@ type Plan struct {
 	Landlock Landlock
 	Caps     Capabilities
 	Exe      string
+	Root     bool // the payload is user 0
 	// RuntimeDir is made private and empty inside.
 	RuntimeDir string
 	// WriteRoots are the host's directories in which the payload may write.
@@ -89,6 +91,7 @@ func Make(in Input) (*Plan, error) {
 		rules:  in.Policy.Files(),
 		r:      newResolver(in.FS),
 		home:   in.Home,
+		fifos:  in.Caps.LandlockABI == 0,
 		points: map[string]*point{},
 	}
 	in.RuntimeDir = m.addRuntimeDir(in.RuntimeDir)
@@ -97,7 +100,7 @@ func Make(in Input) (*Plan, error) {
 		return nil, fmt.Errorf("plan mounts: %w", err)
 	}
 	p := &Plan{
-		Argv: in.Argv, Dir: in.Cwd, Caps: in.Caps, Exe: in.Exe, RuntimeDir: in.RuntimeDir,
+		Argv: in.Argv, Dir: in.Cwd, Caps: in.Caps, Exe: in.Exe, Root: in.Root, RuntimeDir: in.RuntimeDir,
 		Mounts: mounts, Stubs: m.stubs, Notes: m.notes,
 		Network: DefaultNetwork(),
 		Seccomp: DefaultSeccomp(),
@@ -142,7 +145,8 @@ func notRecorded(c Capabilities) []string {
 		"system calls and sockets that the seccomp filter refuses",
 	}
 	if c.LandlockABI == 0 {
-		list = append(list, "writing into the host's FIFOs: nothing refuses it without Landlock (Linux 5.13)")
+		list = append(list, "writing into the host's FIFOs: without Landlock (Linux 5.13) only those up to "+
+			"three directories deep in $HOME, /var, /srv and /opt are refused")
 	}
 	return list
 }

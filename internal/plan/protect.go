@@ -10,20 +10,6 @@ import (
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
-// Stub is a placeholder made on the host for a protected path that does not
-// exist, so that a mount can stand on it, or a directory that leads to one. It
-// is journalled before it is made and removed with the run.
-type Stub struct {
-	Path    string
-	Dir     bool
-	Content string
-	Rule    policy.Rule
-}
-
-// commondirStub keeps a git directory its own common directory
-// (gitrepository-layout(5)): an empty commondir file would break git.
-const commondirStub = ".\n"
-
 // protect adds a point for every mandatory write denial below a write root, to
 // the policy's scan depth, and stubs for what git would trust in a git
 // directory that has none yet.

@@ -13,8 +13,8 @@ import (
 	"github.com/sallyport/sallyport/testvm"
 )
 
-// inside returns the machine's name in parts: kernel, init and, if it has one, boot.
-func inside(t *testing.T) (kernel, init, boot string) {
+// machine returns the machine's name.
+func machine(t *testing.T) string {
 	t.Helper()
 	g, err := testvm.Guest()
 	if err != nil {
@@ -23,11 +23,21 @@ func inside(t *testing.T) (kernel, init, boot string) {
 	if !g.Inside() {
 		t.Skip("this is no test VM")
 	}
-	if strings.HasPrefix(g.Machine, "vagrant") {
-		t.Skip("the machine is somebody else's box")
+	return g.Machine
+}
+
+// boxes are the kernels of the boxes that are built from Debian's releases.
+var boxes = map[string]string{"vagrant-debian11": "5.10", "vagrant-debian12": "6.1", "vagrant-debian13": "6.12"}
+
+// parts takes the machine's name apart: kernel, init and, if it has one, boot.
+func parts(t *testing.T) (kernel, init, boot string) {
+	t.Helper()
+	name := machine(t)
+	if series, ok := boxes[name]; ok {
+		return series, "systemd", ""
 	}
-	parts := append(strings.SplitN(g.Machine, "-", 3), "")
-	return parts[0], parts[1], parts[2]
+	p := append(strings.SplitN(name, "-", 3), "")
+	return p[0], p[1], p[2]
 }
 
 func read(t *testing.T, path string) string {
@@ -40,7 +50,7 @@ func read(t *testing.T, path string) string {
 }
 
 func TestKernelIsTheOneAskedFor(t *testing.T) {
-	kernel, _, _ := inside(t)
+	kernel, _, _ := parts(t)
 	release := read(t, "/proc/sys/kernel/osrelease")
 	if kernel != "newest" && !strings.HasPrefix(release, kernel+".") {
 		t.Errorf("machine of kernel %s runs %s", kernel, release)
@@ -51,7 +61,7 @@ func TestKernelIsTheOneAskedFor(t *testing.T) {
 }
 
 func TestFirstProcessIsTheOneAskedFor(t *testing.T) {
-	_, init, _ := inside(t)
+	_, init, _ := parts(t)
 	want := map[string]string{"plain": "init", "systemd": "systemd"}[init]
 	if got := read(t, "/proc/1/comm"); got != want {
 		t.Errorf("process 1 is %q, want %q", got, want)
@@ -59,7 +69,7 @@ func TestFirstProcessIsTheOneAskedFor(t *testing.T) {
 }
 
 func TestLSMListIsTheOneBooted(t *testing.T) {
-	_, _, boot := inside(t)
+	_, _, boot := parts(t)
 	if os.Geteuid() != 0 {
 		t.Skip("an ordinary user has no need of it")
 	}
@@ -79,7 +89,7 @@ func TestLSMListIsTheOneBooted(t *testing.T) {
 }
 
 func TestOrdinaryUserIsOrdinary(t *testing.T) {
-	_, init, _ := inside(t)
+	_, init, _ := parts(t)
 	uid := os.Geteuid()
 	if uid != 0 && uid != 1000 {
 		t.Fatalf("tests run as uid %d", uid)
@@ -96,7 +106,7 @@ func TestOrdinaryUserIsOrdinary(t *testing.T) {
 }
 
 func TestProgramsOfTestsAreThere(t *testing.T) {
-	inside(t)
+	machine(t)
 	for _, name := range []string{"bwrap", "nft", "ip", "git", "curl", "ssh", "strace", "python3", "unshare"} {
 		if _, err := exec.LookPath(name); err != nil {
 			t.Error(err)

@@ -50,6 +50,19 @@ func cache() (image.Cache, error) {
 	return image.Cache{Dir: dir, Log: logf}, nil
 }
 
+// workFolder opens the cache and makes a folder in it that the caller removes.
+func workFolder() (image.Cache, string, error) {
+	c, err := cache()
+	if err != nil {
+		return c, "", err
+	}
+	dir, err := os.MkdirTemp(c.Dir, "work-")
+	if err != nil {
+		return c, "", fmt.Errorf("make folder: %w", err)
+	}
+	return c, dir, nil
+}
+
 func logf(format string, args ...any) { fmt.Fprintf(os.Stderr, "testvm: "+format+"\n", args...) }
 
 // list prints the names of the matrix's machines.
@@ -60,17 +73,57 @@ func list(context.Context, []string) error {
 	return nil
 }
 
+// unusedFor is how long the cache keeps what nobody needs.
+const unusedFor = 30 * 24 * time.Hour
+
 // fetch resolves kernels anew and builds what is missing. A kernel that cannot be
 // reached but was built before is kept.
 func fetch(_ context.Context, args []string) error {
+	f := flag.NewFlagSet("fetch", flag.ContinueOnError)
+	boxes := f.Bool("boxes", false, "build the boxes for Vagrant too")
+	if err := f.Parse(args); err != nil {
+		return usageError{err}
+	}
+	machines, err := named(f.Args(), machine.Matrix())
+	if err != nil {
+		return err
+	}
 	c, err := cache()
 	if err != nil {
 		return err
 	}
-	machines, err := named(args, machine.Matrix())
+	if err := fetchKernels(c, machines); err != nil {
+		return err
+	}
+	root, err := c.Root()
 	if err != nil {
 		return err
 	}
+	fmt.Printf("%-8s %s\n", "root", filepath.Base(root))
+	if *boxes {
+		if err := fetchBoxes(c); err != nil {
+			return err
+		}
+	}
+	return c.Prune(unusedFor)
+}
+
+// fetchBoxes builds every box that can be built.
+func fetchBoxes(c image.Cache) error {
+	for _, b := range machine.Boxes {
+		if !b.Built() {
+			continue
+		}
+		home, err := c.BoxHome(b)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%-8s %s\n", b.Name, filepath.Base(home))
+	}
+	return nil
+}
+
+func fetchKernels(c image.Cache, machines []machine.Machine) error {
 	done := map[string]bool{}
 	for _, m := range machines {
 		if done[m.Kernel.Name] {
@@ -88,11 +141,6 @@ func fetch(_ context.Context, args []string) error {
 		}
 		fmt.Printf("%-8s %s\n", m.Kernel.Name, k.Package)
 	}
-	root, err := c.Root()
-	if err != nil {
-		return err
-	}
-	fmt.Printf("%-8s %s\n", "root", filepath.Base(root))
 	return nil
 }
 
@@ -145,13 +193,9 @@ func runMatrix(ctx context.Context, args []string) error {
 
 func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) error {
 	begun := time.Now()
-	c, err := cache()
+	c, dir, err := workFolder()
 	if err != nil {
 		return err
-	}
-	dir, err := os.MkdirTemp(c.Dir, "payload-")
-	if err != nil {
-		return fmt.Errorf("make folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	built, err := f.buildPayload(ctx, filepath.Join(dir, "tree"))
@@ -162,7 +206,7 @@ func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) err
 	if err := built.Image(ctx, disk); err != nil {
 		return fmt.Errorf("make payload image: %w", err)
 	}
-	rows, err := matrix.Run(ctx, vm.Runner{Cache: c}, machines, disk, built.Steps, os.Stdout)
+	rows, err := matrix.Run(ctx, vm.Runner{Images: c, Dir: c.Dir}, machines, disk, built.Steps, os.Stdout)
 	if err != nil {
 		return err
 	}
@@ -196,13 +240,9 @@ func runOne(ctx context.Context, args []string) error {
 	if argv[0] == "--" {
 		argv = argv[1:]
 	}
-	c, err := cache()
+	c, dir, err := workFolder()
 	if err != nil {
 		return err
-	}
-	dir, err := os.MkdirTemp(c.Dir, "payload-")
-	if err != nil {
-		return fmt.Errorf("make folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	alone := vm.Payload{Dir: filepath.Join(dir, "tree")}
@@ -210,7 +250,7 @@ func runOne(ctx context.Context, args []string) error {
 	if err := errors.Join(alone.AddHarness(ctx), alone.Image(ctx, disk)); err != nil {
 		return err
 	}
-	r := vm.Runner{Cache: c, Observe: func(_ report.Job, rec report.Record) { os.Stdout.Write(rec.Output) }}
+	r := vm.Runner{Images: c, Dir: c.Dir, Observe: func(_ report.Job, rec report.Record) { os.Stdout.Write(rec.Output) }}
 	result, err := r.Run(ctx, m, disk, []report.Step{{Name: argv[0], Argv: argv, User: *user, Deadline: f.deadline}})
 	if err != nil {
 		return err

@@ -24,24 +24,20 @@ func runVagrant(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	c, err := cache()
-	if err != nil {
-		return err
-	}
 	module, err := vm.ModuleDir(ctx)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(c.Dir, "payload-")
+	c, dir, err := workFolder()
 	if err != nil {
-		return fmt.Errorf("make folder: %w", err)
+		return err
 	}
 	defer os.RemoveAll(dir)
 	built, err := f.buildPayload(ctx, dir)
 	if err != nil {
 		return err
 	}
-	v := matrix.Vagrant{Cache: c, Folder: filepath.Join(module, "testvm"), Out: os.Stdout}
+	v := matrix.Vagrant{Cache: c, Folder: filepath.Join(module, "testvm")}
 	failed := 0
 	for _, b := range boxes {
 		row, err := v.Run(ctx, b, built)

@@ -8,6 +8,7 @@ package feature
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Name is a feature's name, as documents and command lines write it.
@@ -92,10 +93,24 @@ func missing(format string, args ...any) error {
 
 // Result is what one probe found.
 type Result struct {
-	Name   Name   `json:"name"`
-	OK     bool   `json:"ok"`
-	Known  bool   `json:"known"`            // false: the probe could not tell
-	Detail string `json:"detail,omitempty"` // a version, or why not
+	Name      Name   `json:"name"`
+	OK        bool   `json:"ok"`
+	Known     bool   `json:"known"`                // false: the probe could not tell
+	NeedsRoot bool   `json:"needs_root,omitempty"` // because it was not root's
+	Detail    string `json:"detail,omitempty"`     // a version, or why not
+}
+
+// Err is the error that the probe ended in.
+func (r Result) Err() error {
+	switch {
+	case r.OK:
+		return nil
+	case r.Known:
+		return fmt.Errorf("%w: %s", ErrMissing, r.Detail)
+	case r.NeedsRoot:
+		return ErrNeedsRoot
+	}
+	return errors.New(r.Detail)
 }
 
 // Survey probes every feature.
@@ -109,9 +124,10 @@ func Survey() []Result {
 
 func resultOf(name Name, probe func(Name) (string, error)) Result {
 	detail, err := probe(name)
-	r := Result{Name: name, OK: err == nil, Known: err == nil || errors.Is(err, ErrMissing), Detail: detail}
+	r := Result{Name: name, OK: err == nil, Known: err == nil || errors.Is(err, ErrMissing),
+		NeedsRoot: errors.Is(err, ErrNeedsRoot), Detail: detail}
 	if err != nil {
-		r.Detail = err.Error()
+		r.Detail = strings.TrimPrefix(err.Error(), ErrMissing.Error()+": ")
 	}
 	return r
 }

@@ -3,6 +3,7 @@ package feature
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -87,24 +88,14 @@ func Judge(g Guest, running Version, name Name, probe error) (Judgement, string)
 	return Fail, fmt.Sprintf("%s: %v, though every kernel since %s has it and this is %s", name, probe, f.Since, running)
 }
 
-func (g Guest) without(name Name) bool {
-	for _, n := range g.Without {
-		if n == name {
-			return true
-		}
-	}
-	return false
-}
+func (g Guest) without(name Name) bool { return slices.Contains(g.Without, name) }
 
 func joinNames(names []Name) string {
-	var b strings.Builder
+	words := make([]string, len(names))
 	for i, n := range names {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(string(n))
+		words[i] = string(n)
 	}
-	return b.String()
+	return strings.Join(words, ",")
 }
 
 func splitNames(s string) []Name {

@@ -1,6 +1,7 @@
 package feature
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,7 +28,11 @@ func tryRules(rules string) error {
 	cmd := exec.Command(nft, "-f", "-")
 	cmd.Stdin = strings.NewReader(rules)
 	cmd.SysProcAttr = attr
-	return outcome(cmd)
+	err = outcome(cmd)
+	if os.Geteuid() != 0 && errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w, where user namespaces are forbidden", ErrNeedsRoot)
+	}
+	return err
 }
 
 // findNFT looks where distributions put nft: an ordinary user's PATH may lack it.

@@ -4,6 +4,7 @@ package guest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sallyport/sallyport/testvm/internal/report"
@@ -37,14 +38,14 @@ func plan(job report.Job, number int, ordinary user) command {
 	c := command{as: root, dir: step.Dir, argv: step.Argv}
 	if step.User {
 		c.as = ordinary
-		c.argv = append(append([]string{}, job.UserWrap...), step.Argv...)
+		c.argv = slices.Concat(job.UserWrap, step.Argv)
 	}
 	if c.dir == "" {
 		c.dir = "/"
 	}
 	c.env = []string{"PATH=" + systemPath, "HOME=" + c.as.Home, "USER=" + c.as.Name, "LOGNAME=" + c.as.Name,
 		"SHELL=/bin/sh", "TERM=dumb", "LANG=C.UTF-8"}
-	c.env = append(append(c.env, job.Env...), step.Env...)
+	c.env = slices.Concat(c.env, job.Env, step.Env)
 	if job.Systemd {
 		c.intoUnit(number)
 	}

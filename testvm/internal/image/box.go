@@ -5,17 +5,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"github.com/sallyport/sallyport/testvm/internal/machine"
 )
 
-// Packages of boxes: what Vagrant needs to get in, and what the Vagrantfile would
-// install, so that no network is needed inside.
-var boxPackages = []string{
-	"bubblewrap", "ca-certificates", "curl", "dbus", "dbus-user-session", "git", "iproute2", "kmod",
-	"libpam-systemd", "nftables", "openssh-server", "procps", "python3-minimal", "rsync", "strace", "sudo",
-	"systemd", "systemd-sysv", "udev", "util-linux",
-}
+// boxPackages are those of boxes: what Vagrant needs to get in, and what the
+// Vagrantfile would install, so that no network is needed inside.
+var boxPackages = slices.Concat(testPackages, systemPackages, []string{"rsync", "sudo"})
 
 // Box returns a box file for Vagrant with libvirt, under a name that changes with
 // what it is built from.
@@ -28,7 +25,7 @@ func (c Cache) Box(b machine.Box) (string, error) {
 		return "", fmt.Errorf("get kernel %s: %w", b.Kernel.Name, err)
 	}
 	recipe := files("box.sh", "debloat.sh")
-	key := digest(append(append(recipe, kernel.Image, b.Suite), boxPackages...)...)
+	key := digest(slices.Concat(recipe, boxPackages, []string{kernel.Image, b.Suite})...)
 	return c.Make("boxes/"+b.Name+"-"+key+".box", func(path string) error {
 		if err := NeedVagrant(); err != nil {
 			return err

@@ -12,7 +12,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
 )
 
 // EnvCache names the folder of the cache.
@@ -59,6 +61,7 @@ func (c Cache) path(name string) string { return filepath.Join(c.Dir, filepath.F
 func (c Cache) Make(name string, build func(path string) error) (string, error) {
 	path := c.path(name)
 	if c.Has(name) {
+		c.use(path)
 		return path, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -85,6 +88,31 @@ func (c Cache) Make(name string, build func(path string) error) (string, error) 
 		return "", fmt.Errorf("finish %s: %w", name, err)
 	}
 	return path, nil
+}
+
+// use notes that a thing was needed, for Prune; whoever may not write to the cache
+// leaves no note.
+func (c Cache) use(path string) { _ = os.Chtimes(path, time.Now(), time.Now()) }
+
+// Prune removes things that nobody needed for some time: kernels that newer ones
+// replaced, images built another way.
+func (c Cache) Prune(unused time.Duration) error {
+	locks, err := filepath.Glob(c.path("*/*.lock"))
+	if err != nil {
+		return fmt.Errorf("list cache: %w", err)
+	}
+	for _, name := range locks {
+		path := strings.TrimSuffix(name, ".lock")
+		info, err := os.Stat(path)
+		if err != nil || time.Since(info.ModTime()) < unused {
+			continue
+		}
+		c.logf("removing %s, unused since %s", filepath.Base(path), info.ModTime().Format(time.DateOnly))
+		if err := errors.Join(os.RemoveAll(path), os.Remove(name)); err != nil {
+			return fmt.Errorf("prune cache: %w", err)
+		}
+	}
+	return nil
 }
 
 // lock waits for an exclusive lock; the kernel drops it with its holder.

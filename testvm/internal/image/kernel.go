@@ -90,6 +90,7 @@ func (c Cache) buildKernel(k machine.Kernel, name string) (Kernel, error) {
 	if err != nil {
 		return Kernel{}, err
 	}
+	c.use(c.path("packages/" + name)) // kept for as long: the archive may drop them
 	release, err := os.ReadFile(filepath.Join(dir, "release"))
 	if err != nil {
 		return Kernel{}, fmt.Errorf("read release of %s: %w", name, err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -11,20 +12,25 @@ import (
 // developed on it.
 const rootSuite = "bookworm"
 
-// Packages that tests need, in both variants.
-var basePackages = []string{
-	"apparmor", "bubblewrap", "ca-certificates", "curl", "dbus", "dbus-user-session", "git", "iproute2",
-	"iputils-ping", "kmod", "libpam-systemd", "nftables", "openssh-client", "openssh-server", "procps",
-	"python3-minimal", "strace", "systemd", "systemd-sysv", "udev", "util-linux",
+// testPackages are what the project's tests use, where it can be had.
+var testPackages = []string{
+	"bubblewrap", "ca-certificates", "curl", "git", "iproute2", "keyutils", "nftables", "nodejs", "openssh-client",
+	"openssh-server", "procps", "python3", "strace", "util-linux",
 }
+
+// systemPackages make a system of it.
+var systemPackages = []string{"dbus", "dbus-user-session", "kmod", "libpam-systemd", "systemd", "systemd-sysv", "udev"}
+
+// rootPackages are those of the root file system; apparmor is for one of the boots.
+var rootPackages = slices.Concat(testPackages, systemPackages, []string{"apparmor"})
 
 // Root returns the root file system of test VMs, an ext4 image that machines
 // start from a snapshot of. It serves both variants: init= chooses.
 func (c Cache) Root() (string, error) {
 	recipe := files("root.sh", "debloat.sh", "plain-init", "job", "testvm.service", "testvm-nocaps")
-	key := digest(append(recipe, basePackages...)...)
+	key := digest(append(recipe, rootPackages...)...)
 	return c.Make("root/"+rootSuite+"-"+key+".ext4", func(path string) error {
-		tree, err := c.userland(rootSuite, basePackages)
+		tree, err := c.userland(rootSuite, rootPackages)
 		if err != nil {
 			return err
 		}

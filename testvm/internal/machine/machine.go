@@ -4,6 +4,7 @@ package machine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sallyport/sallyport/testvm/internal/feature"
@@ -97,25 +98,16 @@ func (m Machine) String() string {
 // Lacks lists the features the machine is without on purpose.
 func (m Machine) Lacks() []feature.Name {
 	var lacks []feature.Name
-	all := append(append([]feature.Name{}, m.Kernel.Lacks...), m.Boot.Lacks...)
+	all := slices.Concat(m.Kernel.Lacks, m.Boot.Lacks)
 	if m.Init == Plain {
 		all = append(all, feature.Delegation)
 	}
 	for _, name := range all {
-		if !contains(m.Boot.Gives, name) && !contains(lacks, name) {
+		if !slices.Contains(m.Boot.Gives, name) && !slices.Contains(lacks, name) {
 			lacks = append(lacks, name)
 		}
 	}
 	return lacks
-}
-
-func contains(names []feature.Name, name feature.Name) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
 }
 
 // Guest is what the machine says of itself inside.
@@ -156,9 +148,9 @@ func Parse(name string) (Machine, error) {
 }
 
 func kernelNames() string {
-	names := make([]string, len(Kernels))
-	for i, k := range Kernels {
-		names[i] = k.Name
+	var names []string
+	for _, k := range Kernels {
+		names = append(names, k.Name)
 	}
 	return strings.Join(names, ", ")
 }

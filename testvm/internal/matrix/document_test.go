@@ -19,7 +19,7 @@ func sample() []Row {
 		if landlock != "" {
 			user = append(user, feature.Result{Name: feature.Landlock, OK: true, Known: true, Detail: landlock})
 		} else {
-			user = append(user, feature.Result{Name: feature.Landlock, Known: true, Detail: "not there: ENOSYS"})
+			user = append(user, feature.Result{Name: feature.Landlock, Known: true, Detail: "ENOSYS"})
 		}
 		return user, []feature.Result{{Name: feature.BPFLSM, OK: lsm, Known: true}}
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/testvm/internal/feature"
@@ -73,21 +74,52 @@ func RowOf(job report.Job, rep report.Report) Row {
 // read sorts the outcomes of steps: surveys into features, test binaries into steps.
 func (row *Row) read(job report.Job, rep report.Report) {
 	for i, step := range job.Steps {
-		outcome := rep.Steps[i]
 		switch {
-		case !step.Tests && vm.IsSurvey(step):
-			found, err := readSurvey(outcome.Output)
-			if err != nil {
-				row.Problems = append(row.Problems, report.Problem{Step: step.Name, Text: err.Error(), Output: outcome.Output})
-			}
-			if step.User {
-				row.User = found
-			} else {
-				row.Root = found
-			}
+		case vm.IsSurvey(step) && rep.Steps[i].Ended:
+			row.readSurvey(job, step, rep.Steps[i].Output)
 		case step.Tests:
 			row.Steps = append(row.Steps, stepRow(step, rep, i))
 		}
+	}
+}
+
+// readSurvey takes in what a machine has, and complains of what it should have.
+func (row *Row) readSurvey(job report.Job, step report.Step, output []byte) {
+	complain := func(text string, output []byte) {
+		row.Problems = append(row.Problems, report.Problem{Step: step.Name, Text: text, Output: output})
+	}
+	var found []feature.Result
+	if err := json.Unmarshal(output, &found); err != nil {
+		complain(fmt.Sprintf("read survey: %v", err), output)
+		return
+	}
+	if step.User {
+		row.User = found
+	} else {
+		row.Root = found
+	}
+	running, err := feature.ParseVersion(row.Release)
+	if err != nil {
+		complain(err.Error(), nil)
+		return
+	}
+	guest := feature.ParseGuest(environment(job.Env), "")
+	for _, r := range found {
+		if judgement, why := feature.Judge(guest, running, r.Name, r.Err()); judgement == feature.Fail {
+			complain(why, nil)
+		}
+	}
+}
+
+// environment looks names up in a list of NAME=VALUE.
+func environment(list []string) func(string) string {
+	return func(name string) string {
+		for _, pair := range list {
+			if value, ok := strings.CutPrefix(pair, name+"="); ok {
+				return value
+			}
+		}
+		return ""
 	}
 }
 
@@ -101,14 +133,6 @@ func stepRow(step report.Step, rep report.Report, i int) StepRow {
 		}
 	}
 	return s
-}
-
-func readSurvey(output []byte) ([]feature.Result, error) {
-	var found []feature.Result
-	if err := json.Unmarshal(output, &found); err != nil {
-		return nil, fmt.Errorf("read survey: %w", err)
-	}
-	return found, nil
 }
 
 // Print says what came of a machine: a line if all is well, else everything.

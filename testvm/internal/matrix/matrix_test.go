@@ -66,6 +66,44 @@ func TestRowOfBrokenSurveyFails(t *testing.T) {
 	}
 }
 
+func TestSurveyIsJudgedByWhatTheMachineShouldHave(t *testing.T) {
+	const (
+		landlock = `[{"name":"landlock","known":true,"detail":"ENOSYS"}]`
+		lsm      = `[{"name":"bpf-lsm","ok":true,"known":true}]`
+		unknown  = `[{"name":"mptcp","detail":"EIO"}]`
+		noRoot   = `[{"name":"bpf-lsm","needs_root":true}]`
+	)
+	tests := map[string]struct {
+		guest   feature.Guest
+		release string
+		survey  string
+		want    string // empty: no complaint
+	}{
+		"missing on a new kernel":   {feature.Guest{Machine: "6.1-plain"}, "6.1.0", landlock, "landlock: not there: ENOSYS, though every kernel since 5.13"},
+		"missing on an old kernel":  {feature.Guest{Machine: "5.10-plain"}, "5.10.0", landlock, ""},
+		"missing outside":           {feature.Guest{}, "6.1.0", landlock, ""},
+		"there, and should not be":  {feature.Guest{Machine: "m", Without: []feature.Name{feature.BPFLSM}}, "6.1.0", lsm, "and has it"},
+		"the probe could not tell":  {feature.Guest{Machine: "m"}, "6.1.0", unknown, "could not probe: EIO"},
+		"only root can tell":        {feature.Guest{Machine: "m"}, "6.1.0", noRoot, ""},
+		"a kernel without a number": {feature.Guest{Machine: "m"}, "linux", noRoot, "parse kernel release"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			job, rep := reported(t, tt.survey, passes, 0)
+			job.Env, rep.Release = tt.guest.Env(), tt.release
+			row := RowOf(job, rep)
+			var all []string
+			for _, p := range row.Problems {
+				all = append(all, p.String())
+			}
+			got := strings.Join(all, "\n")
+			if !strings.Contains(got, tt.want) || (got == "") != (tt.want == "") {
+				t.Errorf("problems %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestReportOfAnotherKernelFails(t *testing.T) {
 	job, _ := reported(t, "", "", 0)
 	path := filepath.Join(t.TempDir(), "report")

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"time"
 
@@ -58,7 +59,6 @@ func WriteJobs(p vm.Payload) error {
 type Vagrant struct {
 	Cache  image.Cache
 	Folder string // of the Vagrantfile
-	Out    io.Writer
 }
 
 // Run takes one box up, through its tests, and down again.
@@ -72,7 +72,7 @@ func (v Vagrant) Run(ctx context.Context, b machine.Box, p vm.Payload) (Row, err
 	if err != nil {
 		return row, err
 	}
-	accel, err := vm.ChooseAccel(ctx, v.Cache, kernel)
+	accel, err := vm.ChooseAccel(ctx, v.Cache.Dir, kernel)
 	if err != nil {
 		return row, err
 	}
@@ -84,14 +84,17 @@ func (v Vagrant) Run(ctx context.Context, b machine.Box, p vm.Payload) (Row, err
 	job := BoxJob(b, p.Steps)
 	begun := time.Now()
 	var said bytes.Buffer
-	ran := v.start(ctx, b, job, io.MultiWriter(&said, v.Out), state,
+	ran := v.start(ctx, b, job, &said, state,
 		"VAGRANT_HOME="+home, EnvPayload+"="+p.Dir, vm.EnvAccel+"="+string(accel))
 	row.Took = time.Since(begun)
 	if ctx.Err() != nil {
 		return row, ctx.Err()
 	}
-	return row, row.readFile(filepath.Join(state, "report"), job, kernel.Release, ran, said.Bytes())
+	return row, row.readFile(filepath.Join(state, "report"), job, kernel.Release, ran, progress.ReplaceAll(said.Bytes(), nil))
 }
+
+// progress is what Vagrant says a thousand times while it copies a box.
+var progress = regexp.MustCompile(`\r?(\x1b\[K)?Progress: \d+%`)
 
 // start runs Vagrant and libvirtd in namespaces that die with this process.
 func (v Vagrant) start(ctx context.Context, b machine.Box, job report.Job, out io.Writer, state string, env ...string) error {

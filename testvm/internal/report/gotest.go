@@ -39,20 +39,13 @@ var (
 
 // ParseTests reads the output of a test binary run with -test.v=test2json.
 func ParseTests(output []byte) []Test {
-	p := parser{index: map[string]int{}}
-	for _, line := range strings.SplitAfter(string(output), "\n") {
-		p.line(line)
-	}
-	return p.tests
+	return parse(output).tests
 }
 
 // Failures is what people need to see of a test binary that failed: the output of
 // tests that failed or never ended, and what belongs to no test.
 func Failures(output []byte) []byte {
-	p := parser{index: map[string]int{}}
-	for _, line := range strings.SplitAfter(string(output), "\n") {
-		p.line(line)
-	}
+	p := parse(output)
 	var b strings.Builder
 	for _, t := range p.tests {
 		if t.Status == Failed || t.Status == Unfinished {
@@ -69,6 +62,14 @@ type parser struct {
 	index   map[string]int // into tests
 	current string         // the test that prints
 	loose   strings.Builder
+}
+
+func parse(output []byte) *parser {
+	p := &parser{index: map[string]int{}}
+	for _, line := range strings.SplitAfter(string(output), "\n") {
+		p.line(line)
+	}
+	return p
 }
 
 func (p *parser) find(name string) *Test {

@@ -20,18 +20,18 @@ const trialTime = 10 * time.Second
 
 // ChooseAccel tries whether KVM really executes a kernel: /dev/kvm may be there,
 // open, and fail at the first instruction that needs emulation. The answer holds
-// until the machine boots again.
-func ChooseAccel(ctx context.Context, cache image.Cache, k image.Kernel) (Accel, error) {
+// until this host boots again; a file in dir remembers it.
+func ChooseAccel(ctx context.Context, dir string, k image.Kernel) (Accel, error) {
 	if named := Accel(os.Getenv(EnvAccel)); named != "" {
 		return named, named.valid()
 	}
 	bootID, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	memo := filepath.Join(cache.Dir, "accel")
+	memo := filepath.Join(dir, "accel")
 	if accel, ok := recall(memo, string(bootID)); ok {
 		return accel, nil
 	}
 	accel := TCG
-	if kvmRuns(ctx, cache.Dir, k) {
+	if kvmRuns(ctx, dir, k) {
 		accel = KVM
 	}
 	line := fmt.Sprintf("%s %s\n", accel, strings.TrimSpace(string(bootID)))

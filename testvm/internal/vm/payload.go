@@ -16,12 +16,12 @@ import (
 	"github.com/sallyport/sallyport/testvm/internal/report"
 )
 
-// EnvBinary names the sallyport binary inside a test VM, where no compiler is.
-const EnvBinary = "SALLYPORT_BINARY"
+// EnvBin names the sallyport binary inside a test VM, where no compiler is.
+const EnvBin = "SALLYPORT_BIN"
 
 const (
 	mountPoint  = "/payload" // where a machine finds its payload
-	surveyTime  = 2 * time.Minute
+	surveyTime  = 5 * time.Minute
 	surveyRoot  = "survey as root"
 	surveyUser  = "survey as user"
 	ownBinary   = "bin/testvm"
@@ -122,13 +122,17 @@ func testSteps(rel string, deadline time.Duration) []report.Step {
 	step := report.Step{
 		Dir:      mountPoint + "/src/" + rel,
 		Argv:     []string{"./package.test", "-test.v=test2json", "-test.timeout=0"},
-		Env:      []string{EnvBinary + "=" + mountPoint + "/bin/sallyport"},
+		Env:      []string{EnvBin + "=" + mountPoint + "/bin/sallyport"},
 		Tests:    true,
 		Deadline: deadline,
 	}
+	name := rel
+	if rel == "." {
+		name = "sallyport"
+	}
 	asRoot, asUser := step, step
-	asRoot.Name = rel + " as root"
-	asUser.Name, asUser.User = rel+" as user", true
+	asRoot.Name = name + " as root"
+	asUser.Name, asUser.User = name+" as user", true
 	return []report.Step{asRoot, asUser}
 }
 

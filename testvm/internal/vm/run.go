@@ -20,7 +20,7 @@ import (
 
 // How long a machine may be silent where no step's deadline says so.
 const (
-	bootTime = 3 * time.Minute  // until the job begins: systemd under TCG on a busy host
+	bootTime = 6 * time.Minute  // until the job begins: systemd without KVM on a busy host
 	slack    = 30 * time.Second // beyond a step's deadline, which the guest enforces itself
 )
 
@@ -48,14 +48,21 @@ func (r Result) Problems() []report.Problem {
 			Text: fmt.Sprintf("the machine runs kernel %s, not %s", r.Report.Release, r.Kernel.Release)})
 	}
 	if !r.Report.Done {
-		problems = append(problems, report.Problem{Text: "console", Output: append(lastLines(r.Console, 40), r.QEMU...)})
+		problems = append(problems, report.Problem{Text: "console", Output: append(lastLines(r.Console, 100), r.QEMU...)})
 	}
 	return problems
 }
 
-// Runner runs jobs with what a cache holds.
+// Images are what machines start from: an image.Cache.
+type Images interface {
+	Kernel(machine.Kernel) (image.Kernel, error)
+	Root() (string, error)
+}
+
+// Runner runs jobs.
 type Runner struct {
-	Cache   image.Cache
+	Images  Images
+	Dir     string                          // for the files of a run
 	Observe func(report.Job, report.Record) // every record as it comes; may be nil
 }
 
@@ -67,7 +74,7 @@ func (r Runner) Run(ctx context.Context, m machine.Machine, payload string, step
 	if err != nil {
 		return result, err
 	}
-	dir, err := os.MkdirTemp(r.Cache.Dir, "run-")
+	dir, err := os.MkdirTemp(r.Dir, "run-")
 	if err != nil {
 		return result, fmt.Errorf("make folder: %w", err)
 	}
@@ -82,7 +89,8 @@ func (r Runner) Run(ctx context.Context, m machine.Machine, payload string, step
 	begun := time.Now()
 	err = r.follow(ctx, c, &result)
 	result.Took = time.Since(begun)
-	result.Console, _ = os.ReadFile(c.console)
+	console, _ := os.ReadFile(c.console)
+	result.Console = bytes.ReplaceAll(console, []byte("\r"), nil)
 	return result, err
 }
 
@@ -101,15 +109,15 @@ func (r Runner) prepare(ctx context.Context, m machine.Machine, payload string) 
 	if err := image.NeedQEMU(); err != nil {
 		return config{}, err
 	}
-	kernel, err := r.Cache.Kernel(m.Kernel)
+	kernel, err := r.Images.Kernel(m.Kernel)
 	if err != nil {
 		return config{}, fmt.Errorf("get kernel %s: %w", m.Kernel.Name, err)
 	}
-	root, err := r.Cache.Root()
+	root, err := r.Images.Root()
 	if err != nil {
 		return config{}, fmt.Errorf("get root file system: %w", err)
 	}
-	accel, err := ChooseAccel(ctx, r.Cache, kernel)
+	accel, err := ChooseAccel(ctx, r.Dir, kernel)
 	if err != nil {
 		return config{}, fmt.Errorf("choose accelerator: %w", err)
 	}
