@@ -21,8 +21,9 @@ type process struct {
 	err    error
 }
 
-// startProcess starts a command whose standard streams are not set yet.
-func startProcess(cmd *exec.Cmd) (Process, error) {
+// StartProcess is for those who implement Exec: it starts a command whose
+// standard output and error are not set yet.
+func StartProcess(cmd *exec.Cmd) (Process, error) {
 	p := &process{cmd: cmd}
 	cmd.Stderr = &p.errors
 	var err error

@@ -84,7 +84,7 @@ func basics(w *writer, mac policy.MacRules) {
 	w.allow("sysctl-write", named(w, "sysctl-name", sysctlWrites)...)
 	services := named(w, "global-name", machServices)
 	if mac.Trustd {
-		services = append(services, named(w, "global-name", []string{trustdService})...)
+		services = append(services, named(w, "global-name", []string{TrustdService})...)
 	}
 	if mac.AppleEvents {
 		w.allowAll("appleevent-send lsopen")

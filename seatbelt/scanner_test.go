@@ -12,22 +12,6 @@ import (
 	"time"
 )
 
-// logEntry is an ndjson line as log(1) writes it, with all of its members.
-func logEntry(pid int, process, message string) string {
-	text, err := json.Marshal(message)
-	if err != nil {
-		panic(err)
-	}
-	return fmt.Sprintf(`{"traceID":12345678901234,"eventMessage":%s,"eventType":"logEvent","source":null,`+
-		`"formatString":"%%s\n","activityIdentifier":0,"subsystem":"com.apple.sandbox.reporting","category":"violation",`+
-		`"threadID":114537,"senderImageUUID":"7A1B2C3D-0000-1111-2222-333344445555","backtrace":{"frames":[{"imageOffset":81956,`+
-		`"imageUUID":"7A1B2C3D-0000-1111-2222-333344445555"}]},"bootUUID":"4C3B2A19-0000-1111-2222-333344445555",`+
-		`"processImagePath":%q,"senderImagePath":"\/System\/Library\/Extensions\/Sandbox.kext\/Contents\/MacOS\/Sandbox",`+
-		`"timestamp":"2026-09-18 11:11:11.806671-0400","machTimestamp":987654321,"messageType":"Error",`+
-		`"processImageUUID":"1A1B2C3D-0000-1111-2222-333344445555","processID":%d,"senderProgramCounter":81956,`+
-		`"parentActivityIdentifier":0,"timezoneName":""}`, strings.ReplaceAll(string(text), "/", `\/`), process, pid)
-}
-
 func scanAll(t testing.TB, in io.Reader) ([]Record, Counts) {
 	t.Helper()
 	s := NewScanner(in)

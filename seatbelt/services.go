@@ -1,5 +1,7 @@
 package seatbelt
 
+import "slices"
+
 // What a program of macOS needs before it does anything: names of the system,
 // found out by those who ran programs without them.
 
@@ -14,10 +16,19 @@ var machServices = []string{
 	"com.apple.system.opendirectoryd.membership", "com.apple.bsd.dirhelper",
 }
 
-// trustdService verifies certificates for programs that use the system's
+// dangerous are those that are left out, and what they stand for.
+var dangerous = []string{"com.apple.SecurityServer", "com.apple.securityd.xpc", "com.apple.securityd",
+	"com.apple.coreservices.launchservicesd", "com.apple.coreservices.appleevents", "com.apple.CoreServices.coreservicesd",
+	"com.apple.tccd", "com.apple.tccd.system", "com.apple.xpc.smd", "com.apple.pasteboard.1"}
+
+// DangerousService reports whether a service hands out secrets or starts
+// programs outside: opening it should not be proposed.
+func DangerousService(name string) bool { return slices.Contains(dangerous, name) }
+
+// TrustdService verifies certificates for programs that use the system's
 // verifier, Go's among them. It reaches out to the network itself, so it is a
 // way out.
-const trustdService = "com.apple.trustd.agent"
+const TrustdService = "com.apple.trustd.agent"
 
 // appleEventServices let a program drive others, which are not in a sandbox.
 var appleEventServices = []string{"com.apple.coreservices.appleevents", "com.apple.CoreServices.coreservicesd",
