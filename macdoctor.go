@@ -70,7 +70,7 @@ func (d *Diagnosis) macTrial(ctx context.Context, sys macSystem) {
 	defer null.Close()
 	var warnings, hints []string
 	begin := time.Now()
-	result, err := runMac(ctx, sys, Options{Command: []string{"true"}, Dir: "/", Stdin: null, Stdout: null, Stderr: null,
+	result, err := runMac(ctx, sys, Options{Command: []string{"true"}, Dir: os.TempDir(), Stdin: null, Stdout: null, Stderr: null,
 		Warn: func(message, hint string) { warnings, hints = append(warnings, message), append(hints, hint) }})
 	var e *Error
 	switch {

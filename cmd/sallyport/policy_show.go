@@ -49,6 +49,9 @@ func planFor(platform string, o sallyport.Options) (fmt.Stringer, error) {
 	case platform == "linux":
 		return nil, errors.New("a plan for Linux needs what its kernel can do: print it on Linux")
 	}
+	if platform == runtime.GOOS { // where nothing can be put up, Plan says so
+		return sallyport.Plan(o)
+	}
 	return nil, &statusError{exitUsage, fmt.Errorf("--platform: unknown system %q (linux or darwin)", platform), ""}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 
 	"github.com/spf13/cobra"
 
@@ -61,7 +62,7 @@ The exit status is the command's; 128 and the signal's number if one killed it;
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "pass `NAME`, or set NAME=VALUE (repeatable)")
 	flags.StringVar(&f.name, "name", "", "call the sandbox `NAME` in the record")
 	flags.StringVar(&f.user, "user", "", "as root: run as `NAME|UID[:GID]`")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "print the plan and bubblewrap's arguments, run nothing")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be put up, run nothing")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no summary of denials at the end")
 	flags.StringVar(&f.summary, "json-summary", "", "write the summary to `FILE` as JSON")
 	return cmd
@@ -100,7 +101,7 @@ func run(cmd *cobra.Command, f runFlags, args []string) error {
 		Warn: func(message, hint string) { warn(errOut, message, hint) },
 	}
 	if f.dryRun {
-		p, err := sallyport.Plan(o)
+		p, err := planFor(runtime.GOOS, o)
 		if err != nil {
 			return err
 		}
