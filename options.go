@@ -76,6 +76,9 @@ func asError(err error) error {
 	}
 	out := &Error{Err: err, Status: statusFailed}
 	out.Hint, out.Status = sandboxAdvice(err, out.Status)
+	if hint := hintIn(err); hint != "" {
+		out.Hint = hint
+	}
 	return out
 }
 

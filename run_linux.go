@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,19 +36,6 @@ type prepared struct {
 	plan   *plan.Plan
 }
 
-// runEnv completes what a policy knows of the user and the run.
-func runEnv(o *Options) (policy.Env, error) {
-	env := o.Policy.Env
-	if o.Dir != "" {
-		dir, err := filepath.Abs(o.Dir)
-		if err != nil {
-			return env, fmt.Errorf("find the working directory: %w", err)
-		}
-		env.Cwd = dir
-	}
-	return policyEnv(env)
-}
-
 // prepare loads the policy and plans the run. It performs nothing.
 func prepare(o *Options) (*prepared, error) {
 	env, err := runEnv(o)
@@ -62,7 +48,7 @@ func prepare(o *Options) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkBuilt(p, o.Warn); err != nil {
+	if err := checkBuilt(p, func(string) bool { return false }, o.Warn); err != nil {
 		return nil, err
 	}
 	caps, err := sandbox.Probe()
@@ -81,22 +67,6 @@ func prepare(o *Options) (*prepared, error) {
 		return nil, err
 	}
 	return &prepared{env, p, made}, nil
-}
-
-// checkBuilt refuses a policy that asks for more than this version enforces.
-func checkBuilt(p *policy.Policy, warn func(message, hint string)) error {
-	for _, u := range p.Unbuilt() {
-		if u.Refuse {
-			return &Error{Err: fmt.Errorf("%s: %s is not supported yet, and a run without it would be less safe", u.Rule, u.Key),
-				Hint: u.Note, Status: statusFailed}
-		}
-	}
-	for _, w := range p.Warnings() {
-		if warn != nil {
-			warn(w.Message, w.Hint)
-		}
-	}
-	return nil
 }
 
 // checkRequired holds a plan against what the policy requires of a run.
@@ -140,14 +110,6 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	r := &run{opts: o, id: newID()}
 	result, err := r.run(ctx)
 	return result, asError(err)
-}
-
-func (o *Options) setDefaults() {
-	for _, f := range []struct{ p, d **os.File }{{&o.Stdin, &os.Stdin}, {&o.Stdout, &os.Stdout}, {&o.Stderr, &os.Stderr}} {
-		if *f.p == nil {
-			*f.p = *f.d
-		}
-	}
 }
 
 func (r *run) run(ctx context.Context) (*Result, error) {
@@ -212,11 +174,6 @@ func (r *run) openLog() error {
 	r.summary = audit.NewSummariser(r.suggest)
 	r.agg = audit.NewAggregator(log, audit.AggregatorOptions{})
 	return nil
-}
-
-func noLog(err error) error {
-	return &Error{Err: fmt.Errorf("open the audit log: %w", err), Status: statusFailed,
-		Hint: "set HOME or XDG_STATE_HOME to a directory that you can write; nothing runs without a record"}
 }
 
 // record takes every event of the run.
@@ -369,35 +326,6 @@ func (r *run) stopServing() {
 // through, if there is one: none would let a UDP packet or a false name pass.
 func (r *run) suggest(e event.Event) string {
 	return suggest(r.prep.policy, e)
-}
-
-func suggest(p *policy.Policy, e event.Event) string {
-	if e.Operation == event.UnixConnect {
-		return p.DecideUnix(string(e.Object.Path)).Fix
-	}
-	host := string(e.Object.Host)
-	if host == "" {
-		host = e.Object.Addr
-	}
-	h, err := policy.ParseHost(host)
-	if err != nil {
-		return ""
-	}
-	var d policy.Decision
-	switch e.Operation {
-	case event.NetConnect:
-		req := policy.NetRequest{Host: h, Port: e.Object.Port}
-		d = p.DecideNet(req)
-		if addr, err := netip.ParseAddr(e.Object.Addr); err == nil && d.Allowed() && e.Reason == event.AddressDenied {
-			d = p.DecideResolved(req, addr)
-		}
-	case event.NetDNS:
-		d = p.DecideName(h)
-	}
-	if d.Allowed() { // not refused for want of a rule
-		return ""
-	}
-	return d.Fix
 }
 
 func (r *run) notRecorded() []string {

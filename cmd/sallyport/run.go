@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,7 +71,7 @@ The exit status is the command's; 128 and the signal's number if one killed it;
 	flags.StringVar(&f.user, "user", "", "as root: run as `NAME|UID[:GID]`")
 	flags.DurationVar(&f.timeout, "timeout", 0, "end the command after `DURATION` (90s, 10m): SIGTERM, and SIGKILL 5 seconds later")
 	flags.BoolVar(&f.fail, "fail-on-denial", false, "exit with 1 if the command succeeds and anything was denied, or left unrecorded")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "print the plan and bubblewrap's arguments, run nothing")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be put up, run nothing")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no summary of denials at the end")
 	flags.StringVar(&f.summary, "json-summary", "", "write the summary to `FILE` as JSON")
 	return cmd
@@ -115,7 +116,7 @@ func run(cmd *cobra.Command, f runFlags, args []string) error {
 		Warn: func(message, hint string) { warn(errOut, message, hint) },
 	}
 	if f.dryRun {
-		p, err := sallyport.Plan(o)
+		p, err := planFor(runtime.GOOS, o)
 		if err != nil {
 			return err
 		}
