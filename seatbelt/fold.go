@@ -20,14 +20,14 @@ const beyond = `[^ -~]+`
 func foldName(s string) string {
 	var out strings.Builder
 	for s != "" {
-		r, n := utf8.DecodeRuneInString(s)
-		if r >= utf8.RuneSelf {
+		if s[0] >= utf8.RuneSelf {
 			for s != "" && s[0] >= utf8.RuneSelf {
 				s = s[1:]
 			}
 			out.WriteString(beyond)
 			continue
 		}
+		r, n := utf8.DecodeRuneInString(s)
 		if n = ligatureLen(s); n == 2 {
 			out.WriteString(`(` + foldByte(s[0]) + foldByte(s[1]) + `|` + beyond + `)`)
 		} else {

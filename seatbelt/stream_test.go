@@ -297,7 +297,8 @@ func TestMemoryOfRecordsIsBounded(t *testing.T) {
 	if len(m.set) != recentRecords || len(m.ring) != recentRecords {
 		t.Errorf("%d, %d", len(m.set), len(m.ring))
 	}
-	if !m.add(Record{Text: "no clock"}) || !m.add(Record{Text: "no clock"}) {
+	first, second := m.add(Record{Text: "no clock"}), m.add(Record{Text: "no clock"})
+	if !first || !second {
 		t.Error("records without the kernel's clock cannot be told apart")
 	}
 }
