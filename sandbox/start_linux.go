@@ -274,6 +274,9 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 
 // Release starts the payload.
 func (s *Sandbox) Release() error {
+	if err := s.term.start(s.hangUp); err != nil {
+		return err
+	}
 	if err := s.send(initCommand{Go: true}); err != nil {
 		return s.died("stage 2")
 	}
@@ -283,9 +286,6 @@ func (s *Sandbox) Release() error {
 	}
 	s.pid = m.PID
 	s.relay.start()
-	if err := s.term.start(s.hangUp); err != nil {
-		return err
-	}
 	s.job = startJob(s, s.term)
 	return nil
 }
