@@ -119,14 +119,14 @@ func (t *terminal) foreground() bool {
 }
 
 // adopt takes the supervisor's side of the payload's terminal.
-func (t *terminal) adopt(master *os.File) error {
+func (t *terminal) adopt(master int) error {
 	switch {
-	case t == nil && master == nil:
+	case t == nil && master < 0:
 		return nil
-	case t == nil || master == nil:
+	case t == nil || master < 0:
 		return errors.New("make a terminal for the command: stage 2 did not do as it was told")
 	}
-	t.master = master
+	t.master = os.NewFile(uintptr(master), "terminal")
 	return nil
 }
 
