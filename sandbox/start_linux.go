@@ -76,21 +76,11 @@ func (s *Sandbox) startStage1(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if s.term, err = findTerminal(stdio); err != nil {
+	null, err := s.standIn(&stdio)
+	if err != nil {
 		return err
 	}
-	if s.term != nil {
-		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-		if err != nil {
-			return fmt.Errorf("stand in for the terminal: %w", err)
-		}
-		theirs = append(theirs, null)
-		for i, yes := range s.term.streams {
-			if yes {
-				stdio[i] = null
-			}
-		}
-	}
+	theirs = append(theirs, null...)
 	var control, initEnd, pipe *os.File
 	if s.control, control, err = socketpair(unix.SOCK_SEQPACKET); err != nil {
 		return err
