@@ -59,6 +59,9 @@ func (j *job) payloadStopped(sig syscall.Signal) {
 }
 
 func (j *job) run() {
+	if j.term != nil {
+		j.term.resize() // of a change since the payload's was made
+	}
 	for {
 		select {
 		case <-j.end:

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,7 +14,7 @@ import (
 // it, in their order (SCM_RIGHTS, unix(7)).
 type rightsReader struct {
 	file *os.File
-	fds  []*os.File
+	fds  []int
 }
 
 func (r *rightsReader) Read(p []byte) (int, error) {
@@ -27,7 +28,7 @@ func (r *rightsReader) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		if flags&unix.MSG_CTRUNC != 0 {
-			return 0, fmt.Errorf("receive descriptors: more came than were expected")
+			return 0, errors.New("receive descriptors: more came than were expected")
 		}
 		if err := r.keep(oob[:on]); err != nil {
 			return 0, err
@@ -49,29 +50,27 @@ func (r *rightsReader) keep(oob []byte) error {
 		if err != nil {
 			return fmt.Errorf("receive descriptors: %w", err)
 		}
-		for _, fd := range fds {
-			r.fds = append(r.fds, os.NewFile(uintptr(fd), "received"))
-		}
+		r.fds = append(r.fds, fds...)
 	}
 	return nil
 }
 
-// take gives the oldest descriptor that nobody has taken, nil if there is none.
-func (r *rightsReader) take() *os.File {
+// take gives the oldest descriptor that nobody has taken, -1 if there is none.
+func (r *rightsReader) take() int {
 	if len(r.fds) == 0 {
-		return nil
+		return -1
 	}
-	f := r.fds[0]
+	fd := r.fds[0]
 	r.fds = r.fds[1:]
-	return f
+	return fd
 }
 
 func (r *rightsReader) close() {
 	if r == nil {
 		return
 	}
-	for _, f := range r.fds {
-		f.Close()
+	for _, fd := range r.fds {
+		unix.Close(fd)
 	}
 	r.fds = nil
 }

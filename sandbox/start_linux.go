@@ -83,21 +83,11 @@ func (s *Sandbox) startStage1(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if s.term, err = findTerminal(stdio); err != nil {
+	null, err := s.standIn(&stdio)
+	if err != nil {
 		return err
 	}
-	if s.term != nil {
-		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-		if err != nil {
-			return fmt.Errorf("stand in for the terminal: %w", err)
-		}
-		theirs = append(theirs, null)
-		for i, yes := range s.term.streams {
-			if yes {
-				stdio[i] = null
-			}
-		}
-	}
+	theirs = append(theirs, null...)
 	var control, initEnd, pipe *os.File
 	if s.control, control, err = socketpair(unix.SOCK_SEQPACKET); err != nil {
 		return err
@@ -281,6 +271,9 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 
 // Release starts the payload.
 func (s *Sandbox) Release() error {
+	if err := s.term.start(s.hangUp); err != nil {
+		return err
+	}
 	if err := s.send(initCommand{Go: true}); err != nil {
 		return s.died("stage 2")
 	}
@@ -293,9 +286,6 @@ func (s *Sandbox) Release() error {
 	}
 	s.pid = m.PID
 	s.relay.start()
-	if err := s.term.start(s.hangUp); err != nil {
-		return err
-	}
 	s.job = startJob(s, s.term)
 	return nil
 }

@@ -96,10 +96,20 @@ func joined(t *testing.T) (term *terminal, user, caller, inside *os.File) {
 		t.Fatal(err)
 	}
 	term.config()
-	if err := term.adopt(master); err != nil {
+	if err := term.adopt(dupFD(t, master)); err != nil {
 		t.Fatal(err)
 	}
 	return term, user, caller, inside
+}
+
+func dupFD(t *testing.T, f *os.File) int {
+	t.Helper()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	return fd
 }
 
 func TestATerminalIsRawWhileItIsHeld(t *testing.T) {
@@ -191,14 +201,14 @@ func TestAPayloadThatReadsNothingDoesNotHoldTheTerminal(t *testing.T) {
 
 func TestWithoutItsOtherSideATerminalIsNotUsed(t *testing.T) {
 	term, _, _, _ := joined(t)
-	if err := term.adopt(nil); err == nil || !strings.Contains(err.Error(), "make a terminal") {
+	if err := term.adopt(-1); err == nil || !strings.Contains(err.Error(), "make a terminal") {
 		t.Errorf("no descriptor came: %v", err)
 	}
 	var none *terminal
-	if err := none.adopt(openFile(t, os.DevNull, os.O_RDWR)); err == nil {
+	if err := none.adopt(int(openFile(t, os.DevNull, os.O_RDWR).Fd())); err == nil {
 		t.Error("a descriptor that nobody asked for is taken")
 	}
-	if err := none.adopt(nil); err != nil || none.config() != nil || none.start(nil) != nil {
+	if err := none.adopt(-1); err != nil || none.config() != nil || none.start(nil) != nil {
 		t.Errorf("without a terminal: %v", err)
 	}
 	none.give()
@@ -226,7 +236,7 @@ func TestDescriptorsComeWithTheirMessages(t *testing.T) {
 		t.Errorf("read %q, %v", all, err)
 	}
 	for _, word := range []string{"one", "two"} {
-		f := r.take()
+		f := os.NewFile(uintptr(r.take()), word)
 		if f == nil {
 			t.Fatalf("no descriptor for %s", word)
 		}
@@ -236,7 +246,7 @@ func TestDescriptorsComeWithTheirMessages(t *testing.T) {
 		}
 		f.Close()
 	}
-	if r.take() != nil {
+	if r.take() != -1 {
 		t.Error("there is a third")
 	}
 }

@@ -49,7 +49,7 @@ func TestCtrlZStopsTheRunAndFgContinuesIt(t *testing.T) {
 func TestAStoppedRunGoesOnInTheBackground(t *testing.T) {
 	h := newHome(t)
 	s := h.shellOnScreen()
-	s.types("sp sh -c 'echo up; while [ ! -e go ]; do sleep 0.05; done; echo went on; read x; echo \"got $x\"'\r").wants("up\r\n")
+	s.types("sp sh -c 'echo up; until [ -e go ]; do :; done; echo went on; read x; echo \"got $x\"'\r").wants("up\r\n")
 	s.types(ctrlZ).wants("Stopped").wants("ready$ ").types("bg\r").wants("ready$ ")
 	h.write("work/go", "")
 	s.wants("went on")
@@ -62,7 +62,7 @@ func TestARunInTheBackgroundIsStoppedWhenItReads(t *testing.T) {
 	s := h.shellOnScreen()
 	s.types("sp sh -c 'echo up; read x; echo \"got $x\"' &\r").wants("up\r\n")
 	s.stops("sh -c echo up")
-	s.types("\r").wants("Stopped").wants("ready$ ")
+	s.types("jobs\r").wants("Stopped").wants("ready$ ")
 	s.types("fg\r").wants("fg\r\n").types("typed\r").wants("got typed").wants("ready$ ")
 	s.types("exit\r").exits(0)
 }

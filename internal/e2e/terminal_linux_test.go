@@ -133,7 +133,7 @@ func (h *home) onScreen(argv ...string) *screen {
 func (h *home) shellOnScreen() *screen {
 	h.t.Helper()
 	need(h.t, "bash")
-	rc := h.write("bashrc", fmt.Sprintf("PS1='ready$ '; sp() { %s \"$@\"; }\n", strings.Join(append([]string{binary}, h.runArgs()...), " ")))
+	rc := h.write("bashrc", fmt.Sprintf("PS1='ready$ '; alias sp='%s'\n", strings.Join(append([]string{binary}, h.runArgs()...), " ")))
 	s := h.newScreen().start(h.program(context.Background(), "/bin/bash", "--noprofile", "--rcfile", rc, "-i"))
 	return s.wants("ready$ ")
 }

@@ -97,15 +97,15 @@ func TestOnlyTheStreamsThatAreTerminalsAreReplaced(t *testing.T) {
 				want = "typed\n"
 			}
 			s.exits(0)
-			got := strings.ReplaceAll(s.text(), "\r\n", "\n")
-			if test.out {
-				got = out.String()
-			}
-			if !strings.Contains(got, want) || test.out && got != want {
+			if !test.out {
+				s.wants(strings.TrimSpace(want) + "\r\n")
+			} else if got := out.String(); got != want {
 				t.Errorf("standard output got %q", got)
 			}
-			if test.err && !strings.Contains(errOut.String(), "err\n") || !test.err && !strings.Contains(s.text(), "err\r\n") {
-				t.Errorf("standard error got %q, the terminal %q", errOut.String(), s.text())
+			if !test.err {
+				s.wants("err\r\n")
+			} else if got := errOut.String(); !strings.Contains(got, "err\n") {
+				t.Errorf("standard error got %q", got)
 			}
 			// The redirection of look is the payload's own.
 			if seen := h.read("work/seen"); seen != test.seen {
