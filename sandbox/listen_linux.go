@@ -6,8 +6,6 @@ import (
 	"runtime"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sallyport/sallyport/internal/plan"
 )
 
@@ -18,14 +16,10 @@ func (s *Sandbox) listen() error {
 	if err != nil {
 		return err
 	}
-	f := s.rights.take()
-	if m.Listener == nil || f == nil {
+	fd := s.rights.take()
+	if m.Listener == nil || fd < 0 {
+		closeFD(fd)
 		return errors.New("start stage 2: it sent no seccomp listener")
-	}
-	defer f.Close()
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("keep the seccomp listener: %w", err)
 	}
 	arch, err := plan.ParseArch(runtime.GOARCH)
 	if err != nil {

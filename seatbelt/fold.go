@@ -27,8 +27,8 @@ func foldName(s string) string {
 			out.WriteString(beyond)
 			continue
 		}
-		r, n := utf8.DecodeRuneInString(s)
-		if n = ligatureLen(s); n == 2 {
+		n := ligatureLen(s)
+		if n == 2 {
 			out.WriteString(`(` + foldByte(s[0]) + foldByte(s[1]) + `|` + beyond + `)`)
 		} else {
 			out.WriteString(foldByte(s[0]))
