@@ -93,7 +93,6 @@ type run struct {
 	proxy   *proxy.Proxy
 	summary *audit.Summariser
 	before  map[plan.Protected]bool
-	mu      sync.Mutex  // of held
 	running atomic.Bool // the command may have the terminal
 	held    []warning   // until it has not
 	holding sync.Mutex  // of held
