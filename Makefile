@@ -55,7 +55,7 @@ test-e2e: build need-test $(APPARMOR) ## the end-to-end tests alone
 .PHONY: need-test
 need-test:
 	.ci/need bwrap=bubblewrap nft=nftables ip=iproute2 curl=curl git=git python3=python3 node=nodejs \
-		ssh=openssh-client strace=strace keyctl=keyutils
+		ssh=openssh-client strace=strace keyctl=keyutils vi=vim-tiny less=less top=procps script=bsdutils
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 

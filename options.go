@@ -3,6 +3,7 @@ package sallyport
 import (
 	"errors"
 	"os"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
@@ -22,8 +23,13 @@ type Options struct {
 	// Env adds to what the policy passes: "NAME=VALUE", or "NAME" to pass the
 	// caller's value.
 	Env []string
-	// Stdin, Stdout and Stderr become the command's; default: the caller's.
+	// Stdin, Stdout and Stderr become the command's; default: the caller's. In
+	// the place of a terminal it gets one of its own, and Run makes the caller's
+	// raw while the command has it.
 	Stdin, Stdout, Stderr *os.File
+	// Timeout ends the command after this time: with SIGTERM, and 5 seconds
+	// later with SIGKILL. 0: it may run for ever.
+	Timeout time.Duration
 	// OnEvent is called for every event as it is recorded. It must not block.
 	OnEvent func(Event)
 	// Warn is called with what the user should know before the command starts.
@@ -33,9 +39,10 @@ type Options struct {
 // Result is how a run ended.
 type Result struct {
 	// Status is the command's exit status; 128 and the signal's number if one
-	// killed it.
-	Status  int
-	Summary audit.Summary
+	// killed it; 124 if it ran out of time.
+	Status   int
+	TimedOut bool
+	Summary  audit.Summary
 }
 
 // Error is a failure to start or to hold the boundary. The command did not run,
@@ -51,6 +58,10 @@ type Error struct {
 func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
+// statusTimeout is the exit status of a command that ran out of time, as
+// timeout(1) has it.
+const statusTimeout = 124
+
 // statusFailed is the exit status of a run that failed by itself.
 const statusFailed = 125
 
@@ -65,6 +76,9 @@ func asError(err error) error {
 	}
 	out := &Error{Err: err, Status: statusFailed}
 	out.Hint, out.Status = sandboxAdvice(err, out.Status)
+	if hint := hintIn(err); hint != "" {
+		out.Hint = hint
+	}
 	return out
 }
 

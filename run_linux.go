@@ -8,9 +8,9 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/sallyport/sallyport/internal/audit"
@@ -35,19 +35,6 @@ type prepared struct {
 	plan   *plan.Plan
 }
 
-// runEnv completes what a policy knows of the user and the run.
-func runEnv(o *Options) (policy.Env, error) {
-	env := o.Policy.Env
-	if o.Dir != "" {
-		dir, err := filepath.Abs(o.Dir)
-		if err != nil {
-			return env, fmt.Errorf("find the working directory: %w", err)
-		}
-		env.Cwd = dir
-	}
-	return policyEnv(env)
-}
-
 // prepare loads the policy and plans the run. It performs nothing.
 func prepare(o *Options) (*prepared, error) {
 	env, err := runEnv(o)
@@ -60,7 +47,7 @@ func prepare(o *Options) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkBuilt(p, o.Warn); err != nil {
+	if err := checkBuilt(p, func(string) bool { return false }, o.Warn); err != nil {
 		return nil, err
 	}
 	caps, err := sandbox.Probe()
@@ -79,22 +66,6 @@ func prepare(o *Options) (*prepared, error) {
 		return nil, err
 	}
 	return &prepared{env, p, made}, nil
-}
-
-// checkBuilt refuses a policy that asks for more than this version enforces.
-func checkBuilt(p *policy.Policy, warn func(message, hint string)) error {
-	for _, u := range p.Unbuilt() {
-		if u.Refuse {
-			return &Error{Err: fmt.Errorf("%s: %s is not supported yet, and a run without it would be less safe", u.Rule, u.Key),
-				Hint: u.Note, Status: statusFailed}
-		}
-	}
-	for _, w := range p.Warnings() {
-		if warn != nil {
-			warn(w.Message, w.Hint)
-		}
-	}
-	return nil
 }
 
 // checkRequired holds a plan against what the policy requires of a run.
@@ -122,6 +93,9 @@ type run struct {
 	proxy   *proxy.Proxy
 	summary *audit.Summariser
 	before  map[plan.Protected]bool
+	running atomic.Bool // the command may have the terminal
+	held    []warning   // until it has not
+	holding sync.Mutex  // of held
 	token   [32]byte
 	serving sync.WaitGroup
 }
@@ -136,28 +110,21 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	return result, asError(err)
 }
 
-func (o *Options) setDefaults() {
-	for _, f := range []struct{ p, d **os.File }{{&o.Stdin, &os.Stdin}, {&o.Stdout, &os.Stdout}, {&o.Stderr, &os.Stderr}} {
-		if *f.p == nil {
-			*f.p = *f.d
-		}
-	}
-}
-
 func (r *run) run(ctx context.Context) (*Result, error) {
 	defer r.release()
 	// From the start: one that comes too early waits for the command, so that
 	// none ends this process with its placeholders in place.
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+		syscall.SIGPIPE) // a warning that nobody reads must not end this process, which may hold the terminal
 	defer signal.Stop(signals)
 	if err := r.putUp(); err != nil {
 		return nil, err
 	}
 	stop := r.forwardSignals(ctx, signals)
 	status, err := r.box.Wait()
-	stop()
-	return r.finish(status, err)
+	late := stop()
+	return r.finish(status, late, err)
 }
 
 // putUp builds the boundary from the outside in. The namespaces are made while
@@ -186,6 +153,7 @@ func (r *run) putUp() error {
 	if err := r.box.Launch(r.prep.plan, sandbox.Canary{Addr: canaryAddr, Token: r.token}); err != nil {
 		return err
 	}
+	r.running.Store(true)
 	return r.box.Release()
 }
 
@@ -204,11 +172,6 @@ func (r *run) openLog() error {
 	r.summary = audit.NewSummariser(r.suggest)
 	r.agg = audit.NewAggregator(log, audit.AggregatorOptions{})
 	return nil
-}
-
-func noLog(err error) error {
-	return &Error{Err: fmt.Errorf("open the audit log: %w", err), Status: statusFailed,
-		Hint: "set HOME or XDG_STATE_HOME to a directory that you can write; nothing runs without a record"}
 }
 
 // record takes every event of the run.
@@ -255,35 +218,12 @@ func (r *run) serve() error {
 	return nil
 }
 
-func (r *run) warn(message, hint string) {
-	if r.opts.Warn != nil {
-		r.opts.Warn(message, hint)
-	}
-}
-
-// forwardSignals passes the signals that a user or a service manager sends to
-// the command; the first end of ctx ends it.
-func (r *run) forwardSignals(ctx context.Context, signals <-chan os.Signal) (stop func()) {
-	done := make(chan struct{})
-	go func() {
-		ended := ctx.Done()
-		for {
-			select {
-			case <-done:
-				return
-			case s := <-signals:
-				_ = r.box.Signal(s.(syscall.Signal)) // gone: nothing to signal
-			case <-ended:
-				_ = r.box.Signal(syscall.SIGKILL)
-				ended = nil
-			}
-		}
-	}()
-	return func() { close(done) }
-}
-
 // finish completes the record after the payload has ended.
-func (r *run) finish(status sandbox.ExitStatus, runErr error) (*Result, error) {
+func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Result, error) {
+	r.speak()
+	if late {
+		status.Code = statusTimeout
+	}
 	r.stopServing()
 	r.reportPlanted()
 	err := r.agg.Close()
@@ -299,7 +239,7 @@ func (r *run) finish(status sandbox.ExitStatus, runErr error) (*Result, error) {
 	sum := r.summary.Summary()
 	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.prep.policy.SHA256(), event.TierRootless
 	sum.Exit, sum.Lost, sum.NotRecorded = status.Code, stats.LostTotal(), r.notRecorded()
-	return &Result{Status: status.Code, Summary: sum}, nil
+	return &Result{Status: status.Code, TimedOut: late, Summary: sum}, nil
 }
 
 // stopServing ends the proxy and the reader of refused packets, when both have
@@ -317,35 +257,6 @@ func (r *run) stopServing() {
 // through, if there is one: none would let a UDP packet or a false name pass.
 func (r *run) suggest(e event.Event) string {
 	return suggest(r.prep.policy, e)
-}
-
-func suggest(p *policy.Policy, e event.Event) string {
-	if e.Operation == event.UnixConnect {
-		return p.DecideUnix(string(e.Object.Path)).Fix
-	}
-	host := string(e.Object.Host)
-	if host == "" {
-		host = e.Object.Addr
-	}
-	h, err := policy.ParseHost(host)
-	if err != nil {
-		return ""
-	}
-	var d policy.Decision
-	switch e.Operation {
-	case event.NetConnect:
-		req := policy.NetRequest{Host: h, Port: e.Object.Port}
-		d = p.DecideNet(req)
-		if addr, err := netip.ParseAddr(e.Object.Addr); err == nil && d.Allowed() && e.Reason == event.AddressDenied {
-			d = p.DecideResolved(req, addr)
-		}
-	case event.NetDNS:
-		d = p.DecideName(h)
-	}
-	if d.Allowed() { // not refused for want of a rule
-		return ""
-	}
-	return d.Fix
 }
 
 func (r *run) notRecorded() []string {
@@ -366,6 +277,7 @@ func (r *run) release() {
 	if r.box != nil {
 		r.box.Close()
 	}
+	r.speak()
 	if r.stubs != nil {
 		if err := r.stubs.Remove(); err != nil {
 			r.warn(err.Error(), "remove the named files by hand")

@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !darwin
 
 package sallyport
 
@@ -25,6 +25,6 @@ func Run(context.Context, Options) (*Result, error) { return nil, asError(sandbo
 // Doctor says what this machine lacks.
 func Doctor(context.Context) Diagnosis {
 	d := Diagnosis{Tier: event.TierNone}
-	d.add("system", StateMissing, sandbox.ErrUnsupported.Error(), "run on Linux")
+	d.add("system", StateMissing, sandbox.ErrUnsupported.Error(), "run on Linux or macOS")
 	return d
 }

@@ -283,7 +283,7 @@ func FuzzSOCKS(f *testing.F) {
 	f.Add([]byte("\x05\x01\x00\x04" + strings.Repeat("\x00", 16) + "\x00\x50"))
 	f.Add([]byte("\x05\x02\x00\x03\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		readSOCKSGreeting(strings.NewReader(string(b)))
+		readSOCKSGreeting(strings.NewReader(string(b)), socksNoAuth)
 		req, err := readSOCKSRequest(bufio.NewReader(strings.NewReader(string(b))))
 		if err != nil {
 			return

@@ -84,6 +84,9 @@ func (c *httpConn) serve() {
 		if !ok {
 			return
 		}
+		if !c.admitHTTP(r) {
+			return
+		}
 		if r.method == http.MethodConnect && !c.fixed {
 			c.closeUpstream()
 			c.s.serveConnect(r)

@@ -72,7 +72,9 @@ type Config struct {
 	ProcessOf func(Endpoints) (*event.Process, []event.Process)
 	// Self lists the addresses at which the sandbox finds an explicit proxy: a
 	// connection to one speaks HTTP or SOCKS5, all others are transparent.
-	Self   []netip.AddrPort
+	Self []netip.AddrPort
+	// Token, if set, is the password of TokenUser that explicit clients must give.
+	Token  string
 	Canary Canary
 	// Dial and Resolver reach the outside; Dial only ever gets an address.
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)

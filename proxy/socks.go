@@ -13,7 +13,7 @@ import (
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
-// SOCKS5, RFC 1928: CONNECT without authentication, to names and addresses.
+// SOCKS5, RFC 1928: CONNECT to names and addresses.
 
 // Replies of RFC 1928, section 6.
 const (
@@ -41,18 +41,21 @@ func (e *socksError) Error() string { return e.text }
 func (s *session) serveSOCKS5() {
 	s.readWithin(s.p.cfg.Limits.HelloTimeout)
 	br := s.reader()
-	method, err := readSOCKSGreeting(br)
+	want := s.p.socksMethod()
+	method, err := readSOCKSGreeting(br, want)
 	if err != nil {
 		s.conn.Close()
 		return
 	}
-	if method != 0 {
-		s.deny(target{}, builtin("socks-request", event.RequestInvalid), "SOCKS5: the client wants authentication")
-		s.lastWords([]byte{5, 0xff})
+	if method != want {
+		s.refuseMethod(want)
 		return
 	}
-	if _, err := s.conn.Write([]byte{5, 0}); err != nil {
+	if _, err := s.conn.Write([]byte{5, method}); err != nil {
 		s.conn.Close()
+		return
+	}
+	if !s.admitSOCKS(br) {
 		return
 	}
 	req, err := readSOCKSRequest(br)
@@ -71,8 +74,8 @@ func (s *session) serveSOCKS5() {
 	}
 }
 
-// readSOCKSGreeting gives the method to use: 0, no authentication, or 0xff.
-func readSOCKSGreeting(r io.Reader) (byte, error) {
+// readSOCKSGreeting gives the method to use: the one that is wanted, or 0xff.
+func readSOCKSGreeting(r io.Reader, want byte) (byte, error) {
 	var head [2]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return 0, err
@@ -82,11 +85,11 @@ func readSOCKSGreeting(r io.Reader) (byte, error) {
 		return 0, err
 	}
 	for _, m := range methods {
-		if m == 0 {
-			return 0, nil
+		if m == want {
+			return want, nil
 		}
 	}
-	return 0xff, nil
+	return socksNoMethod, nil
 }
 
 // readSOCKSRequest reads a request. Names become canonical here.

@@ -79,8 +79,8 @@ func allowWrites(ruleset int, l plan.Landlock, file, dir uint64) error {
 			return err
 		}
 	}
-	// A terminal may be opened again by name (/dev/stderr): it is a device of
-	// the host's mount, and seccomp refuses the ioctls that would abuse it.
+	// A device may be opened again by name (/dev/stderr): it is one of the
+	// host's mount, /dev/null as a rule. It is never the caller's terminal.
 	for _, fd := range []string{"/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2"} {
 		if fi, err := os.Stat(fd); err != nil || fi.Mode()&os.ModeCharDevice == 0 {
 			continue

@@ -3,12 +3,8 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"runtime"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/plan"
 )
@@ -42,59 +38,4 @@ func (s *Sandbox) listen() error {
 		return fmt.Errorf("answer refused system calls: %w", err)
 	}
 	return nil
-}
-
-// rightsReader reads a stream socket and keeps the descriptors that come along.
-type rightsReader struct {
-	file *os.File
-	fds  []int
-}
-
-func (r *rightsReader) Read(b []byte) (n int, err error) {
-	conn, err := r.file.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	oob := make([]byte, unix.CmsgSpace(4*4))
-	var on int
-	var recvErr error
-	err = conn.Read(func(fd uintptr) bool {
-		n, on, _, _, recvErr = unix.Recvmsg(int(fd), b, oob, unix.MSG_CMSG_CLOEXEC)
-		return true // the socket is a blocking one
-	})
-	if err := errors.Join(err, recvErr); err != nil {
-		return 0, err
-	}
-	r.keep(oob[:on])
-	if n == 0 {
-		return 0, io.EOF
-	}
-	return n, nil
-}
-
-func (r *rightsReader) keep(oob []byte) {
-	messages, _ := unix.ParseSocketControlMessage(oob) // ours; without a descriptor take says so
-	for _, m := range messages {
-		fds, _ := unix.ParseUnixRights(&m)
-		r.fds = append(r.fds, fds...)
-	}
-}
-
-// take gives the first descriptor that came, -1 if none did.
-func (r *rightsReader) take() int {
-	if len(r.fds) == 0 {
-		return -1
-	}
-	fd := r.fds[0]
-	r.fds = r.fds[1:]
-	return fd
-}
-
-func (r *rightsReader) close() {
-	if r == nil {
-		return
-	}
-	for _, fd := range r.fds {
-		unix.Close(fd)
-	}
 }

@@ -24,18 +24,21 @@ type initConfig struct {
 	Landlock plan.Landlock
 	Seccomp  plan.Seccomp
 	Canary   Canary
+	PTY      *ptyConfig `json:",omitempty"`
 }
 
 // initMessage is what stage 2 says; one field is set.
 type initMessage struct {
-	Ready bool `json:",omitempty"` // the canary came through
+	Ready bool `json:",omitempty"` // the canary came through; with the terminal, if one was wanted
 	// Listener comes with the descriptor that answers for the filter.
 	Listener *listenerMessage `json:",omitempty"`
 	PID      int              `json:",omitempty"` // of the payload, inside
-	Exit     *ExitStatus      `json:",omitempty"`
-	Err      string           `json:",omitempty"`
-	Hint     string           `json:",omitempty"`
-	Code     int              `json:",omitempty"` // with Err: 126, 127
+	// Stopped is the signal that stopped the payload.
+	Stopped int         `json:",omitempty"`
+	Exit    *ExitStatus `json:",omitempty"`
+	Err     string      `json:",omitempty"`
+	Hint    string      `json:",omitempty"`
+	Code    int         `json:",omitempty"` // with Err: 126, 127
 }
 
 // listenerMessage says what kind of listener it is.
@@ -49,4 +52,9 @@ type listenerMessage struct {
 type initCommand struct {
 	Go     bool `json:",omitempty"`
 	Signal int  `json:",omitempty"`
+	// Continue says that a stopped payload goes on, in the foreground of its
+	// terminal or not; with Claim it is the payload's own group that gets there.
+	Continue   bool `json:",omitempty"`
+	Foreground bool `json:",omitempty"`
+	Claim      bool `json:",omitempty"`
 }

@@ -30,6 +30,7 @@ type initProcess struct {
 	in      *json.Decoder
 	out     *json.Encoder
 	config  initConfig
+	pty     *pty
 	release chan struct{} // closed: the payload may start
 	payload atomic.Int64  // its process, once there is one
 }
@@ -75,7 +76,7 @@ func (p *initProcess) run() error {
 	if err := p.config.Canary.connect(); err != nil {
 		return err
 	}
-	if err := p.out.Encode(initMessage{Ready: true}); err != nil {
+	if err := p.ready(); err != nil {
 		return err
 	}
 	<-p.release
@@ -88,7 +89,22 @@ func (p *initProcess) run() error {
 	if err := p.out.Encode(initMessage{PID: pid}); err != nil {
 		return err
 	}
-	return p.out.Encode(initMessage{Exit: reap(pid)})
+	return p.out.Encode(initMessage{Exit: p.reap(pid)})
+}
+
+// ready says that the payload can start. The payload's terminal, if it is to
+// have one, goes with it: without it there is no payload.
+func (p *initProcess) ready() error {
+	if p.config.PTY == nil {
+		return p.out.Encode(initMessage{Ready: true})
+	}
+	pty, master, err := openPTY(p.config.PTY)
+	if err != nil {
+		return fail("give it pipes instead: sallyport run -- COMMAND </dev/null 2>&1 | cat", "make a terminal for the command: %w", err)
+	}
+	defer unix.Close(master)
+	p.pty = pty
+	return sendWith(p.control, initMessage{Ready: true}, master)
 }
 
 // connect proves that a connection from here ends at the proxy.
@@ -135,7 +151,7 @@ func (p *initProcess) start() (int, error) {
 	pid, err := syscall.ForkExec(exe, p.config.Argv, &syscall.ProcAttr{
 		Env:   p.config.Env,
 		Files: []uintptr{0, 1, 2},
-		Sys:   &syscall.SysProcAttr{Setpgid: true},
+		Sys:   p.pty.attributes(p.config.PTY),
 	})
 	if err != nil {
 		return 0, &Error{Err: fmt.Errorf("execute %s: %w", exe, err), Status: 126}
@@ -208,22 +224,36 @@ func (p *initProcess) obey() {
 		if c.Go {
 			close(p.release)
 		}
-		if pid := int(p.payload.Load()); c.Signal != 0 && pid > 0 {
+		pid := int(p.payload.Load())
+		if pid == 0 {
+			continue
+		}
+		if c.Signal != 0 {
 			_ = unix.Kill(-pid, unix.Signal(c.Signal)) // ESRCH: it has just ended
+		}
+		if c.Continue {
+			if p.pty != nil {
+				p.pty.foreground(pid, c.Foreground, c.Claim)
+			}
+			_ = unix.Kill(-pid, unix.SIGCONT)
 		}
 	}
 }
 
 // reap waits for every child that falls to process 1 until the payload itself
-// has ended.
-func reap(payload int) *ExitStatus {
+// has ended, and says when it is stopped.
+func (p *initProcess) reap(payload int) *ExitStatus {
 	for {
 		var ws unix.WaitStatus
-		pid, err := unix.Wait4(-1, &ws, 0, nil)
+		pid, err := unix.Wait4(-1, &ws, unix.WUNTRACED, nil)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return &ExitStatus{Code: 125}
 		}
 		if pid != payload {
+			continue
+		}
+		if ws.Stopped() {
+			_ = p.out.Encode(initMessage{Stopped: int(ws.StopSignal())}) // nobody is left to tell if this fails
 			continue
 		}
 		if ws.Signaled() {

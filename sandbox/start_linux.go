@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -30,7 +31,10 @@ type Sandbox struct {
 	init    *os.File // stage 2
 	in      *json.Decoder
 	out     *json.Encoder
+	sending sync.Mutex // of out
 	relay   *relay
+	term    *terminal // nil: no stream is one
+	job     *job
 	stderr  *tail
 	thread  chan struct{} // closed: the thread that started stage 1 may end
 	exited  chan struct{} // closed when stage 1 (bubblewrap) has ended
@@ -79,6 +83,11 @@ func (s *Sandbox) startStage1(cfg Config) error {
 	if err != nil {
 		return err
 	}
+	null, err := s.standIn(&stdio)
+	if err != nil {
+		return err
+	}
+	theirs = append(theirs, null...)
 	var control, initEnd, pipe *os.File
 	if s.control, control, err = socketpair(unix.SOCK_SEQPACKET); err != nil {
 		return err
@@ -246,8 +255,8 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 	}
 	s.plan, s.rights = p, &rightsReader{file: s.init}
 	s.in, s.out = json.NewDecoder(s.rights), json.NewEncoder(s.init)
-	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Landlock: p.Landlock, Seccomp: p.Seccomp, Canary: canary}
-	if err := s.out.Encode(config); err != nil {
+	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Landlock: p.Landlock, Seccomp: p.Seccomp, Canary: canary, PTY: s.term.config()}
+	if err := s.send(config); err != nil {
 		return s.died("bubblewrap")
 	}
 	m, err := s.next()
@@ -257,12 +266,15 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 	if !m.Ready {
 		return errors.New("start stage 2: it did not get ready")
 	}
-	return nil
+	return s.term.adopt(s.rights.take())
 }
 
 // Release starts the payload.
 func (s *Sandbox) Release() error {
-	if err := s.out.Encode(initCommand{Go: true}); err != nil {
+	if err := s.term.start(s.hangUp); err != nil {
+		return err
+	}
+	if err := s.send(initCommand{Go: true}); err != nil {
 		return s.died("stage 2")
 	}
 	if err := s.listen(); err != nil {
@@ -274,7 +286,20 @@ func (s *Sandbox) Release() error {
 	}
 	s.pid = m.PID
 	s.relay.start()
+	s.job = startJob(s, s.term)
 	return nil
+}
+
+// hangUp tells the payload that its terminal has gone, stopped or not.
+func (s *Sandbox) hangUp() {
+	_ = s.Signal(syscall.SIGHUP) // ended: nobody to tell
+	_ = s.Signal(syscall.SIGCONT)
+}
+
+func (s *Sandbox) send(message any) error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	return s.out.Encode(message)
 }
 
 // next reads stage 2's next message; what it reports as an error is one.
@@ -291,19 +316,25 @@ func (s *Sandbox) next() (initMessage, error) {
 
 // Signal passes a signal to the payload's process group.
 func (s *Sandbox) Signal(sig syscall.Signal) error {
-	return s.out.Encode(initCommand{Signal: int(sig)})
+	return s.send(initCommand{Signal: int(sig)})
 }
 
 // Wait returns when the payload has ended and with it everything in the
 // sandbox. Without stage 2's word of how it ended, that is an error.
 func (s *Sandbox) Wait() (ExitStatus, error) {
 	m, err := s.next()
+	for err == nil && m.Stopped != 0 {
+		s.job.payloadStopped(syscall.Signal(m.Stopped))
+		m, err = s.next()
+	}
 	if err != nil {
 		return ExitStatus{}, err
 	}
 	<-s.exited
 	s.calls.stop()
+	s.job.stop()
 	s.relay.wait()
+	s.term.wait()
 	if m.Exit == nil {
 		return ExitStatus{}, errors.New("wait for the payload: stage 2 ended without its status")
 	}
@@ -350,6 +381,8 @@ func (s *Sandbox) Close() error {
 		}
 	}
 	s.relay.close()
+	s.job.stop()
+	s.term.close()
 	return nil
 }
 

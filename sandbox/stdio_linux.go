@@ -33,6 +33,24 @@ func (s *Sandbox) stdio(cfg Config) ([3]*os.File, error) {
 	return files, nil
 }
 
+// standIn puts /dev/null in the place of the caller's terminal, until stage 2
+// has made the payload's.
+func (s *Sandbox) standIn(stdio *[3]*os.File) (opened []*os.File, err error) {
+	if s.term, err = findTerminal(*stdio); err != nil || s.term == nil {
+		return nil, err
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("stand in for the terminal: %w", err)
+	}
+	for i, yes := range s.term.streams {
+		if yes {
+			stdio[i] = null
+		}
+	}
+	return []*os.File{null}, nil
+}
+
 var streamNames = [3]string{"standard input", "standard output", "standard error"}
 
 // streamKind refuses descriptors that are a door: a directory or an O_PATH

@@ -21,7 +21,7 @@ func policyCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(policyCheckCommand(), policyExplainCommand())
+	cmd.AddCommand(policyCheckCommand(), policyExplainCommand(), policyShowCommand())
 	return cmd
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -31,27 +33,33 @@ type runFlags struct {
 	dryRun  bool
 	quiet   bool
 	summary string
+	timeout time.Duration
+	fail    bool
 }
 
 func runCommand() *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
-		Use:   "run [flags] -- COMMAND [ARG]...",
+		Use:   "run [flags] [-- COMMAND [ARG]...]",
 		Short: "Run a command inside the boundary",
 		Long: `Run a command that can reach only the hosts, and write only the files, that the
 policy allows, and record what it tried besides.
 
+Without a command it is $SHELL, or /bin/sh.
+
+Where standard input, output or error is a terminal, the command has a terminal
+of its own in its place; pipes and files are passed on as they are. The terminal
+is put back as it was when the command ends or is stopped with Ctrl-Z, which
+stops the run as it would the command; fg and bg continue both. If the terminal
+goes away, the command gets SIGHUP. Whatever the command leaves running ends with
+it.
+
 The exit status is the command's; 128 and the signal's number if one killed it;
-125 if the boundary could not be put up, in which case the command did not start;
+124 if it ran out of time (--timeout); 1 if it succeeded and something was denied
+(--fail-on-denial); 125 if the boundary could not be put up, in which case the command did not start;
 126 or 127 if the command could not be executed or was not found.`,
 		Example: runExample,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return runError(errors.New("no command to run"), "sallyport run [flags] -- COMMAND [ARG]...")
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error { return asRunError(cmd, run(cmd, f, args)) },
+		RunE:    func(cmd *cobra.Command, args []string) error { return asRunError(cmd, run(cmd, f, args)) },
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return runError(err, "see 'sallyport help run'") })
 	flags := cmd.Flags()
@@ -61,7 +69,9 @@ The exit status is the command's; 128 and the signal's number if one killed it;
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "pass `NAME`, or set NAME=VALUE (repeatable)")
 	flags.StringVar(&f.name, "name", "", "call the sandbox `NAME` in the record")
 	flags.StringVar(&f.user, "user", "", "as root: run as `NAME|UID[:GID]`")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "print the plan and bubblewrap's arguments, run nothing")
+	flags.DurationVar(&f.timeout, "timeout", 0, "end the command after `DURATION` (90s, 10m): SIGTERM, and SIGKILL 5 seconds later")
+	flags.BoolVar(&f.fail, "fail-on-denial", false, "exit with 1 if the command succeeds and anything was denied, or left unrecorded")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be put up, run nothing")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no summary of denials at the end")
 	flags.StringVar(&f.summary, "json-summary", "", "write the summary to `FILE` as JSON")
 	return cmd
@@ -94,13 +104,19 @@ func run(cmd *cobra.Command, f runFlags, args []string) error {
 	if err := becomeUser(f.user); err != nil {
 		return err
 	}
+	if f.timeout < 0 {
+		return runError(fmt.Errorf("--timeout: %s is negative", f.timeout), "leave it out to let the command run for ever")
+	}
+	if len(args) == 0 {
+		args = []string{shell()}
+	}
 	errOut := cmd.ErrOrStderr()
 	o := sallyport.Options{
-		Command: args, Dir: f.dir, Name: f.name, Env: f.env, Policy: f.policy.options(),
+		Command: args, Dir: f.dir, Name: f.name, Env: f.env, Policy: f.policy.options(), Timeout: f.timeout,
 		Warn: func(message, hint string) { warn(errOut, message, hint) },
 	}
 	if f.dryRun {
-		p, err := sallyport.Plan(o)
+		p, err := planFor(runtime.GOOS, o)
 		if err != nil {
 			return err
 		}
@@ -119,10 +135,30 @@ func run(cmd *cobra.Command, f runFlags, args []string) error {
 	if !f.quiet {
 		showSummary(errOut, result)
 	}
-	if result.Status != 0 {
-		return &statusError{status: result.Status}
+	return outcome(result, f)
+}
+
+// outcome gives the exit status. The command's own failure comes first.
+func outcome(r *sallyport.Result, f runFlags) error {
+	switch {
+	case r.TimedOut:
+		return &statusError{status: r.Status, err: fmt.Errorf("the command had not ended after %s, and was ended", f.timeout)}
+	case r.Status != 0:
+		return &statusError{status: r.Status}
+	case f.fail && r.Summary.Lost > 0:
+		return problem(errors.New("the command succeeded, and not everything that was denied is known"), "")
+	case f.fail && len(r.Summary.Denials) > 0:
+		return problem(errors.New("the command succeeded, and attempts of it were denied (--fail-on-denial)"), "")
 	}
 	return nil
+}
+
+// shell is what is run when no command is named.
+func shell() string {
+	if s := os.Getenv("SHELL"); s != "" {
+		return s
+	}
+	return "/bin/sh"
 }
 
 func warn(w io.Writer, message, hint string) {

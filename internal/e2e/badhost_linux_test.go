@@ -136,7 +136,7 @@ func TestABadPolicyIsRefused(t *testing.T) {
 
 func TestUsageErrorsOfRunAre125(t *testing.T) {
 	h := newHome(t)
-	for _, args := range [][]string{{"run"}, {"run", "--"}, {"run", "--no-such-flag", "--", "true"}, {"run", "--user", "root", "--", "true"}, {"run", "--allow-domain", "*", "--", "true"}} {
+	for _, args := range [][]string{{"run", "--timeout", "-1s"}, {"run", "--timeout", "soon"}, {"run", "--no-such-flag", "--", "true"}, {"run", "--user", "root", "--", "true"}, {"run", "--allow-domain", "*", "--", "true"}} {
 		if r := h.sallyport(args...); r.code != 125 || !strings.Contains(r.err, "sallyport: error: ") {
 			t.Errorf("%q: exit status %d\n%s", args, r.code, r.err)
 		}

@@ -133,3 +133,19 @@ const userPath = "/usr/local/bin:/usr/bin:/bin"
 
 // caFlags pass the far side's certificate authority to the usual clients.
 var caFlags = []string{"-e", "SSL_CERT_FILE", "-e", "CURL_CA_BUNDLE", "-e", "NODE_EXTRA_CA_CERTS", "-e", "GIT_SSL_CAINFO"}
+
+// recorded finds the first denial of an operation that matches, and checks that
+// it names a rule.
+func (r *result) recorded(op event.Operation, match func(event.Event) bool) event.Event {
+	r.t.Helper()
+	for _, e := range r.events {
+		if e.Verdict.Denied() && e.Operation == op && (match == nil || match(e)) {
+			if e.Rule == "" || e.Rule == "builtin:" {
+				r.t.Errorf("denial of %s without a rule: %+v", op, e)
+			}
+			return e
+		}
+	}
+	r.t.Fatalf("no denial of %s in the record:\n%s\nstdout:\n%s\nstderr:\n%s", op, describe(r.events), r.out, r.err)
+	return event.Event{}
+}

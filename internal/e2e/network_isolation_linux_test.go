@@ -123,8 +123,10 @@ func visit() {
 			fmt.Println("FOUND process", f)
 		}
 	}
-	if _, err := net.Dial("unix", "@resident"); !errors.Is(err, unix.ECONNREFUSED) {
-		fmt.Println("FOUND unix socket", err)
+	for _, at := range []string{"@resident", "work/socket"} {
+		if _, err := net.Dial("unix", at); err == nil {
+			fmt.Println("FOUND unix socket", at)
+		}
 	}
 	// The first fake address is another name here, and the neighbour's second
 	// one is none.

@@ -31,6 +31,7 @@ type File struct {
 	allowWrite          *[]pathEntry
 	denyWrite           *[]pathEntry
 	scanDepth           *int
+	machLookup          []MachRule
 
 	pass, unset []string
 	set         map[string]string

@@ -17,7 +17,7 @@ func network() shape {
 		"allowUnixSockets":        pathList(func(f *File) **[]pathEntry { return &f.unixSockets }),
 		"allowAllUnixSockets":     flag(func(f *File, b bool, _ Rule) { f.allUnix = &b }),
 		"allowLocalBinding":       boolean,
-		"allowMachLookup":         list(matching(machName, "at most one *, at the end")),
+		"allowMachLookup":         list(machService),
 		"httpProxyPort":           integer(1, 65535, nil),
 		"socksProxyPort":          integer(1, 65535, nil),
 		"allowPlaintextHeaderSet": boolean,

@@ -60,6 +60,7 @@ type Policy struct {
 	privateDirs           []string
 
 	environ  EnvRules
+	mac      MacRules
 	require  Require
 	warnings []Warning
 	unbuilt  []Unbuilt
@@ -81,6 +82,7 @@ func New(env Env, files ...*File) (*Policy, error) {
 	m.network()
 	m.filesystem()
 	m.environment()
+	m.macOS()
 	if err := m.errs.orNil(); err != nil {
 		return nil, err
 	}

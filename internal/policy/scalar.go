@@ -145,7 +145,7 @@ var (
 	cpuShare   = pattern(`^[0-9]+(\.[0-9]+)?$|^[1-9][0-9]*%$`)
 	published  = pattern(`^(((\d{1,3}\.){3}\d{1,3}|\[[0-9a-fA-F:]+\]):)?(\d{1,5}:)?\d{1,5}$`)
 	proxyURL   = pattern(`^(https?|socks5h?)://[^\s/]+/?$`)
-	machName   = pattern(`^[^*]*\*?$`)
+	machName   = pattern(`^[!-)+-~]+\*?$`)
 	windowsID  = pattern(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 	absolute   = pattern(`^/`)
 )

@@ -1,0 +1,422 @@
+package sallyport
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/audit"
+	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/proxy"
+	"github.com/sallyport/sallyport/seatbelt"
+)
+
+// macSystem is what a run on macOS asks of the system.
+type macSystem interface {
+	seatbelt.Exec
+	Launch(seatbelt.Launch) (*seatbelt.Payload, error)
+	Processes() ([]seatbelt.Proc, error) // the user's
+	Kill(seatbelt.Proc) error
+	BootID() string
+}
+
+// macRun is one run on macOS in progress.
+type macRun struct {
+	sys    macSystem
+	opts   Options
+	env    policy.Env
+	policy *policy.Policy
+	id     string
+	tag    string
+	token  string
+
+	tmp      string // the run's own, which it may write
+	canary   string // a file that is refused to show that refusals are seen
+	listener net.Listener
+	profile  *seatbelt.Profile
+	log      *audit.Writer
+	agg      *audit.Aggregator
+	summary  *audit.Summariser
+	summing  sync.Mutex
+	proxy    *proxy.Proxy
+	serving  sync.WaitGroup
+	stream   *seatbelt.Stream
+	noStream error // why there is none
+	tracker  atomic.Pointer[seatbelt.Tracker]
+}
+
+// runMac runs a command under Seatbelt. It is the whole of a run on macOS, and
+// is tested on other systems with another macSystem.
+func runMac(ctx context.Context, sys macSystem, o Options) (*Result, error) {
+	o.setDefaults()
+	r := &macRun{sys: sys, opts: o, id: newID(), tag: seatbelt.NewTag(), token: newToken()}
+	result, err := r.run(ctx)
+	return result, asError(err)
+}
+
+// newToken is the password of the run's proxy.
+func newToken() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+func (r *macRun) run(ctx context.Context) (*Result, error) {
+	defer r.release()
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+	if err := r.putUp(); err != nil {
+		return nil, err
+	}
+	payload, err := r.launch()
+	if err != nil {
+		return nil, err
+	}
+	r.tracker.Store(seatbelt.NewTracker(seatbelt.Proc{PID: payload.PID()}))
+	ended := make(chan struct{})
+	var helpers sync.WaitGroup
+	helpers.Go(func() { r.forward(ctx, payload, signals, ended) })
+	helpers.Go(func() { r.track(ended) })
+	status, err := payload.Wait()
+	close(ended)
+	helpers.Wait()
+	r.endLeft()
+	return r.finish(status, err)
+}
+
+// putUp makes everything that must stand before the command starts: the
+// profile is tried before anything is served.
+func (r *macRun) putUp() error {
+	var err error
+	if r.env, r.policy, err = macPolicy(&r.opts); err != nil {
+		return err
+	}
+	if err := seatbelt.Preflight(r.sys, nil, 0); err != nil {
+		return err
+	}
+	if err := r.makeFiles(); err != nil {
+		return err
+	}
+	if r.listener, err = net.Listen("tcp4", "127.0.0.1:0"); err != nil {
+		return fmt.Errorf("make proxy: %w", err)
+	}
+	r.profile, err = seatbelt.Build(seatbelt.Input{Policy: r.policy, FS: macFS(r.env), Home: r.env.Home, Tmp: r.tmp, Tag: r.tag,
+		Ports: []uint16{r.port().Port()}})
+	if err != nil {
+		return err
+	}
+	if err := seatbelt.Preflight(r.sys, r.profile, 0); err != nil {
+		return err
+	}
+	if err := r.openLog(); err != nil {
+		return err
+	}
+	if err := r.watchLog(); err != nil {
+		return err
+	}
+	return r.serve()
+}
+
+func (r *macRun) port() netip.AddrPort { return r.listener.Addr().(*net.TCPAddr).AddrPort() }
+
+// makeFiles makes the run's own temporary directory, and outside of it the file
+// that the canaries are refused.
+func (r *macRun) makeFiles() error {
+	dir, err := os.MkdirTemp("", "sallyport-"+r.id+"-")
+	if err != nil {
+		return fmt.Errorf("make temporary directory: %w", err)
+	}
+	r.tmp = ResolvePath(dir)
+	f, err := os.CreateTemp("", "sallyport-canary-")
+	if err != nil {
+		return fmt.Errorf("make canary: %w", err)
+	}
+	r.canary = ResolvePath(f.Name())
+	return f.Close()
+}
+
+func (r *macRun) openLog() error {
+	host, _ := os.Hostname() // an event without it is still an event
+	log, err := audit.Create(audit.Dir(os.Getenv, r.env.Home), audit.Header{
+		Sandbox: event.Sandbox{ID: r.id, Name: event.Text(r.opts.Name), PolicySHA256: r.policy.SHA256(), Tier: event.TierSeatbelt},
+		Host:    host, BootID: r.sys.BootID(),
+	})
+	if err != nil {
+		return noLog(err)
+	}
+	r.log = log
+	r.summary = audit.NewSummariser(func(e event.Event) string { return macSuggest(r.policy, e) })
+	r.agg = audit.NewAggregator(log, audit.AggregatorOptions{})
+	return nil
+}
+
+// watchLog begins to read what the kernel refuses. Without it a run enforces
+// all and records what the proxy sees, unless the policy wants it all.
+func (r *macRun) watchLog() error {
+	stream, err := seatbelt.StartStream(seatbelt.StreamConfig{
+		Exec: r.sys, Tag: r.tag, CanaryFile: r.canary, Emit: r.violation, Owns: r.owns})
+	if err == nil {
+		r.stream = stream
+		return nil
+	}
+	r.noStream = err
+	var hinted *seatbelt.Error
+	hint := ""
+	if errors.As(err, &hinted) {
+		hint = hinted.Hint
+	}
+	if req := r.policy.Require(); req.Audit {
+		return &Error{Err: fmt.Errorf("%s: the policy requires a complete record: %w", req.AuditRule, err), Hint: hint, Status: statusFailed}
+	}
+	r.warn("what the kernel refuses is not recorded: "+err.Error(), hint)
+	return nil
+}
+
+// violation records a refusal of the kernel's.
+func (r *macRun) violation(rec seatbelt.Record, v seatbelt.Violation, by seatbelt.Attribution) {
+	e := v.Event(rec)
+	seatbelt.Explain(&e, r.policy)
+	e.Process.UID = uint32(os.Getuid())
+	e.Detail += event.Text("; attribution=" + by.String())
+	r.append(e)
+	if v.Noise() {
+		e.Reason = event.System // counted, not listed
+	}
+	r.sum(e)
+}
+
+// record takes every event of the proxy's.
+func (r *macRun) record(e event.Event) {
+	r.append(e)
+	r.sum(e)
+}
+
+func (r *macRun) append(e event.Event) {
+	if err := r.agg.Append(e); err == nil && r.opts.OnEvent != nil {
+		r.opts.OnEvent(e) // an error is counted by the log, and said at the end
+	}
+}
+
+func (r *macRun) sum(e event.Event) {
+	r.summing.Lock()
+	defer r.summing.Unlock()
+	r.summary.Add(e)
+}
+
+func (r *macRun) serve() error {
+	p, err := proxy.New(proxy.Config{Decider: r.policy, Emit: r.record, Self: []netip.AddrPort{r.port()}, Token: r.token})
+	if err != nil {
+		return err
+	}
+	r.proxy = p
+	r.serving.Go(func() {
+		_ = p.Serve(context.Background(), proxy.Listeners{TCP: []net.Listener{r.listener}})
+	})
+	return nil
+}
+
+func (r *macRun) launch() (*seatbelt.Payload, error) {
+	env := macEnviron(r.policy.Env(), os.Environ(), r.opts.Env, r.env.Cwd, r.tmp, r.port().Port(), r.token)
+	command, err := findCommand(r.opts.Command[0], r.env.Cwd, env)
+	if err != nil {
+		return nil, err
+	}
+	path, args := r.profile.Command(append([]string{command}, r.opts.Command[1:]...)...)
+	payload, err := r.sys.Launch(seatbelt.Launch{Path: path, Args: args, Env: env, Dir: r.env.Cwd,
+		Stdin: r.opts.Stdin, Stdout: r.opts.Stdout, Stderr: r.opts.Stderr})
+	if err != nil {
+		return nil, fmt.Errorf("start the command: %w", err)
+	}
+	return payload, nil
+}
+
+// forward passes signals to the command. What a terminal sends has reached it
+// already; the first end of ctx ends it.
+func (r *macRun) forward(ctx context.Context, p *seatbelt.Payload, signals <-chan os.Signal, ended <-chan struct{}) {
+	terminal := isTerminal(r.opts.Stdin)
+	cancelled := ctx.Done()
+	for {
+		select {
+		case <-ended:
+			return
+		case s := <-signals:
+			if !terminal || s != syscall.SIGINT && s != syscall.SIGQUIT {
+				_ = p.Signal(s.(syscall.Signal)) // gone: nothing to signal
+			}
+		case <-cancelled:
+			_ = p.Signal(syscall.SIGKILL)
+			cancelled = nil
+		}
+	}
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// trackEvery is how often processes are looked at; what starts and ends in
+// between is not found.
+const trackEvery = 50 * time.Millisecond
+
+func (r *macRun) track(ended <-chan struct{}) {
+	t := r.tracker.Load()
+	tick := time.NewTicker(trackEvery)
+	defer tick.Stop()
+	for {
+		if all, err := r.sys.Processes(); err == nil {
+			t.Update(all)
+		}
+		select {
+		case <-ended:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// owns reports whether a process is the run's.
+func (r *macRun) owns(pid int) bool {
+	t := r.tracker.Load()
+	return t != nil && t.Owns(pid) // nil: the command has not started
+}
+
+// endLeft ends what the command has left behind: nothing would record it.
+func (r *macRun) endLeft() {
+	t := r.tracker.Load()
+	for range 5 { // what forks meanwhile is found the next time
+		all, err := r.sys.Processes()
+		if err != nil {
+			r.warn("look for processes left behind: "+err.Error(), "")
+			return
+		}
+		left := t.Left(all)
+		if len(left) == 0 {
+			return
+		}
+		for _, p := range left {
+			_ = r.sys.Kill(p) // gone: nothing to end
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	r.warn("processes of the command are still there", "")
+}
+
+// finish completes the record after the payload has ended.
+func (r *macRun) finish(status int, runErr error) (*Result, error) {
+	missing := macNotRecorded()
+	if r.stream != nil {
+		stats := r.stream.Stop()
+		r.stream = nil
+		missing = append(missing, stats.Incomplete...)
+		if stats.Lost > 0 {
+			r.log.Lost(stats.Lost, "seatbelt")
+		}
+		if stats.Unattributed > 0 {
+			missing = append(missing, fmt.Sprintf("%d cut reports that may have been of this run", stats.Unattributed))
+		}
+	} else {
+		missing = append(missing, "files, sockets and services: "+r.noStream.Error())
+	}
+	r.stopProxy()
+	err := r.agg.Close()
+	stats := r.log.Stats()
+	err = errors.Join(err, r.log.Close())
+	r.log = nil
+	if err != nil {
+		r.warn("the audit log is not complete: "+err.Error(), "")
+	}
+	if runErr != nil {
+		return nil, runErr
+	}
+	sum := r.summary.Summary()
+	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.policy.SHA256(), event.TierSeatbelt
+	sum.Exit, sum.Lost, sum.NotRecorded = status, stats.LostTotal(), missing
+	return &Result{Status: status, Summary: sum}, nil
+}
+
+// macNotRecorded is what no run on macOS can record.
+func macNotRecorded() []string {
+	return []string{"addresses of connections around the proxy (the log has the port alone)",
+		"the process behind a connection through the proxy"}
+}
+
+func (r *macRun) stopProxy() {
+	if r.proxy != nil {
+		r.proxy.Close()
+		r.serving.Wait()
+		r.proxy = nil
+	}
+}
+
+func (r *macRun) warn(message, hint string) {
+	if r.opts.Warn != nil {
+		r.opts.Warn(message, hint)
+	}
+}
+
+// release frees what is left, whatever happened before.
+func (r *macRun) release() {
+	if r.stream != nil {
+		r.stream.Stop()
+	}
+	r.stopProxy()
+	if r.listener != nil {
+		r.listener.Close()
+	}
+	if r.log != nil {
+		r.agg.Close()
+		r.log.Close()
+	}
+	if r.canary != "" {
+		os.Remove(r.canary)
+	}
+	if r.tmp != "" {
+		if err := os.RemoveAll(r.tmp); err != nil {
+			r.warn("remove temporary directory: "+err.Error(), "remove it by hand")
+		}
+	}
+}
+
+// macSuggest gives the smallest policy change that would let a denied attempt
+// through, where one should be proposed.
+func macSuggest(p *policy.Policy, e event.Event) string {
+	switch e.Operation {
+	case event.SysRefused:
+		if e.Object.Syscall == "mach-lookup" {
+			return suggestService(string(e.Object.Ref))
+		}
+	case event.NetBind:
+		return "network.allowLocalBinding: true"
+	case event.UnixConnect:
+		return fmt.Sprintf("network.allowUnixSockets: [%q]", e.Object.Path)
+	case event.FileRead, event.FileWrite, event.FileCreate, event.FileDelete, event.FileMeta:
+		return p.DecideFile(e.Operation, string(e.Object.Path)).Fix
+	}
+	return suggest(p, e)
+}
+
+// suggestService proposes no service that hands out secrets or starts programs.
+func suggestService(name string) string {
+	name = strings.TrimSuffix(name, " (xpc)")
+	switch {
+	case name == seatbelt.TrustdService:
+		return "enableWeakerNetworkIsolation: true (Go programs verify TLS by this service; it can reach the network itself)"
+	case seatbelt.DangerousService(name) || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") != "":
+		return ""
+	}
+	return "network.allowMachLookup: [" + name + "]"
+}

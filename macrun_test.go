@@ -1,0 +1,465 @@
+package sallyport
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/audit"
+	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/fakemac"
+	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/seatbelt"
+)
+
+func TestMain(m *testing.M) {
+	fakemac.Main()
+	os.Exit(m.Run())
+}
+
+// macWorld is a Mac whose programs are played by this test binary: nothing is
+// enforced, but all that a run does is done for real.
+type macWorld struct {
+	t        *testing.T
+	dir      string
+	mode     string
+	policy   string            // a file
+	during   func(w *macWorld) // called when the command has been started
+	mu       sync.Mutex
+	launched *seatbelt.Launch
+	tag      string
+	warned   []string
+	events   []event.Event
+}
+
+func newMacWorld(t *testing.T, mode, yaml string) *macWorld {
+	t.Helper()
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_STATE_HOME", "")
+	t.Setenv("XDG_CONFIG_HOME", "")
+	t.Setenv("TMPDIR", t.TempDir())
+	w := &macWorld{t: t, dir: t.TempDir(), mode: mode, policy: filepath.Join(home, "p.yaml")}
+	fakemac.Append(w.dir)
+	if yaml == "" {
+		yaml = "network: {}\n"
+	}
+	if err := os.WriteFile(w.policy, []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *macWorld) Start(c seatbelt.Command) (seatbelt.Process, error) {
+	cmd := exec.Command(testBinary(w.t), c.Args...)
+	cmd.Env = append(slices.Clone(c.Env), fakemac.Env(c.Path, w.dir, w.mode)...)
+	return seatbelt.StartProcess(cmd)
+}
+
+func testBinary(t *testing.T) string {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exe
+}
+
+var tagIn = regexp.MustCompile(`\(deny default \(with message "([^"]+)"\)\)`)
+
+func (w *macWorld) Launch(l seatbelt.Launch) (*seatbelt.Payload, error) {
+	w.mu.Lock()
+	w.launched = &seatbelt.Launch{Path: l.Path, Args: l.Args, Env: l.Env, Dir: l.Dir}
+	w.tag = tagIn.FindStringSubmatch(l.Args[1])[1]
+	w.mu.Unlock()
+	l.Env = append(slices.Clone(l.Env), fakemac.Env(l.Path, w.dir, w.mode)...)
+	l.Path = testBinary(w.t)
+	p, err := seatbelt.StartPayload(l)
+	if err == nil && w.during != nil {
+		go w.during(w)
+	}
+	return p, err
+}
+
+func (w *macWorld) Processes() ([]seatbelt.Proc, error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	var out []seatbelt.Proc
+	for _, s := range stats {
+		b, err := os.ReadFile(s)
+		if err != nil {
+			continue // ended
+		}
+		after := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(s)))
+		parent, _ := strconv.Atoi(after[1])
+		start, _ := strconv.ParseInt(after[19], 10, 64)
+		if after[0] != "Z" {
+			out = append(out, seatbelt.Proc{PID: pid, Parent: parent, Start: start})
+		}
+	}
+	return out, err
+}
+
+func (w *macWorld) Kill(p seatbelt.Proc) error { return syscall.Kill(p.PID, syscall.SIGKILL) }
+func (w *macWorld) BootID() string             { return "boot" }
+
+func (w *macWorld) run(ctx context.Context, command ...string) (*Result, error) {
+	w.t.Helper()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer null.Close()
+	stdin, other, err := os.Pipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer stdin.Close()
+	defer other.Close()
+	return runMac(ctx, w, Options{Command: command, Dir: w.dir, Name: "trial", Policy: LoadOptions{Files: []string{w.policy}},
+		Stdin: stdin, Stdout: null, Stderr: null,
+		OnEvent: func(e Event) { w.mu.Lock(); w.events = append(w.events, e); w.mu.Unlock() },
+		Warn:    func(m, h string) { w.mu.Lock(); w.warned = append(w.warned, m+": "+h); w.mu.Unlock() }})
+}
+
+// env gives a variable of the command's.
+func (w *macWorld) env(name string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.launched.Env {
+		if v, ok := strings.CutPrefix(e, name+"="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// denies makes the kernel report a refusal of the run's.
+func (w *macWorld) denies(pid int, op, target string) {
+	fakemac.Append(w.dir, fakemac.KernelSays(fmt.Sprintf("Sandbox: sh(%d) deny(1) %s %s\n%s", pid, op, target, w.tag)))
+}
+
+// untilDone is a command that ends when its file "done" is there.
+const untilDone = `while [ ! -e done ]; do sleep 0.01; done; exit 3`
+
+func (w *macWorld) done() {
+	if err := os.WriteFile(filepath.Join(w.dir, "done"), nil, 0o600); err != nil {
+		w.t.Error(err)
+	}
+}
+
+func TestARunOnMacOSRecordsWhatTheKernelRefuses(t *testing.T) {
+	w := newMacWorld(t, "", "filesystem:\n  denyRead:\n    - /hidden\n")
+	w.during = func(w *macWorld) {
+		w.denies(77, "file-read-data", "/hidden/x")
+		w.denies(77, "file-write-create", "/usr/x")
+		w.denies(77, "mach-lookup", "com.apple.trustd.agent")
+		w.denies(77, "network-outbound", "remote:*:443")
+		w.denies(77, "file-ioctl", "path:/dev/dtracehelper")
+		w.done()
+	}
+	result, err := w.run(context.Background(), "sh", "-c", untilDone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := result.Summary
+	if result.Status != 3 || sum.Tier != event.TierSeatbelt || sum.Counts[event.Deny] != 5 || len(sum.Denials) != 4 || sum.Lost != 0 {
+		t.Errorf("%+v", sum)
+	}
+	want := map[string]string{"file.read /hidden/x": w.policy + ":3", "file.create /usr/x": "builtin:read-only",
+		"sys.refused com.apple.trustd.agent": "builtin:seatbelt", "net.connect remote:*:443": "builtin:seatbelt"}
+	for _, d := range sum.Denials {
+		key := d.Operation.String() + " " + audit.FormatObject(d.Object)
+		if want[key] != d.Rule {
+			t.Errorf("%s by %s, want %s", key, d.Rule, want[key])
+		}
+		if d.Object.Ref == "com.apple.trustd.agent" && !strings.Contains(d.Suggest, "enableWeakerNetworkIsolation") {
+			t.Errorf("nothing helps Go programs: %q", d.Suggest)
+		}
+	}
+	checkRecord(t, w)
+}
+
+// checkRecord reads the audit log.
+func checkRecord(t *testing.T, w *macWorld) {
+	t.Helper()
+	n := 0
+	for r, err := range audit.Query(audit.Dir(os.Getenv, os.Getenv("HOME")), audit.Filter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+		e := r.Event
+		if e.Sandbox.Tier != event.TierSeatbelt || e.BootID != "boot" || e.Layer != event.LayerSeatbelt || e.Process.UID != uint32(os.Getuid()) ||
+			!strings.Contains(string(e.Detail), "attribution=tag") || e.Sandbox.Name != "trial" {
+			t.Errorf("recorded %+v", e)
+		}
+	}
+	if n != 5 || len(w.events) != 5 {
+		t.Errorf("%d events recorded, %d told", n, len(w.events))
+	}
+}
+
+func TestACommandOnMacOSGetsItsProfileAndItsProxy(t *testing.T) {
+	t.Setenv("SECRET_OF_MINE", "x")
+	w := newMacWorld(t, "", "network: {allowedDomains: [ok.test]}\n")
+	tmp := ""
+	w.during = func(w *macWorld) {
+		defer w.done()
+		tmp = w.env("TMPDIR")
+		if info, err := os.Stat(tmp); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("TMPDIR %s: %v", tmp, err)
+		}
+		at, err := url.Parse(w.env("HTTPS_PROXY"))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		token, _ := at.User.Password()
+		for auth, want := range map[string]int{"": 407, at.User.Username() + ":wrong": 407, at.User.Username() + ":" + token: 403} {
+			if got := connectStatus(t, at.Host, "denied.test:443", auth); got != want {
+				t.Errorf("with %q: %d, want %d", auth, got, want)
+			}
+		}
+		if socks := w.env("ALL_PROXY"); socks != "socks5h://"+at.User.String()+"@"+at.Host {
+			t.Errorf("ALL_PROXY %s", socks)
+		}
+		w.checkLaunch(at)
+	}
+	result, err := w.run(context.Background(), "sh", "-c", untilDone, "a b", `$(c)"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	denied := 0
+	for _, d := range result.Summary.Denials {
+		if d.Object.Host == "denied.test" {
+			denied++
+		}
+	}
+	if denied != 1 || len(result.Summary.Denials) != 2 {
+		t.Errorf("%+v", result.Summary.Denials)
+	}
+	if _, err := os.Stat(tmp); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the run's directory is still there: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func (w *macWorld) checkLaunch(at *url.URL) {
+	l := w.launched
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		w.t.Error(err)
+	}
+	i := slices.Index(l.Args, "--")
+	if l.Path != "/usr/bin/sandbox-exec" || l.Args[0] != "-p" || l.Dir != ResolvePath(w.dir) ||
+		!slices.Equal(l.Args[i+1:], []string{sh, "-c", untilDone, "a b", `$(c)"`}) {
+		w.t.Errorf("launched %s %q in %s", l.Path, l.Args[i:], l.Dir)
+	}
+	if !strings.Contains(l.Args[1], `(remote ip "localhost:`+at.Port()+`")`) {
+		w.t.Error("the profile does not open the proxy's port")
+	}
+	if strings.Contains(strings.Join(l.Env, "\n"), "SECRET_OF_MINE") || strings.Contains(l.Args[1], at.User.String()) {
+		w.t.Error("the environment or the profile holds what it should not")
+	}
+}
+
+func connectStatus(t *testing.T, proxy, target, auth string) int {
+	c, err := net.DialTimeout("tcp", proxy, 10*time.Second)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Host: target}, Host: target, Header: http.Header{}}
+	if user, password, ok := strings.Cut(auth, ":"); ok {
+		req.SetBasicAuth(user, password)
+		req.Header.Set("Proxy-Authorization", req.Header.Get("Authorization"))
+		req.Header.Del("Authorization")
+	}
+	if err := req.Write(c); err != nil {
+		t.Error(err)
+		return 0
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), req)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
+}
+
+func TestNothingStartsOnMacOSWithoutItsBoundary(t *testing.T) {
+	for _, tt := range []struct{ mode, yaml, want string }{
+		{"nested", "", "already inside a sandbox"},
+		{"bad-profile", "", "does not compile"},
+		{"not-admin", "require: {audit: true}\n", "requires a complete record"},
+		{"", "filesystem: {denyRead: [\"/x/é*\"]}\n", "only ASCII"},
+		{"", "require: {tier: lsm}\n", "requires tier lsm"},
+		{"", "network: {httpProxyPort: 8080}\n", "not supported yet"},
+	} {
+		t.Run(tt.mode+tt.want, func(t *testing.T) {
+			w := newMacWorld(t, tt.mode, tt.yaml)
+			_, err := w.run(context.Background(), "sh", "-c", "exit 0")
+			var e *Error
+			if !errors.As(err, &e) || e.Status != 125 || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("got %v", err)
+			}
+			if w.launched != nil {
+				t.Error("the command was started")
+			}
+			if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "*")); len(left) != 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+func TestWithoutTheLogARunSaysWhatItDoesNotRecord(t *testing.T) {
+	w := newMacWorld(t, "not-admin", "")
+	result, err := w.run(context.Background(), "sh", "-c", "exit 0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(w.warned, "\n"); !strings.Contains(text, "not recorded") || !strings.Contains(text, "administrator") {
+		t.Errorf("warned %q", w.warned)
+	}
+	if text := strings.Join(result.Summary.NotRecorded, "\n"); !strings.Contains(text, "files, sockets and services") {
+		t.Errorf("not recorded: %s", text)
+	}
+}
+
+func TestCommandsThatCannotRunHaveAShellsStatus(t *testing.T) {
+	w := newMacWorld(t, "", "")
+	plain := filepath.Join(w.dir, "plain")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for command, want := range map[string]int{"no-such-command": 127, "./nothing": 127, plain: 126, w.dir: 126, "./plain": 126} {
+		_, err := w.run(context.Background(), command)
+		var e *Error
+		if !errors.As(err, &e) || e.Status != want {
+			t.Errorf("%s: %v, want %d", command, err, want)
+		}
+	}
+}
+
+func TestSignalsReachTheCommandOnMacOS(t *testing.T) {
+	w := newMacWorld(t, "", "")
+	ready := filepath.Join(w.dir, "ready")
+	w.during = func(*macWorld) {
+		for range 1000 {
+			if _, err := os.Stat(ready); err == nil {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		syscall.Kill(os.Getpid(), syscall.SIGTERM)
+	}
+	result, err := w.run(context.Background(), "sh", "-c", `trap 'exit 42' TERM; : > ready; while :; do sleep 0.02; done`)
+	if err != nil || result.Status != 42 {
+		t.Errorf("%+v, %v", result, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.during = func(*macWorld) { cancel() }
+	if result, err = w.run(ctx, "sh", "-c", "sleep 60"); err != nil || result.Status != 128+9 {
+		t.Errorf("cancelled: %+v, %v", result, err)
+	}
+}
+
+func TestNoProcessOutlivesARunOnMacOS(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("looks for processes in /proc")
+	}
+	w := newMacWorld(t, "", "")
+	if _, err := w.run(context.Background(), "sh", "-c", "sleep 300 & echo $! > left; sleep 0.2"); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(w.dir, "left"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(b)) + "/stat"); err == nil && !strings.Contains(string(stat), ") Z ") {
+		t.Errorf("still there: %s", stat)
+	}
+}
+
+func TestDoctorOnMacOSTriesAndTellsTheLimits(t *testing.T) {
+	for _, tt := range []struct {
+		mode string
+		can  bool
+		want string
+	}{
+		{"", true, "trial run ok"},
+		{"not-admin", true, "trial run less"},
+		{"nested", false, "sandbox-exec missing"},
+		{"bad-profile", false, "trial run missing"},
+	} {
+		w := newMacWorld(t, tt.mode, "")
+		d := macDoctor(context.Background(), w)
+		var all []string
+		for _, f := range d.Findings {
+			all = append(all, f.Name+" "+string(f.State))
+			t.Log(f.Name, f.State, f.Found)
+		}
+		if d.CanRun() != tt.can || !slices.Contains(all, tt.want) || !slices.Contains(all, "capture less") {
+			t.Errorf("%s: %v", tt.mode, all)
+		}
+		if (d.Tier == event.TierSeatbelt) != tt.can {
+			t.Errorf("%s: tier %v", tt.mode, d.Tier)
+		}
+	}
+}
+
+func TestSuggestionsOnMacOSOpenNoSecrets(t *testing.T) {
+	p, err := policy.New(policy.Env{Home: "/Users/u", Cwd: "/Users/u/proj"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := func(name event.Text) event.Event {
+		return event.Event{Operation: event.SysRefused, Object: event.Object{Syscall: "mach-lookup", Ref: name}}
+	}
+	for _, tt := range []struct {
+		e    event.Event
+		want string
+	}{
+		{service("com.example.x"), "network.allowMachLookup: [com.example.x]"},
+		{service("com.example.x (xpc)"), "network.allowMachLookup: [com.example.x]"},
+		{service("com.apple.SecurityServer"), ""},
+		{service("com.apple.coreservices.launchservicesd"), ""},
+		{service("a\nb: [x]"), ""},
+		{event.Event{Operation: event.SysRefused, Object: event.Object{Syscall: "sysctl-read", Ref: "x"}}, ""},
+		{event.Event{Operation: event.NetBind, Object: event.Object{Port: 3000}}, "network.allowLocalBinding: true"},
+		{event.Event{Operation: event.UnixConnect, Object: event.Object{Path: "/x"}}, `network.allowUnixSockets: ["/x"]`},
+		{event.Event{Operation: event.FileRead, Object: event.Object{Path: "/Users/u/.ssh/id"}}, ""},
+		{event.Event{Operation: event.NetConnect, Object: event.Object{Port: 443, Socket: "remote:*:443"}}, ""},
+	} {
+		if got := macSuggest(p, tt.e); got != tt.want {
+			t.Errorf("%+v: %q, want %q", tt.e.Object, got, tt.want)
+		}
+	}
+	write := event.Event{Operation: event.FileWrite, Object: event.Object{Path: "/opt/x"}}
+	if got := macSuggest(p, write); !strings.Contains(got, "allowWrite") {
+		t.Errorf("write: %q", got)
+	}
+}

@@ -1,0 +1,83 @@
+package sallyport
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/policy"
+)
+
+// runEnv completes what a policy knows of the user and the run.
+func runEnv(o *Options) (policy.Env, error) {
+	env := o.Policy.Env
+	if o.Dir != "" {
+		dir, err := filepath.Abs(o.Dir)
+		if err != nil {
+			return env, fmt.Errorf("find the working directory: %w", err)
+		}
+		env.Cwd = dir
+	}
+	return policyEnv(env)
+}
+
+func (o *Options) setDefaults() {
+	for _, f := range []struct{ p, d **os.File }{{&o.Stdin, &os.Stdin}, {&o.Stdout, &os.Stdout}, {&o.Stderr, &os.Stderr}} {
+		if *f.p == nil {
+			*f.p = *f.d
+		}
+	}
+}
+
+// checkBuilt refuses a policy that asks for more than this version enforces;
+// built names the keys that this system does.
+func checkBuilt(p *policy.Policy, built func(key string) bool, warn func(message, hint string)) error {
+	for _, u := range p.Unbuilt() {
+		if u.Refuse && !built(u.Key) {
+			return &Error{Err: fmt.Errorf("%s: %s is not supported yet, and a run without it would be less safe", u.Rule, u.Key),
+				Hint: u.Note, Status: statusFailed}
+		}
+	}
+	for _, w := range p.Warnings() {
+		if warn != nil {
+			warn(w.Message, w.Hint)
+		}
+	}
+	return nil
+}
+
+func noLog(err error) error {
+	return &Error{Err: fmt.Errorf("open the audit log: %w", err), Status: statusFailed,
+		Hint: "set HOME or XDG_STATE_HOME to a directory that you can write; nothing runs without a record"}
+}
+
+func suggest(p *policy.Policy, e event.Event) string {
+	if e.Operation == event.UnixConnect {
+		return p.DecideUnix(string(e.Object.Path)).Fix
+	}
+	host := string(e.Object.Host)
+	if host == "" {
+		host = e.Object.Addr
+	}
+	h, err := policy.ParseHost(host)
+	if err != nil {
+		return ""
+	}
+	var d policy.Decision
+	switch e.Operation {
+	case event.NetConnect:
+		req := policy.NetRequest{Host: h, Port: e.Object.Port}
+		d = p.DecideNet(req)
+		if addr, err := netip.ParseAddr(e.Object.Addr); err == nil && d.Allowed() && e.Reason == event.AddressDenied {
+			d = p.DecideResolved(req, addr)
+		}
+	case event.NetDNS:
+		d = p.DecideName(h)
+	}
+	if d.Allowed() { // not refused for want of a rule
+		return ""
+	}
+	return d.Fix
+}

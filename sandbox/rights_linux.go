@@ -1,0 +1,88 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// rightsReader reads a stream socket and keeps the descriptors that come with
+// it, in their order (SCM_RIGHTS, unix(7)).
+type rightsReader struct {
+	file *os.File
+	fds  []int
+}
+
+func (r *rightsReader) Read(p []byte) (int, error) {
+	oob := make([]byte, unix.CmsgSpace(4*4))
+	for {
+		n, on, flags, _, err := unix.Recvmsg(int(r.file.Fd()), p, oob, unix.MSG_CMSG_CLOEXEC)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		if flags&unix.MSG_CTRUNC != 0 {
+			return 0, errors.New("receive descriptors: more came than were expected")
+		}
+		if err := r.keep(oob[:on]); err != nil {
+			return 0, err
+		}
+		if n == 0 {
+			return 0, io.EOF
+		}
+		return n, nil
+	}
+}
+
+func (r *rightsReader) keep(oob []byte) error {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return fmt.Errorf("receive descriptors: %w", err)
+	}
+	for i := range messages {
+		fds, err := unix.ParseUnixRights(&messages[i])
+		if err != nil {
+			return fmt.Errorf("receive descriptors: %w", err)
+		}
+		r.fds = append(r.fds, fds...)
+	}
+	return nil
+}
+
+// take gives the oldest descriptor that nobody has taken, -1 if there is none.
+func (r *rightsReader) take() int {
+	if len(r.fds) == 0 {
+		return -1
+	}
+	fd := r.fds[0]
+	r.fds = r.fds[1:]
+	return fd
+}
+
+func (r *rightsReader) close() {
+	if r == nil {
+		return
+	}
+	for _, fd := range r.fds {
+		unix.Close(fd)
+	}
+	r.fds = nil
+}
+
+// sendWith sends a message with a descriptor.
+func sendWith(control *os.File, message any, fd int) error {
+	b, err := json.Marshal(message)
+	if err != nil {
+		return fmt.Errorf("encode message: %w", err)
+	}
+	if err := unix.Sendmsg(int(control.Fd()), append(b, '\n'), unix.UnixRights(fd), nil, 0); err != nil {
+		return fmt.Errorf("hand out a descriptor: %w", err)
+	}
+	return nil
+}
