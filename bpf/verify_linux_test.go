@@ -1,0 +1,75 @@
+package bpf
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/rlimit"
+)
+
+// mayLack are the programs that kernels of the supported range do without.
+var mayLack = map[string]bool{"connect_unix": true, "sendmsg_unix": true} // Linux 6.7
+
+func TestTheKernelAcceptsEveryProgram(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("loading programs takes root")
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		t.Fatal(err)
+	}
+	spec, err := LoadKernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range spec.Programs {
+		t.Run(name, func(t *testing.T) { verify(t, name, false) })
+	}
+	t.Run("with bpf_loop", func(t *testing.T) {
+		if err := features.HaveProgramHelper(ebpf.RawTracepoint, asm.FnLoop); err != nil {
+			t.Skipf("not in this kernel: %v", err) // Linux 5.17
+		}
+		for name := range spec.Programs {
+			t.Run(name, func(t *testing.T) { verify(t, name, true) })
+		}
+	})
+}
+
+// verify loads one program without the others.
+func verify(t *testing.T, name string, loop bool) {
+	spec, err := LoadKernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := spec.Variables["has_loop"].Set(loop); err != nil {
+		t.Fatal(err)
+	}
+	for other := range spec.Programs {
+		if other != name {
+			delete(spec.Programs, other)
+		}
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: level()}})
+	if err == nil {
+		t.Log(coll.Programs[name].VerifierLog)
+		coll.Close()
+		return
+	}
+	if mayLack[name] && !errors.As(err, new(*ebpf.VerifierError)) {
+		t.Skipf("not in this kernel: %v", err)
+	}
+	t.Errorf("load: %v", err)
+	if v := (*ebpf.VerifierError)(nil); errors.As(err, &v) {
+		t.Logf("%+v", v)
+	}
+}
+
+func level() ebpf.LogLevel {
+	if os.Getenv("VERIFIER_LOG") != "" {
+		return ebpf.LogLevelInstruction
+	}
+	return ebpf.LogLevelStats
+}
