@@ -89,6 +89,9 @@ int asking(struct __sk_buff *skb)
 	}
 	if (!ok)
 		return 1;
+	/* The reader of a question need not know which resolver was asked. */
+	k.dport = 0;
+	__builtin_memset(k.daddr, 0, sizeof(k.daddr));
 	k.sandbox = sandbox_walk();
 	if (k.sandbox)
 		remember(&k);

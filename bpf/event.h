@@ -8,7 +8,7 @@
 #ifndef EVENT_H
 #define EVENT_H
 
-enum { ABI = 1 };
+enum abi { ABI = 1 };
 
 /* What was attempted. OPS bounds the arrays of counters. */
 enum op {
@@ -123,7 +123,7 @@ struct who {
 	__u32 uid;
 	__u32 loginuid;
 	__u32 reserved;
-	char comm[16]; /* of the thread group's leader */
+	__u8 comm[16]; /* of the thread group's leader */
 };
 
 /* What equal denials have in common. */
@@ -186,10 +186,10 @@ struct proc {
 	__u8 exe_state;
 	__u8 cwd_state;
 	__u8 reserved[6];
-	char comm[16];
-	char argv[ARGV_MAX];
-	char exe[EXE_MAX];
-	char cwd[CWD_MAX];
+	__u8 comm[16];
+	__u8 argv[ARGV_MAX];
+	__u8 exe[EXE_MAX];
+	__u8 cwd[CWD_MAX];
 };
 
 /* A connection, or a datagram's two ends, seen from inside. */
@@ -215,7 +215,7 @@ struct conn {
 struct unix_key {
 	__u32 bits;
 	__u8 sandbox[8];
-	char path[SUN_PATH];
+	__u8 path[SUN_PATH];
 };
 
 #endif

@@ -29,7 +29,8 @@ static __noinline __u8 refine(struct denial *d, __u8 op)
 	case CALL_OPENAT2:
 		bpf_probe_read_user(&how, sizeof(how), (void *)d->args[2]);
 		d->args[2] = how;
-		return op_of_open(how);
+		/* EXDEV comes of the process's own RESOLVE_ flags here. */
+		return d->key.err == -EXDEV ? OP_NONE : op_of_open(how);
 	case CALL_IOCTL:
 		d->args[1] = (__u32)d->args[1];
 		if (d->args[1] == FS_IOC_SETFLAGS || d->args[1] == FS_IOC_FSSETXATTR)
@@ -220,7 +221,7 @@ static __noinline int finish(struct scratch *s, __u32 nr)
 		folders(s, &calls[nr]);
 	__u32 n = s->used;
 	BOUND(n, DATA_MAX);
-	told(d, t, !bpf_ringbuf_output(&events, s, sizeof(struct denial) + n, tell_flags()));
+	told(d, t, !bpf_ringbuf_output(&events, &s->d, sizeof(struct denial) + n, tell_flags()));
 	return 0;
 }
 

@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type KernelAbi uint32
+
+const (
+	KernelAbiABI KernelAbi = 1
+)
+
 type KernelCall struct {
 	_       structs.HostLayout
 	Id      uint16
@@ -312,10 +318,10 @@ type KernelProc struct {
 	ExeState uint8
 	CwdState uint8
 	Reserved [6]uint8
-	Comm     [16]int8
-	Argv     [2048]int8
-	Exe      [1024]int8
-	Cwd      [512]int8
+	Comm     [16]uint8
+	Argv     [2048]uint8
+	Exe      [1024]uint8
+	Cwd      [512]uint8
 }
 
 type KernelSandbox struct {
@@ -333,9 +339,9 @@ const (
 
 type KernelScratch struct {
 	_        structs.HostLayout
-	D        KernelDenial
 	Used     uint32
 	Reserved uint32
+	D        KernelDenial
 	Data     [20480]uint8
 }
 
@@ -372,7 +378,7 @@ type KernelUnixKey struct {
 	_       structs.HostLayout
 	Bits    uint32
 	Sandbox [8]uint8
-	Path    [108]int8
+	Path    [108]uint8
 }
 
 type KernelWho struct {
@@ -386,7 +392,7 @@ type KernelWho struct {
 	Uid      uint32
 	Loginuid uint32
 	Reserved uint32
-	Comm     [16]int8
+	Comm     [16]uint8
 }
 
 // Names of all BPF objects in the ELF.

@@ -74,9 +74,9 @@ struct {
 /* Room to put a record together. One a program: while one runs, no other
  * instance of it does on the same CPU (kernel/trace/bpf_trace.c). */
 struct scratch {
-	struct denial d;
 	__u32 used; /* of data */
 	__u32 reserved;
+	struct denial d; /* a record begins here */
 	__u8 data[DATA_MAX];
 };
 

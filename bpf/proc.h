@@ -20,7 +20,7 @@ static __always_inline __u64 sandbox_of_current(void)
 }
 
 /* copy_part takes the last walk out of the scratch. */
-static __always_inline __u16 copy_part(struct scratch *s, char *to, __u32 max)
+static __always_inline __u16 copy_part(struct scratch *s, __u8 *to, __u32 max)
 {
 	__u32 n = s->used < max ? s->used : max;
 

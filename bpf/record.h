@@ -63,7 +63,7 @@ struct hook_denial {
 	__u8 name[SUN_PATH + 4];
 };
 
-static __always_inline void hook_refused(__u64 id, __u8 op, __u8 hook, const struct addr *to, const char *name)
+static __always_inline void hook_refused(__u64 id, __u8 op, __u8 hook, const struct addr *to, const __u8 *name)
 {
 	__u64 now = bpf_ktime_get_boot_ns(), thread = thread_key();
 	struct denial small = {.kind = KIND_DENIAL, .time = now};

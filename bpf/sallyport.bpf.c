@@ -23,6 +23,7 @@ char LICENSE[] SEC("license") = "GPL";
 
 /* Enums that no program's type mentions are made to appear in the BTF. */
 const volatile struct {
+	enum abi abi;
 	enum op op;
 	enum hook hook;
 	enum kind kind;

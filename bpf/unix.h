@@ -7,7 +7,7 @@ extern void *bpf_cast_to_kern_ctx(void *obj) __ksym;
 
 /* climbs: the name is relative, or has a ".." in it, so that its beginning does
  * not say where it leads. */
-static __always_inline int climbs(const char *path)
+static __always_inline int climbs(const __u8 *path)
 {
 	if (path[0] != '/')
 		return 1;

@@ -1,0 +1,196 @@
+package loader
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/cgroup"
+	"github.com/sallyport/sallyport/internal/event"
+)
+
+// payloads are what the test binary does when it is started inside a sandbox.
+var payloads = map[string]func(args []string) int{}
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv("LOADER_PAYLOAD"); name != "" {
+		os.Exit(payloads[name](os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// everything are rules that allow all that a sandbox may ever do.
+var everything = Rules{TCP: true, UDP: true, Ping: true, MPTCP: true, UnixDirs: []string{"/tmp", "/run"}}
+
+// world is a parent cgroup with the programs attached.
+type world struct {
+	t      *testing.T
+	l      *Loader
+	parent string
+	mu     sync.Mutex
+	seen   []Record
+	lost   map[event.Operation]uint64
+	stop   func()
+}
+
+func (w *world) Denied(r Record) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen = append(w.seen, r)
+}
+
+func (w *world) Lost(op event.Operation, n uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lost[op] += n
+}
+
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("loading programs takes root")
+	}
+}
+
+// parentGroup makes a cgroup of the test's own.
+func parentGroup(t testing.TB) string {
+	t.Helper()
+	needRoot(t)
+	mount, err := cgroup.Mount()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp(mount, "loader-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		g, err := cgroup.Open(dir)
+		if err == nil {
+			err = g.Kill(5 * time.Second)
+		}
+		if err == nil {
+			err = g.Remove()
+		}
+		if err != nil {
+			t.Errorf("clean up: %v", err)
+		}
+	})
+	return dir
+}
+
+func newWorld(t *testing.T, o Options) *world {
+	t.Helper()
+	w := &world{t: t, lost: map[event.Operation]uint64{}}
+	if o.Cgroup == "" {
+		o.Cgroup = parentGroup(t)
+	}
+	w.parent = o.Cgroup
+	var err error
+	if w.l, err = Load(o); err != nil {
+		t.Fatalf("%+v", err)
+	}
+	w.read()
+	t.Cleanup(w.close)
+	return w
+}
+
+// read starts a reader.
+func (w *world) read() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.l.Read(ctx, w) }()
+	w.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("read: %v", err)
+		}
+	})
+}
+
+func (w *world) close() {
+	w.stop()
+	if err := w.l.Close(); err != nil {
+		w.t.Errorf("close: %v", err)
+	}
+}
+
+// box is a sandbox's cgroup.
+type testBox struct {
+	*cgroup.Group
+	w *world
+}
+
+func (w *world) add(rules Rules) *testBox {
+	w.t.Helper()
+	g, err := cgroup.Make(w.parent, fmt.Sprintf("box-%d", time.Now().UnixNano()))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.l.AddSandbox(g.Info.ID, rules); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.l.Start(g.Info.ID, nil); err != nil {
+		w.t.Fatal(err)
+	}
+	return &testBox{g, w}
+}
+
+// command prepares a program to be started inside.
+func (b *testBox) command(name string, args ...string) *exec.Cmd {
+	b.w.t.Helper()
+	dir, err := os.Open(b.Dir)
+	if err != nil {
+		b.w.t.Fatal(err)
+	}
+	b.w.t.Cleanup(func() { dir.Close() })
+	cmd := exec.Command(name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// payload prepares one of the payloads.
+func (b *testBox) payload(name string, args ...string) *exec.Cmd {
+	self, err := os.Executable()
+	if err != nil {
+		b.w.t.Fatal(err)
+	}
+	cmd := b.command(self, args...)
+	cmd.Env = append(os.Environ(), "LOADER_PAYLOAD="+name)
+	return cmd
+}
+
+// records gives what happened so far in this sandbox.
+func (b *testBox) records() []Record {
+	b.w.l.Flush()
+	b.w.mu.Lock()
+	defer b.w.mu.Unlock()
+	var out []Record
+	for _, r := range b.w.seen {
+		if r.Cgroup == b.Info.ID {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// scratchDir is a folder on a real file system, out of anybody's way.
+func scratchDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "loader-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
