@@ -29,12 +29,11 @@ static __noinline __u64 sandbox_walk(void)
 		return 0;
 	if (HAS(struct cgroup, ancestors)) {
 		bpf_probe_read_kernel(&above, sizeof(above),
-				      __builtin_preserve_access_index(&group->ancestors[0]) + level * sizeof(above));
+				      (void *)group + OFFSET(struct cgroup, ancestors) + level * sizeof(above));
 		return READ(READ(above, kn), id);
 	}
-	struct cgroup___old *old = (void *)group;
 	bpf_probe_read_kernel(&id, sizeof(id),
-			      __builtin_preserve_access_index(&old->ancestor_ids[0]) + level * sizeof(id));
+			      (void *)group + OFFSET(struct cgroup___old, ancestor_ids) + level * sizeof(id));
 	return id;
 }
 

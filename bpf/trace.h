@@ -120,7 +120,8 @@ static __noinline void put_name(struct scratch *s, int part, const void *from, _
 
 	if (at > DATA_MAX - PATH_MAX || part < 0 || part >= PARTS)
 		return;
-	long n = bpf_probe_read_user_str(s->data + at, PATH_MAX, from);
+	/* A null pointer means the descriptor itself, to utimensat(2) and others. */
+	long n = from ? bpf_probe_read_user_str(s->data + at, PATH_MAX, from) : 0;
 	if (n < 0 || n > PATH_MAX) {
 		s->d.state[part] = PART_UNREADABLE;
 		n = 0;

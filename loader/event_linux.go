@@ -28,7 +28,7 @@ func (c clock) at(ns uint64) time.Time { return c.boot.Add(time.Duration(ns)) }
 
 // record makes an event of a denial.
 func (l *Loader) record(d *denial, c clock) Record {
-	r := Record{Cgroup: d.Key.Sandbox, Args: d.Args, Call: l.names.of(d.Key.Call)}
+	r := Record{Cgroup: d.Key.Sandbox, Args: d.Args, Call: l.names.of(d.Key.Call), TID: int(d.Who.Tid)}
 	r.Event = event.Event{
 		Schema: event.SchemaVersion, Time: c.at(d.Time), First: c.at(d.First), Last: c.at(d.Time),
 		Mono: int64(d.Time), Verdict: event.Deny, Layer: event.LayerTrace, Operation: operation(d.Key.Op),

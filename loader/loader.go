@@ -55,6 +55,7 @@ type Record struct {
 	// Call is the system call, or the program that refused.
 	Call   string
 	Args   [6]uint64
+	TID    int // the thread, as the host numbers it; 0: not known
 	Canary bool
 }
 
