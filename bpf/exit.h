@@ -232,7 +232,7 @@ int syscall_exit(__u64 *ctx)
 
 	if (!is_refusal(ret))
 		return 0;
-	__u64 now, id = bpf_get_current_ancestor_cgroup_id(level);
+	__u64 now, id = traced_sandbox();
 	struct sandbox *sb = bpf_map_lookup_elem(&sandboxes, &id);
 	struct scratch *s = scratch(SCRATCH_EXIT);
 	if (!sb || !(sb->flags & SANDBOX_RECORD) || !s)

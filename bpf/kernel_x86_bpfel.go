@@ -425,6 +425,7 @@ const (
 	KernelProgSyscallExit  = "syscall_exit"
 	KernelVarCalls         = "calls"
 	KernelVarForGo         = "for_go"
+	KernelVarHasAncestor   = "has_ancestor"
 	KernelVarHasLoop       = "has_loop"
 	KernelVarLevel         = "level"
 	KernelVarWakeAt        = "wake_at"
@@ -508,11 +509,12 @@ type KernelMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type KernelVariableSpecs struct {
-	Calls   *ebpf.VariableSpec `ebpf:"calls"`
-	ForGo   *ebpf.VariableSpec `ebpf:"for_go"`
-	HasLoop *ebpf.VariableSpec `ebpf:"has_loop"`
-	Level   *ebpf.VariableSpec `ebpf:"level"`
-	WakeAt  *ebpf.VariableSpec `ebpf:"wake_at"`
+	Calls       *ebpf.VariableSpec `ebpf:"calls"`
+	ForGo       *ebpf.VariableSpec `ebpf:"for_go"`
+	HasAncestor *ebpf.VariableSpec `ebpf:"has_ancestor"`
+	HasLoop     *ebpf.VariableSpec `ebpf:"has_loop"`
+	Level       *ebpf.VariableSpec `ebpf:"level"`
+	WakeAt      *ebpf.VariableSpec `ebpf:"wake_at"`
 }
 
 // KernelObjects contains all objects after they have been loaded into the kernel.
@@ -566,11 +568,12 @@ func (m *KernelMaps) Close() error {
 //
 // It can be passed to LoadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type KernelVariables struct {
-	Calls   *ebpf.Variable `ebpf:"calls"`
-	ForGo   *ebpf.Variable `ebpf:"for_go"`
-	HasLoop *ebpf.Variable `ebpf:"has_loop"`
-	Level   *ebpf.Variable `ebpf:"level"`
-	WakeAt  *ebpf.Variable `ebpf:"wake_at"`
+	Calls       *ebpf.Variable `ebpf:"calls"`
+	ForGo       *ebpf.Variable `ebpf:"for_go"`
+	HasAncestor *ebpf.Variable `ebpf:"has_ancestor"`
+	HasLoop     *ebpf.Variable `ebpf:"has_loop"`
+	Level       *ebpf.Variable `ebpf:"level"`
+	WakeAt      *ebpf.Variable `ebpf:"wake_at"`
 }
 
 // KernelPrograms contains all programs after they have been loaded into the kernel.

@@ -14,7 +14,7 @@ static __always_inline __u64 new_key(void)
 
 static __always_inline __u64 sandbox_of_current(void)
 {
-	__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+	__u64 id = traced_sandbox();
 
 	return id && bpf_map_lookup_elem(&sandboxes, &id) ? id : 0;
 }

@@ -37,6 +37,12 @@ static __noinline __u64 sandbox_walk(void)
 	return id;
 }
 
+/* traced_sandbox is the sandbox of whoever is running, for tracing programs. */
+static __always_inline __u64 traced_sandbox(void)
+{
+	return has_ancestor ? bpf_get_current_ancestor_cgroup_id(level) : sandbox_walk();
+}
+
 static __always_inline __u64 thread_key(void)
 {
 	struct task_struct *t = current_task();

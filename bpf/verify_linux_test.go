@@ -28,7 +28,7 @@ func TestTheKernelAcceptsEveryProgram(t *testing.T) {
 	for name := range spec.Programs {
 		t.Run(name, func(t *testing.T) { verify(t, name, false) })
 	}
-	t.Run("with bpf_loop", func(t *testing.T) {
+	t.Run("with newer helpers", func(t *testing.T) {
 		if err := features.HaveProgramHelper(ebpf.RawTracepoint, asm.FnLoop); err != nil {
 			t.Skipf("not in this kernel: %v", err) // Linux 5.17
 		}
@@ -44,8 +44,10 @@ func verify(t *testing.T, name string, loop bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := spec.Variables["has_loop"].Set(loop); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"has_loop", "has_ancestor"} {
+		if err := spec.Variables[name].Set(loop); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for other := range spec.Programs {
 		if other != name {

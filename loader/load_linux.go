@@ -67,13 +67,14 @@ func (l *Loader) load(parent cgroup.Info) error {
 	}
 	spec.Maps["events"].MaxEntries = l.opts.RingBytes
 	for name, value := range map[string]any{
-		"level": uint32(parent.Depth + 1), "wake_at": uint64(l.opts.RingBytes / 4), "has_loop": hasLoop(),
+		"level": uint32(parent.Depth + 1), "wake_at": uint64(l.opts.RingBytes / 4),
+		"has_loop": has(asm.FnLoop), "has_ancestor": has(asm.FnGetCurrentAncestorCgroupId),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
 		}
 	}
-	if !hasLoop() {
+	if !has(asm.FnLoop) {
 		dropCallbacks(spec)
 	}
 	about, err := aboutOf(spec, parent, l.opts.RingBytes)
@@ -120,12 +121,11 @@ func (l *Loader) begin(adopted bool) error {
 	return err
 }
 
-// hasLoop asks for bpf_loop (Linux 5.17). Without it, or without knowing, loops
-// are unrolled by the verifier: loading takes longer and paths have a shorter
-// limit.
-var hasLoop = sync.OnceValue(func() bool {
-	return features.HaveProgramHelper(ebpf.RawTracepoint, asm.FnLoop) == nil
-})
+// has asks for a helper of tracing programs. Without bpf_loop, or without knowing,
+// the verifier unrolls loops: loading takes longer and paths have a shorter limit.
+func has(helper asm.BuiltinFunc) bool {
+	return features.HaveProgramHelper(ebpf.RawTracepoint, helper) == nil
+}
 
 // dropCallbacks takes out what refers to functions by address, which kernels
 // before 5.13 do not know. The code that would use it is never reached.
