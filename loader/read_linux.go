@@ -18,7 +18,7 @@ import (
 const (
 	lookEvery   = 50 * time.Millisecond // at the ring buffer, which does not wake for little
 	settleEvery = time.Second           // at repeats and losses
-	sentMax     = 16384                 // as many as there are tallies
+	sentMax     = 32768                 // tallies to remember: twice as many as the kernel does
 )
 
 // Handler takes what is read. Its methods are called from one goroutine.
@@ -44,6 +44,7 @@ type reader struct {
 	sent    map[bpf.KernelTallyKey]*sent
 	clock   clock
 	settled time.Time
+	ripe    uint64 // when settle ran before: what is older has been read
 	handler Handler
 
 	mu      sync.Mutex
@@ -166,11 +167,12 @@ func (r *reader) settleTwice() error {
 
 // settle reads what is in the ring buffer, tells repeats, and then losses.
 func (r *reader) settle() error {
-	r.settled, r.clock = time.Now(), readClock()
-	owed, err := r.l.told.owed()
+	seen, owed, err := r.l.told.owed()
 	if err != nil {
 		return err
 	}
+	r.ripe = uint64(max(0, r.settled.Sub(r.clock.boot)))
+	r.settled, r.clock = time.Now(), readClock()
 	if owed {
 		if err := r.empty(); err != nil {
 			return err
@@ -179,13 +181,12 @@ func (r *reader) settle() error {
 			return err
 		}
 	}
-	lost, err := r.l.told.settle()
-	for op, n := range lost {
+	for op, n := range r.l.told.settle(seen) {
 		if n > 0 {
 			r.handler.Lost(operation(uint8(op)), n)
 		}
 	}
-	return err
+	return nil
 }
 
 // empty reads without waiting, as much as a full ring buffer holds at most.
@@ -241,13 +242,24 @@ func (r *reader) tell(k bpf.KernelTallyKey, rec Record, first, count uint64) {
 		r.l.told.canary(k.Op, rec.Event.Count)
 	}
 	r.l.told.add(k.Op, rec.Event.Count)
-	if old == nil && len(r.sent) >= sentMax {
-		for other := range r.sent { // any
-			delete(r.sent, other)
-			break
-		}
-	}
 	r.sent[k] = &sent{rec, first, count}
+	if len(r.sent) > sentMax {
+		r.trim()
+	}
+}
+
+// trim drops what the kernel's table, which is half as large, has dropped. An
+// entry that is still there must stay: it would be taken for one that was lost.
+func (r *reader) trim() {
+	kept := make(map[bpf.KernelTallyKey]*sent, sentMax/2)
+	err := r.eachTally(func(k bpf.KernelTallyKey, _ bpf.KernelTally) {
+		if s := r.sent[k]; s != nil {
+			kept[k] = s
+		}
+	})
+	if err == nil {
+		r.sent = kept
+	}
 }
 
 // repeats tells what was counted since the record was told, or ever, if the
@@ -258,13 +270,15 @@ func (r *reader) repeats(k bpf.KernelTallyKey, t bpf.KernelTally) {
 		return
 	}
 	var rec Record
-	if old != nil && old.first == t.First {
+	switch {
+	case old != nil && old.first == t.First:
 		rec = old.record
-		rec.Event.First = r.clock.at(t.First)
-	} else {
+	case t.First > r.ripe:
+		return // its record may be on its way
+	default:
 		rec = r.l.unknownRecord(k, t)
-		rec.Event.First = r.clock.at(t.First)
 	}
+	rec.Event.First = r.clock.at(t.First)
 	rec.Event.Last = r.clock.at(t.Last)
 	rec.Event.Time = rec.Event.Last
 	r.tell(k, rec, t.First, t.Count)

@@ -111,29 +111,24 @@ func (t *tally) byOp(from bpf.KernelCounter) (c counts, err error) {
 	return c, nil
 }
 
-// owed reports whether there are denials that nobody was told of yet.
-func (t *tally) owed() (bool, error) {
-	seen, err := t.byOp(bpf.KernelCounterCOUNT_SEEN)
-	if err != nil {
-		return false, err
+// owed reads what was seen so far, and reports whether there is any of it that
+// nobody was told of yet.
+func (t *tally) owed() (seen counts, any bool, err error) {
+	if seen, err = t.byOp(bpf.KernelCounterCOUNT_SEEN); err != nil {
+		return seen, false, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for op, n := range seen {
-		if n != t.load(op)+t.load(opCount+op) {
-			return true, nil
-		}
+		any = any || n != t.load(op)+t.load(opCount+op)
 	}
-	return false, nil
+	return seen, any, nil
 }
 
-// settle finds what was lost, once ring buffer and table have been read. What
-// was seen since the last time may still be on its way.
-func (t *tally) settle() (lost counts, err error) {
-	seen, err := t.byOp(bpf.KernelCounterCOUNT_SEEN)
-	if err != nil {
-		return lost, err
-	}
+// settle finds what was lost, once ring buffer and table have been read: of what
+// had been seen the last time, since the rest may still be on its way. seen is
+// what had been seen before reading began.
+func (t *tally) settle(seen counts) (lost counts) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for op, n := range t.before {
@@ -143,7 +138,7 @@ func (t *tally) settle() (lost counts, err error) {
 		}
 	}
 	t.before = seen
-	return lost, nil
+	return lost
 }
 
 // Counters reads the kernel's counters.

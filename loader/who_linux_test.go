@@ -169,8 +169,8 @@ func TestANameThatLiesDoesNotHideTheExecutable(t *testing.T) {
 func TestAncestorsThatHaveEndedAreListed(t *testing.T) {
 	b, d, self := whoWorld(t)
 	inner := fmt.Sprintf("(sleep 0.1; LOADER_PAYLOAD=look %s %s/closed/secret) & exit 0", self, d)
-	cmd := nobody(b.command("/bin/sh", "-c", `/bin/sh -c "$1" grandchild & wait; sleep 0.3`, "outermost", inner))
-	if err := cmd.Run(); err != nil {
+	cmd := nobody(b.command("/bin/sh", "-c", `/bin/sh -c "$1" grandchild & wait`, "outermost", inner))
+	if _, err := cmd.Output(); err != nil { // waits for whoever holds the pipe
 		t.Fatal(err)
 	}
 	e := b.one(t, d+"/closed/secret")
