@@ -214,3 +214,23 @@ func (p *pins) close() error {
 	p.lock = nil
 	return err
 }
+
+// MountPins makes a folder that Options.Pin may be below: a bpffs of its own,
+// unless there is one. It must be called in the host's mount namespace: pins go
+// with the last mount of their file system.
+func MountPins(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("mount bpffs: %w", err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("mount bpffs: %w", err)
+	}
+	if fs.Type == unix.BPF_FS_MAGIC {
+		return nil
+	}
+	if err := unix.Mount("bpf", dir, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=700"); err != nil {
+		return fmt.Errorf("mount bpffs at %s: %w", dir, err)
+	}
+	return nil
+}

@@ -46,6 +46,7 @@ type reader struct {
 	settled time.Time
 	ripe    uint64 // when settle ran before: what is older has been read
 	handler Handler
+	adopted bool // there may be more from a predecessor
 
 	mu      sync.Mutex
 	running bool
@@ -58,21 +59,25 @@ func newReader(l *Loader, adopted bool) (*reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ring buffer: %w", err)
 	}
-	r := &reader{l: l, ring: ring, sent: map[bpf.KernelTallyKey]*sent{}}
-	if !adopted {
-		return r, nil
+	return &reader{l: l, ring: ring, adopted: adopted, sent: map[bpf.KernelTallyKey]*sent{}}, nil
+}
+
+// inherit reads what a predecessor left in the ring buffer. Of tallies whose
+// record it had read it may have told anything: what it did not tell cannot be
+// told apart any more, and settle counts it as lost.
+func (r *reader) inherit() error {
+	if !r.adopted {
+		return nil
 	}
-	// What a predecessor saw repeated and did not tell cannot be told apart any
-	// more: settle counts it as lost.
-	if err := r.eachTally(func(k bpf.KernelTallyKey, t bpf.KernelTally) {
-		if t.Told != 0 {
-			r.sent[k] = &sent{first: t.First, count: t.Count, record: r.l.unknownRecord(k, t)}
+	r.adopted = false
+	if err := r.empty(); err != nil {
+		return err
+	}
+	return r.eachTally(func(k bpf.KernelTallyKey, t bpf.KernelTally) {
+		if r.sent[k] == nil && t.Told != 0 {
+			r.sent[k] = &sent{record: r.l.unknownRecord(k, t), first: t.First, count: t.Count}
 		}
-	}); err != nil {
-		ring.Close()
-		return nil, err
-	}
-	return r, nil
+	})
 }
 
 // Read hands what happens to h until ctx ends or the Loader is closed. One Read
@@ -84,6 +89,9 @@ func (l *Loader) Read(ctx context.Context, h Handler) error {
 	}
 	defer r.leave()
 	defer context.AfterFunc(ctx, func() { r.ring.Flush() })()
+	if err := r.inherit(); err != nil {
+		return err
+	}
 	var rec ringbuf.Record
 	for {
 		r.ring.SetDeadline(time.Now().Add(lookEvery))

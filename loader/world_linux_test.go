@@ -106,6 +106,11 @@ func (w *world) read() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.l.Read(ctx, w) }()
+	for running := false; !running; time.Sleep(time.Millisecond) {
+		w.l.reader.mu.Lock()
+		running = w.l.reader.running
+		w.l.reader.mu.Unlock()
+	}
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
