@@ -32,12 +32,15 @@ var layers = map[string]struct {
 	"internal/policy": {[]string{"internal/event"}, append([]string{prometheus, "os", "net"}, kernelPackages...), "a policy is a pure function of its files"},
 	"internal/plan":   {[]string{"internal/event", "internal/policy"}, append([]string{prometheus, "os", "net"}, kernelPackages...), "a plan is computed, never performed"},
 	// golang.org/x/sys: flock(2) and the boot clock, on every Unix.
-	"internal/audit": {[]string{"internal/event"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "github.com/google/nftables", "github.com/mdlayher/netlink"}, "the record must be readable on any machine"},
-	"sandbox":        {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf"}, "the sandbox performs a plan; it neither proxies nor records"},
-	"proxy":          {[]string{"internal/event", "internal/policy"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "hostile bytes are parsed far from what builds the boundary"},
-	"":               {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "sandbox", "proxy"}, nil, "the root wires everything"},
-	"cmd/sallyport":  {[]string{"", "internal/event", "internal/policy", "internal/plan", "internal/audit", "sandbox"}, nil, "the command line shows, it does not do"},
-	"testvm":         {nil, nil, "only tests import testvm"},
+	"internal/audit":  {[]string{"internal/event"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "github.com/google/nftables", "github.com/mdlayher/netlink"}, "the record must be readable on any machine"},
+	"sandbox":         {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf"}, "the sandbox performs a plan; it neither proxies nor records"},
+	"proxy":           {[]string{"internal/event", "internal/policy"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "hostile bytes are parsed far from what builds the boundary"},
+	"":                {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "sandbox", "proxy"}, nil, "the root wires everything"},
+	"cmd/sallyport":   {[]string{"", "internal/event", "internal/policy", "internal/plan", "internal/audit", "sandbox"}, nil, "the command line shows, it does not do"},
+	"bpf":             {nil, []string{prometheus}, "the kernel's programs hold no logic in Go"},
+	"internal/cgroup": {nil, []string{prometheus, "github.com/cilium/ebpf"}, "cgroups are files"},
+	"loader":          {[]string{"bpf", "internal/cgroup", "internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/google/nftables", "github.com/vishvananda/netlink"}, "the kernel side neither proxies nor builds sandboxes"},
+	"testvm":          {nil, nil, "only tests import testvm"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {
