@@ -19,6 +19,7 @@ import (
 var payloads = map[string]func(args []string) int{}
 
 func TestMain(m *testing.M) {
+	Init()
 	if name := os.Getenv("LOADER_PAYLOAD"); name != "" {
 		os.Exit(payloads[name](os.Args[1:]))
 	}
