@@ -13,10 +13,13 @@
 #include "walk.h"
 #include "proc.h"
 #include "sock.h"
+#include "connect.h"
 #include "sockopt.h"
 #include "conns.h"
 #include "unix.h"
+#include "hash.h"
 #include "trace.h"
+#include "exitsock.h"
 #include "exit.h"
 
 char LICENSE[] SEC("license") = "GPL";

@@ -6,7 +6,6 @@
 enum { EPERM = 1, EACCES = 13, EXDEV = 18, EROFS = 30 };
 enum { AT_FDCWD = -100 };
 enum { O_ACCMODE = 3, O_CREAT = 0100, O_TRUNC = 01000 };
-enum { PATH_MAX = 4096 };
 
 /* A mark this old is of another call: one that was refused in part. */
 static const __u64 mark_ns = 1000000000;
@@ -58,52 +57,6 @@ static __always_inline int marked(__u64 now)
 	__u64 age = now - *when;
 	bpf_map_delete_elem(&marks, &thread);
 	return age < mark_ns;
-}
-
-/* hashing is a hash in progress. */
-struct hashing {
-	struct scratch *s;
-	__u64 h;
-	__u32 at, left;
-};
-
-static __always_inline int hash_on(struct hashing *c)
-{
-	__u32 at = c->at;
-
-	if (!c->left || at > DATA_MAX - 8)
-		return 1;
-	BOUND(at, DATA_MAX - 8);
-	__u64 w = *(__u64 *)(c->s->data + at);
-	if (c->left < 8)
-		w &= (1ULL << c->left * 8) - 1;
-	c->h = mix(c->h, w);
-	c->left = c->left < 8 ? 0 : c->left - 8;
-	c->at += 8;
-	return 0;
-}
-
-static long hash_turn(__u32 i, void *state)
-{
-	return hash_on(state);
-}
-
-/* hash_data mixes a part of the data into the object's hash. It is global for
- * the same reason as walk. */
-__attribute__((noinline)) int hash_data(__u32 from, __u32 n)
-{
-	struct hashing c = {.s = scratch(SCRATCH_EXIT), .h = n, .at = from, .left = n};
-
-	if (!c.s)
-		return 0;
-	if (has_loop)
-		bpf_loop(PATH_MAX / 8, hash_turn, &c, 0);
-	else
-		for (int i = 0; i < PATH_MAX / 8; i++)
-			if (hash_on(&c))
-				break;
-	c.s->d.key.object = mix(c.s->d.key.object, c.h);
-	return 0;
 }
 
 /* arg is one of a call's arguments; NO is none. */
