@@ -77,7 +77,7 @@ func BenchmarkCost(b *testing.B) {
 			var bare, outside, inside float64
 			for range b.N {
 				bare = timeOf(b, plain, what, n)
-				w := &world{t: &testing.T{}}
+				w := &world{t: &testing.T{}, story: &story{}}
 				parent := parentGroup(b)
 				l, err := Load(Options{Cgroup: parent})
 				if err != nil {

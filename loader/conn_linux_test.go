@@ -32,9 +32,10 @@ func init() {
 	payloads["dial"] = dial
 }
 
-// ownNet runs the rest of the command in a network namespace of its own.
+// ownNet runs the rest of the command in a network namespace of its own. An IPv6
+// address works a while after it is there.
 const ownNet = `ip link set lo up && ip addr add 198.18.0.1/32 dev lo && ip addr add 198.18.0.2/32 dev lo &&
-ip -6 addr add fd5a::1/128 dev lo nodad && exec "$@"`
+ip -6 addr add fd5a::1/128 dev lo nodad && until ip -6 route get fd5a::1 >/dev/null 2>&1; do sleep 0.01; done; exec "$@"`
 
 // serve answers connections that its children make, and prints them.
 func serve([]string) int {
@@ -130,7 +131,7 @@ func endpoint(a netip.AddrPort) Endpoint {
 }
 
 func TestTheProcessBehindEveryConnectionIsFound(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := sharedWorld(t)
 	b := w.add(everything)
 	self, err := os.Executable()
 	if err != nil {
@@ -178,7 +179,7 @@ func checkConnection(t *testing.T, l *Loader, sandbox uint64, server int, a acce
 }
 
 func TestAnAttemptThatACgroupProgramRefusesIsOneEvent(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := sharedWorld(t)
 	for _, tt := range []struct {
 		name, script string
 		rules        Rules
@@ -231,7 +232,7 @@ func TestACgroupThatIsNoSandboxGetsNoSocket(t *testing.T) {
 }
 
 func TestUnixSocketsAreReachedByNameOnly(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := sharedWorld(t)
 	if err := w.l.Has("connect_unix"); err != nil {
 		t.Skipf("connect_unix: %v", err)
 	}

@@ -272,7 +272,7 @@ func TestASandboxTooManyIsRefused(t *testing.T) {
 }
 
 func TestRulesThatCannotHoldAreRefused(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := sharedWorld(t)
 	for name, r := range map[string]Rules{
 		"relative":  {UnixSockets: []string{"socket"}},
 		"root":      {UnixDirs: []string{"/"}},

@@ -110,7 +110,7 @@ func corpusRules(d string) Rules {
 
 func TestEveryRefusalOfTheCorpusIsRecordedOnce(t *testing.T) {
 	d := makeCorpusDir(t)
-	w := newWorld(t, Options{})
+	w := sharedWorld(t)
 	b := w.add(corpusRules(d))
 	self := copySelf(t, d, "corpus-program")
 	want, got := map[string]int{}, map[string]int{}
@@ -181,7 +181,7 @@ func TestRecordsAgreeWithStrace(t *testing.T) {
 		t.Skip("strace is not installed")
 	}
 	d := makeCorpusDir(t)
-	w := newWorld(t, Options{})
+	w := sharedWorld(t)
 	b := w.add(corpusRules(d))
 	self := copySelf(t, d, "corpus-program")
 	if err := os.Mkdir(d+"/trace", 0o777); err != nil {

@@ -75,7 +75,7 @@ func nobody(cmd *exec.Cmd) *exec.Cmd {
 // whoWorld is a sandbox with the corpus's files and a program that all may run.
 func whoWorld(t *testing.T) (b *testBox, d, self string) {
 	d = makeCorpusDir(t)
-	b = newWorld(t, Options{}).add(everything)
+	b = sharedWorld(t).add(everything)
 	return b, d, copySelf(t, d, "program")
 }
 

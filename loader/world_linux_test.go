@@ -23,33 +23,42 @@ func TestMain(m *testing.M) {
 	if name := os.Getenv("LOADER_PAYLOAD"); name != "" {
 		os.Exit(payloads[name](os.Args[1:]))
 	}
-	os.Exit(m.Run())
+	status := m.Run()
+	if common.close != nil {
+		common.close()
+	}
+	os.Exit(status)
 }
 
 // everything are rules that allow all that a sandbox may ever do.
 var everything = Rules{TCP: true, UDP: true, Ping: true, MPTCP: true, UnixDirs: []string{"/tmp", "/run"}}
 
+// story is what was read so far.
+type story struct {
+	mu   sync.Mutex
+	seen []Record
+	lost map[event.Operation]uint64
+}
+
+func (s *story) Denied(r Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = append(s.seen, r)
+}
+
+func (s *story) Lost(op event.Operation, n uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost[op] += n
+}
+
 // world is a parent cgroup with the programs attached.
 type world struct {
+	*story
 	t      *testing.T
 	l      *Loader
 	parent string
-	mu     sync.Mutex
-	seen   []Record
-	lost   map[event.Operation]uint64
 	stop   func()
-}
-
-func (w *world) Denied(r Record) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.seen = append(w.seen, r)
-}
-
-func (w *world) Lost(op event.Operation, n uint64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.lost[op] += n
 }
 
 func needRoot(t testing.TB) {
@@ -88,7 +97,7 @@ func parentGroup(t testing.TB) string {
 
 func newWorld(t *testing.T, o Options) *world {
 	t.Helper()
-	w := &world{t: t, lost: map[event.Operation]uint64{}}
+	w := &world{t: t, story: &story{lost: map[event.Operation]uint64{}}}
 	if o.Cgroup == "" {
 		o.Cgroup = parentGroup(t)
 	}
@@ -100,6 +109,45 @@ func newWorld(t *testing.T, o Options) *world {
 	w.read()
 	t.Cleanup(w.close)
 	return w
+}
+
+// common is the world of all tests that look at nothing but sandboxes of their
+// own: loading takes seconds on some kernels and machines.
+var common struct {
+	once  sync.Once
+	world *world
+	close func()
+}
+
+func sharedWorld(t *testing.T) *world {
+	t.Helper()
+	needRoot(t)
+	common.once.Do(func() {
+		mount := must(cgroup.Mount())
+		dir := must(os.MkdirTemp(mount, "loader-test-"))
+		w := &world{t: t, parent: dir, story: &story{lost: map[event.Operation]uint64{}}}
+		var err error
+		if w.l, err = Load(Options{Cgroup: dir}); err != nil {
+			t.Errorf("%+v", err)
+			return
+		}
+		w.read()
+		common.world = w
+		common.close = func() {
+			w.stop()
+			w.l.Close()
+			if g, err := cgroup.Open(dir); err == nil {
+				g.Kill(5 * time.Second)
+				g.Remove()
+			}
+		}
+	})
+	if common.world == nil {
+		t.Fatal("the programs could not be loaded")
+	}
+	mine := *common.world
+	mine.t = t
+	return &mine
 }
 
 // read starts a reader.
@@ -146,7 +194,12 @@ func (w *world) add(rules Rules) *testBox {
 		w.t.Fatal(err)
 	}
 	guard := time.AfterFunc(time.Minute, func() { g.Kill(time.Second) }) // nothing may hang
-	w.t.Cleanup(func() { guard.Stop() })
+	w.t.Cleanup(func() {
+		guard.Stop()
+		g.Kill(time.Second)
+		_ = w.l.RemoveSandbox(g.Info.ID) // the test may have done it
+		g.Remove()
+	})
 	return &testBox{g, w}
 }
 
