@@ -5,17 +5,27 @@
 
 extern void *bpf_cast_to_kern_ctx(void *obj) __ksym;
 
+/* A kernel with these programs has bpf_loop. */
+static long climb_at(__u32 i, void *state)
+{
+	const struct unix_key *k = state;
+
+	BOUND(i, SUN_PATH - 4);
+	return k->path[i] == '/' && k->path[i + 1] == '.' && k->path[i + 2] == '.' &&
+	       (k->path[i + 3] == '/' || k->path[i + 3] == 0);
+}
+
 /* climbs: the name is relative, or has a ".." in it, so that its beginning does
  * not say where it leads. */
-static __always_inline int climbs(const __u8 *path)
+static __always_inline int climbs(struct unix_key *k)
 {
-	if (path[0] != '/')
+	const __u8 *last = k->path + SUN_PATH - 3;
+
+	if (k->path[0] != '/' || (last[0] == '/' && last[1] == '.' && last[2] == '.'))
 		return 1;
-	for (int i = 0; i < SUN_PATH - 2; i++)
-		if (path[i] == '/' && path[i + 1] == '.' && path[i + 2] == '.' &&
-		    (i + 3 >= SUN_PATH || path[i + 3] == '/' || path[i + 3] == 0))
-			return 1;
-	return 0;
+	if (climb_at(SUN_PATH - 4, k)) /* else the number of turns would not tell */
+		return 1;
+	return bpf_loop(SUN_PATH - 3, climb_at, k, 0) != SUN_PATH - 3;
 }
 
 static __always_inline int reach_unix(struct bpf_sock_addr *ctx)
@@ -35,7 +45,7 @@ static __always_inline int reach_unix(struct bpf_sock_addr *ctx)
 	if (sb && (len <= 2 || !k.path[0]))
 		return 1; /* unnamed; or abstract, which is the network namespace's own */
 	__builtin_memcpy(k.sandbox, &id, sizeof(id));
-	if (sb && !climbs(k.path) && bpf_map_lookup_elem(&unix_names, &k))
+	if (sb && !climbs(&k) && bpf_map_lookup_elem(&unix_names, &k))
 		return 1;
 	hook_refused(id, OP_UNIX_CONNECT, HOOK_UNIX, &to, k.path);
 	return 0;

@@ -239,6 +239,7 @@ func TestUnixSocketsAreReachedByNameOnly(t *testing.T) {
 	d := scratchDir(t)
 	must(0, os.Mkdir(d+"/own", 0o755))
 	must(0, os.Symlink(d, d+"/own/up"))
+	long := func(n int) string { return d + "/own/" + strings.Repeat("x", n-len(d)-5) }
 	b := w.add(Rules{UnixDirs: []string{d + "/own"}, UnixSockets: []string{d + "/listed"}})
 	for _, tt := range []struct {
 		name, path string
@@ -250,6 +251,9 @@ func TestUnixSocketsAreReachedByNameOnly(t *testing.T) {
 		{"not listed", d + "/other", false},
 		{"beside a folder of its own", d + "/own2", false},
 		{"up and out", d + "/own/../other", false},
+		{"up at the end but two", long(102) + "/../x", false},
+		{"up at the end but one", long(103) + "/..", false},
+		{"up at the end", long(104) + "/..", false},
 		{"relative", "other", false},
 		{"abstract", "\x00sallyport-test", true},
 		{"the host's bus", "/run/dbus/system_bus_socket", false},
@@ -277,7 +281,7 @@ func TestUnixSocketsAreReachedByNameOnly(t *testing.T) {
 			t.Errorf("record %+v", r.Event)
 		}
 	}
-	if n := len(b.records()); n != 12 {
-		t.Errorf("%d records, want 12", n)
+	if n := len(b.records()); n != 18 {
+		t.Errorf("%d records, want 18", n)
 	}
 }
