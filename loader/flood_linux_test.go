@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sallyport/sallyport/bpf"
 	"github.com/sallyport/sallyport/internal/event"
 )
 
@@ -128,5 +129,32 @@ func TestAFullRingBufferLosesRecordsButNoNumber(t *testing.T) {
 	b.run(t, copySelf(t, d, "later"), "look", d+"/closed/secret")
 	if e := b.one(t, d+"/closed/secret"); string(e.Process.Exe) != d+"/later" {
 		t.Errorf("after the flood: %+v", e)
+	}
+}
+
+func TestProcessesWhoseEndWasLostAreForgotten(t *testing.T) {
+	d := makeCorpusDir(t)
+	w := newWorld(t, Options{RingBytes: 4096})
+	b := w.add(everything)
+	w.stop() // nobody reads
+	b.run(t, copySelf(t, d, "program"), "children", d+"/closed.txt")
+	ended := func() (n int) {
+		var k uint64
+		var v bpf.KernelProc
+		for it := w.l.maps["procs"].Iterate(); it.Next(&k, &v); {
+			if v.Ended != 0 {
+				n++
+			}
+		}
+		return n
+	}
+	if n := ended(); n < 300 {
+		t.Errorf("%d processes are kept while nobody reads, want all 301", n)
+	}
+	w.read()
+	w.l.Flush()
+	w.l.Flush()
+	if n := ended(); n != 0 {
+		t.Errorf("%d processes that ended are kept", n)
 	}
 }

@@ -47,6 +47,10 @@ type reader struct {
 	ripe    uint64 // when settle ran before: what is older has been read
 	handler Handler
 	adopted bool // there may be more from a predecessor
+	// Ends of processes that are known to be lost, and whether they were looked
+	// for once.
+	goneLost  uint64
+	sweptOnce bool
 
 	mu      sync.Mutex
 	running bool
@@ -194,6 +198,22 @@ func (r *reader) settle() error {
 			r.handler.Lost(operation(uint8(op)), n)
 		}
 	}
+	return r.sweep()
+}
+
+// sweep takes out processes whose end found no room in the ring buffer.
+func (r *reader) sweep() error {
+	n, err := r.l.told.counter(int(bpf.KernelCounterCOUNT_GONE_LOST))
+	if err != nil || n == r.goneLost {
+		return err
+	}
+	if err := r.l.procs.forget(func(p *bpf.KernelProc) bool { return p.Ended != 0 && p.Ended < r.ripe }); err != nil {
+		return err
+	}
+	if r.sweptOnce {
+		r.goneLost = n // those that were not ripe the first time are now
+	}
+	r.sweptOnce = !r.sweptOnce
 	return nil
 }
 
