@@ -10,11 +10,14 @@ import (
 // ProcessOf finds the process behind a connection that was accepted from a
 // sandbox, with its ancestors, nearest first; nil where it is not known.
 func (l *Loader) ProcessOf(sandbox uint64, c Connection) (*event.Process, []event.Process) {
-	k := bpf.KernelConnKey{Sandbox: sandbox, Sport: c.From.Port, Saddr: c.From.IP}
+	if !c.From.IsValid() || !c.UDP && !c.To.IsValid() {
+		return nil, nil
+	}
+	k := bpf.KernelConnKey{Sandbox: sandbox, Sport: c.From.Port(), Saddr: c.From.Addr().As16()}
 	if c.UDP {
 		k.Protocol = unix.IPPROTO_UDP // a resolver's address tells nothing apart
 	} else {
-		k.Protocol, k.Dport, k.Daddr = unix.IPPROTO_TCP, c.To.Port, c.To.IP
+		k.Protocol, k.Dport, k.Daddr = unix.IPPROTO_TCP, c.To.Port(), c.To.Addr().As16()
 	}
 	var v bpf.KernelConn
 	if err := l.maps["conns"].Lookup(k, &v); err != nil {

@@ -123,13 +123,6 @@ func dial(args []string) int {
 	return 0
 }
 
-func endpoint(a netip.AddrPort) Endpoint {
-	if !a.IsValid() {
-		return Endpoint{}
-	}
-	return Endpoint{IP: a.Addr().As16(), Port: a.Port()}
-}
-
 func TestTheProcessBehindEveryConnectionIsFound(t *testing.T) {
 	w := sharedWorld(t)
 	b := w.add(everything)
@@ -164,7 +157,7 @@ func TestTheProcessBehindEveryConnectionIsFound(t *testing.T) {
 
 func checkConnection(t *testing.T, l *Loader, sandbox uint64, server int, a accepted) {
 	t.Helper()
-	c := Connection{UDP: a.UDP, From: endpoint(a.From), To: endpoint(a.To)}
+	c := Connection{UDP: a.UDP, From: a.From, To: a.To}
 	p, ancestors := l.ProcessOf(sandbox, c)
 	if p == nil {
 		t.Errorf("%+v: nobody", a)

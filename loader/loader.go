@@ -15,6 +15,7 @@ package loader
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/sallyport/sallyport/internal/event"
 )
@@ -59,18 +60,10 @@ type Record struct {
 	Canary bool
 }
 
-// Connection is one whose process is asked for, as seen from inside.
+// Connection is one whose process is asked for, as seen from inside the sandbox.
 type Connection struct {
-	UDP bool // a datagram to a resolver: To may be missing
-	// From and To are "address:port" as 16-byte addresses and ports, so that
-	// IPv4 is the same whether a client thinks of it as mapped or not.
-	From, To Endpoint
-}
-
-// Endpoint is an address and a port.
-type Endpoint struct {
-	IP   [16]byte
-	Port uint16
+	UDP      bool // a datagram to a resolver: To does not matter
+	From, To netip.AddrPort
 }
 
 // ErrMissing marks what the kernel has not got, as opposed to what could not be

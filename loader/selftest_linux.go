@@ -157,11 +157,11 @@ func (l *Loader) provoked(ctx context.Context, dir string) (map[string]bool, err
 	}
 	tcp, udp, v6 := parsePorts(out)
 	hits[noIPv6] = !v6
-	self := netip.MustParseAddr("127.0.0.1").As16()
-	if p, _ := l.ProcessOf(box.Info.ID, Connection{From: Endpoint{self, tcp}, To: Endpoint{self, 53}}); p != nil && p.PID == pid {
+	self := netip.MustParseAddr("127.0.0.1")
+	if p, _ := l.ProcessOf(box.Info.ID, Connection{From: netip.AddrPortFrom(self, tcp), To: netip.AddrPortFrom(self, 53)}); p != nil && p.PID == pid {
 		hits["connecting"] = true
 	}
-	if p, _ := l.ProcessOf(box.Info.ID, Connection{UDP: true, From: Endpoint{self, udp}}); p != nil && p.PID == pid {
+	if p, _ := l.ProcessOf(box.Info.ID, Connection{UDP: true, From: netip.AddrPortFrom(self, udp)}); p != nil && p.PID == pid {
 		hits["asking"] = true
 	}
 	l.procs.mu.Lock()
