@@ -226,7 +226,11 @@ func TestLoadingLeaksNoDescriptor(t *testing.T) {
 func TestTwoHundredSandboxesComeAndGo(t *testing.T) {
 	w := newWorld(t, Options{})
 	var boxes []*testBox
-	for range 200 {
+	n := 200
+	if testing.Short() {
+		n = 20
+	}
+	for range n {
 		boxes = append(boxes, w.add(everything))
 	}
 	for _, b := range boxes[:5] {

@@ -193,7 +193,7 @@ func (w *world) add(rules Rules) *testBox {
 	if err := w.l.Start(g.Info.ID, nil); err != nil {
 		w.t.Fatal(err)
 	}
-	guard := time.AfterFunc(time.Minute, func() { g.Kill(time.Second) }) // nothing may hang
+	guard := time.AfterFunc(4*time.Minute, func() { g.Kill(time.Second) }) // nothing may hang
 	w.t.Cleanup(func() {
 		guard.Stop()
 		g.Kill(time.Second)
