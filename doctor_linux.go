@@ -95,7 +95,7 @@ func (d *Diagnosis) landlock() {
 	found := fmt.Sprintf("ABI %d", abi)
 	switch {
 	case abi == 0:
-		d.add("landlock", StateLess, "not in this kernel, or not in its lsm= list: the host's FIFOs can be written to, "+
+		d.add("landlock", StateLess, "not in this kernel, or not in its lsm= list: FIFOs of the host that lie deep can be written to, "+
 			"files as standard streams go through pipes", "boot Linux 5.13 or later with landlock in lsm=")
 	case abi == 1:
 		d.add("landlock", StateLess, found+": renaming across directories is refused (EXDEV)", "boot Linux 5.19 or later")

@@ -97,7 +97,11 @@ func parseFiles(names []string) ([]*policy.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		f, err := policy.Parse(policy.Source{Name: name, Data: data})
+		real, err := filepath.Abs(name)
+		if err != nil {
+			return nil, fmt.Errorf("find working directory: %w", err)
+		}
+		f, err := policy.Parse(policy.Source{Name: name, Data: data, Path: ResolvePath(real)})
 		var found policy.Errors
 		switch {
 		case err == nil:
@@ -119,7 +123,8 @@ func parseFiles(names []string) ([]*policy.File, error) {
 func readPolicy(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("read policy: %w", err)
+		return nil, &Error{Err: fmt.Errorf("read policy: %w", err), Status: statusFailed,
+			Hint: "name a file that exists and that you can read"}
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, policy.MaxBytes+1))
@@ -135,12 +140,14 @@ func policyEnv(env policy.Env) (policy.Env, error) {
 	var err error
 	if env.Home == "" {
 		if env.Home, err = os.UserHomeDir(); err != nil {
-			return env, fmt.Errorf("find home directory: %w", err)
+			return env, &Error{Err: fmt.Errorf("find home directory: %w", err), Status: statusFailed,
+				Hint: "set HOME to a directory that you own"}
 		}
 	}
 	if env.Cwd == "" {
 		if env.Cwd, err = os.Getwd(); err != nil {
-			return env, fmt.Errorf("find working directory: %w", err)
+			return env, &Error{Err: fmt.Errorf("find working directory: %w", err), Status: statusFailed,
+				Hint: "change to a directory that exists"}
 		}
 	}
 	if env.Exe == "" {
@@ -180,7 +187,8 @@ func policyEnv(env policy.Env) (policy.Env, error) {
 func hostAddrs() ([]netip.Addr, error) {
 	list, err := net.InterfaceAddrs()
 	if err != nil {
-		return nil, fmt.Errorf("list this host's addresses: %w", err)
+		return nil, &Error{Err: fmt.Errorf("list this host's addresses: %w", err), Status: statusFailed,
+			Hint: "the kernel, or what confines this process, must allow NETLINK_ROUTE sockets"}
 	}
 	addrs := []netip.Addr{}
 	for _, a := range list {

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
@@ -36,20 +35,26 @@ type prepared struct {
 	plan   *plan.Plan
 }
 
-// prepare loads the policy and plans the run. It performs nothing.
-func prepare(o *Options) (*prepared, error) {
-	load := o.Policy
+// runEnv completes what a policy knows of the user and the run.
+func runEnv(o *Options) (policy.Env, error) {
+	env := o.Policy.Env
 	if o.Dir != "" {
 		dir, err := filepath.Abs(o.Dir)
 		if err != nil {
-			return nil, fmt.Errorf("find the working directory: %w", err)
+			return env, fmt.Errorf("find the working directory: %w", err)
 		}
-		load.Env.Cwd = dir
+		env.Cwd = dir
 	}
-	env, err := policyEnv(load.Env)
+	return policyEnv(env)
+}
+
+// prepare loads the policy and plans the run. It performs nothing.
+func prepare(o *Options) (*prepared, error) {
+	env, err := runEnv(o)
 	if err != nil {
 		return nil, err
 	}
+	load := o.Policy
 	load.Env = env
 	p, err := LoadPolicy(load)
 	if err != nil {
@@ -65,7 +70,7 @@ func prepare(o *Options) (*prepared, error) {
 	made, err := plan.Make(plan.Input{
 		Policy: p, Caps: caps, FS: hostFS{}, Argv: o.Command,
 		Cwd: env.Cwd, Home: env.Home, RuntimeDir: env.RuntimeDir, Exe: env.Exe,
-		Environ: os.Environ(), Extra: o.Env,
+		Root: os.Geteuid() == 0, Environ: os.Environ(), Extra: o.Env,
 	})
 	if err != nil {
 		return nil, err
@@ -116,7 +121,6 @@ type run struct {
 	agg     *audit.Aggregator
 	proxy   *proxy.Proxy
 	summary *audit.Summariser
-	mu      sync.Mutex // of summary
 	before  map[plan.Protected]bool
 	token   [32]byte
 	serving sync.WaitGroup
@@ -142,10 +146,15 @@ func (o *Options) setDefaults() {
 
 func (r *run) run(ctx context.Context) (*Result, error) {
 	defer r.release()
+	// From the start: one that comes too early waits for the command, so that
+	// none ends this process with its placeholders in place.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(signals)
 	if err := r.putUp(); err != nil {
 		return nil, err
 	}
-	stop := r.forwardSignals(ctx)
+	stop := r.forwardSignals(ctx, signals)
 	status, err := r.box.Wait()
 	stop()
 	return r.finish(status, err)
@@ -161,8 +170,7 @@ func (r *run) putUp() error {
 			Network: plan.DefaultNetwork(), Stdin: r.opts.Stdin, Stdout: r.opts.Stdout, Stderr: r.opts.Stderr})
 		boxed <- err
 	}()
-	var err error
-	r.prep, err = prepare(&r.opts)
+	err := r.plan()
 	if boxErr := <-boxed; err == nil {
 		err = boxErr
 	}
@@ -173,9 +181,6 @@ func (r *run) putUp() error {
 		return err
 	}
 	if err := r.serve(); err != nil {
-		return err
-	}
-	if err := r.makeStubs(); err != nil {
 		return err
 	}
 	if err := r.box.Launch(r.prep.plan, sandbox.Canary{Addr: canaryAddr, Token: r.token}); err != nil {
@@ -193,8 +198,7 @@ func (r *run) openLog() error {
 		Host:    host, BootID: strings.TrimSpace(string(boot)),
 	})
 	if err != nil {
-		return &Error{Err: fmt.Errorf("open the audit log: %w", err), Status: statusFailed,
-			Hint: "set HOME or XDG_STATE_HOME to a directory that you can write; nothing runs without a record"}
+		return noLog(err)
 	}
 	r.log = log
 	r.summary = audit.NewSummariser(r.suggest)
@@ -202,14 +206,17 @@ func (r *run) openLog() error {
 	return nil
 }
 
+func noLog(err error) error {
+	return &Error{Err: fmt.Errorf("open the audit log: %w", err), Status: statusFailed,
+		Hint: "set HOME or XDG_STATE_HOME to a directory that you can write; nothing runs without a record"}
+}
+
 // record takes every event of the run.
 func (r *run) record(e event.Event) {
 	if err := r.agg.Append(e); err != nil {
 		return // counted by the log, and said at the end
 	}
-	r.mu.Lock()
 	r.summary.Add(e)
-	r.mu.Unlock()
 	if r.opts.OnEvent != nil {
 		r.opts.OnEvent(e)
 	}
@@ -224,8 +231,11 @@ func (r *run) serve() error {
 	p, err := proxy.New(proxy.Config{
 		Decider: r.prep.policy,
 		Emit:    r.record,
-		Self:    []netip.AddrPort{net.Proxy4, net.Proxy6},
-		Canary:  proxy.Canary{Addr: netip.MustParseAddrPort(canaryAddr), Token: r.token},
+		ProcessOf: func(e proxy.Endpoints) (*event.Process, []event.Process) {
+			return r.box.ProcessOf(e.Proto, e.Client, e.Origin)
+		},
+		Self:   []netip.AddrPort{net.Proxy4, net.Proxy6},
+		Canary: proxy.Canary{Addr: netip.MustParseAddrPort(canaryAddr), Token: r.token},
 	})
 	if err != nil {
 		return err
@@ -245,44 +255,15 @@ func (r *run) serve() error {
 	return nil
 }
 
-// makeStubs cleans up after runs that crashed and makes this run's placeholders.
-func (r *run) makeStubs() error {
-	dir := filepath.Join(r.prep.env.StateDir, "stubs")
-	if _, err := sandbox.SweepStubs(dir); err != nil {
-		r.warn(err.Error(), "remove the named files by hand")
-	}
-	var err error
-	if r.stubs, err = sandbox.MakeStubs(dir, r.id, r.prep.plan.Stubs); err != nil {
-		return err
-	}
-	r.before, err = r.protected()
-	return err
-}
-
 func (r *run) warn(message, hint string) {
 	if r.opts.Warn != nil {
 		r.opts.Warn(message, hint)
 	}
 }
 
-// protected lists the protected paths below the write roots as they are now.
-func (r *run) protected() (map[plan.Protected]bool, error) {
-	found, err := plan.ScanProtected(hostFS{}, r.prep.policy.Files(), r.prep.plan.WriteRoots)
-	if err != nil {
-		return nil, err
-	}
-	set := map[plan.Protected]bool{}
-	for _, p := range found {
-		set[p] = true
-	}
-	return set, nil
-}
-
 // forwardSignals passes the signals that a user or a service manager sends to
 // the command; the first end of ctx ends it.
-func (r *run) forwardSignals(ctx context.Context) (stop func()) {
-	ch := make(chan os.Signal, 8)
-	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+func (r *run) forwardSignals(ctx context.Context, signals <-chan os.Signal) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		ended := ctx.Done()
@@ -290,7 +271,7 @@ func (r *run) forwardSignals(ctx context.Context) (stop func()) {
 			select {
 			case <-done:
 				return
-			case s := <-ch:
+			case s := <-signals:
 				_ = r.box.Signal(s.(syscall.Signal)) // gone: nothing to signal
 			case <-ended:
 				_ = r.box.Signal(syscall.SIGKILL)
@@ -298,16 +279,12 @@ func (r *run) forwardSignals(ctx context.Context) (stop func()) {
 			}
 		}
 	}()
-	return func() { signal.Stop(ch); close(done) }
+	return func() { close(done) }
 }
 
 // finish completes the record after the payload has ended.
 func (r *run) finish(status sandbox.ExitStatus, runErr error) (*Result, error) {
-	if err := r.box.StopPackets(); err != nil {
-		r.warn(err.Error(), "")
-	}
-	r.proxy.Close()
-	r.serving.Wait()
+	r.stopServing()
 	r.reportPlanted()
 	err := r.agg.Close()
 	stats := r.log.Stats()
@@ -325,12 +302,24 @@ func (r *run) finish(status sandbox.ExitStatus, runErr error) (*Result, error) {
 	return &Result{Status: status.Code, Summary: sum}, nil
 }
 
-// suggest gives the smallest policy change that would let a denied attempt
-// through.
-func (r *run) suggest(e event.Event) string {
-	if e.Object.Host == "" && e.Object.Addr == "" {
-		return ""
+// stopServing ends the proxy and the reader of refused packets, when both have
+// recorded all that came before.
+func (r *run) stopServing() {
+	if err := r.box.StopPackets(); err != nil {
+		r.warn(err.Error(), "")
 	}
+	r.proxy.Close()
+	r.serving.Wait()
+	r.proxy = nil
+}
+
+// suggest gives the smallest policy change that would let a denied attempt
+// through, if there is one: none would let a UDP packet or a false name pass.
+func (r *run) suggest(e event.Event) string {
+	return suggest(r.prep.policy, e)
+}
+
+func suggest(p *policy.Policy, e event.Event) string {
 	host := string(e.Object.Host)
 	if host == "" {
 		host = e.Object.Addr
@@ -339,7 +328,21 @@ func (r *run) suggest(e event.Event) string {
 	if err != nil {
 		return ""
 	}
-	return r.prep.policy.DecideNet(policy.NetRequest{Host: h, Port: e.Object.Port}).Fix
+	var d policy.Decision
+	switch e.Operation {
+	case event.NetConnect:
+		req := policy.NetRequest{Host: h, Port: e.Object.Port}
+		d = p.DecideNet(req)
+		if addr, err := netip.ParseAddr(e.Object.Addr); err == nil && d.Allowed() && e.Reason == event.AddressDenied {
+			d = p.DecideResolved(req, addr)
+		}
+	case event.NetDNS:
+		d = p.DecideName(h)
+	}
+	if d.Allowed() { // not refused for want of a rule
+		return ""
+	}
+	return d.Fix
 }
 
 func (r *run) notRecorded() []string {
@@ -350,35 +353,15 @@ func (r *run) notRecorded() []string {
 	return list
 }
 
-// reportPlanted records protected names that appeared below the write roots:
-// this tier cannot refuse what does not exist yet.
-func (r *run) reportPlanted() {
-	after, err := r.protected()
-	if err != nil {
-		r.warn("look for new protected files: "+err.Error(), "")
-		return
-	}
-	now := time.Now()
-	for p := range after {
-		if r.before[p] {
-			continue
-		}
-		r.record(event.Event{
-			Verdict: event.Audit, Layer: event.LayerSupervisor, Operation: event.FileCreate,
-			Object: event.Object{Path: event.Text(p.Path)}, Reason: event.PathProtected, Rule: p.Rule.String(),
-			Detail: "appeared during the run: look at it before a program on the host does",
-			Count:  1, First: now, Last: now, Time: now,
-		})
-	}
-}
-
 // release frees what is left, whatever happened before.
 func (r *run) release() {
+	if r.proxy != nil {
+		r.stopServing()
+	} else if r.box != nil {
+		r.box.Sockets().Close()
+	}
 	if r.box != nil {
 		r.box.Close()
-	}
-	if r.proxy != nil {
-		r.proxy.Close()
 	}
 	if r.stubs != nil {
 		if err := r.stubs.Remove(); err != nil {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/policy"
@@ -9,7 +10,7 @@ import (
 
 // serveConnect serves a CONNECT request: the rest of the connection is a tunnel.
 func (s *session) serveConnect(r *request) {
-	req, err := policy.ParseNetTarget(r.target)
+	req, err := policy.ParseNetTarget(strings.Clone(r.target))
 	if err != nil {
 		s.refuseHTTP(httpRefusal{400, target{raw: r.target}, builtin("connect-target", event.NameInvalid), err.Error()})
 		return

@@ -21,19 +21,23 @@ const (
 	spliceFor = 500 * time.Millisecond
 )
 
-var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
+var (
+	copyBuffers  = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
+	smallBuffers = sync.Pool{New: func() any { b := make([]byte, readerSize); return &b }}
+)
 
 // mover moves bytes one way.
 type mover struct {
 	dst, src stream
 	read     lazyReader
+	mem      *memory
 	moved    *atomic.Uint64
 	watch    *watch
 }
 
 // run moves until src ends, or limit bytes; an early end is an error then.
 func (m *mover) run(limit int64) error {
-	m.read = newLazyReader(m.src)
+	m.read = newLazyReader(m.src, m.mem)
 	for limit > 0 {
 		n, err := m.small(min(limit, copyBuffer))
 		limit -= n
@@ -66,7 +70,7 @@ func (m *mover) small(limit int64) (int64, error) {
 	if buf == nil {
 		return 0, err
 	}
-	defer copyBuffers.Put(buf)
+	defer m.mem.free(buf)
 	if got == 0 {
 		return 0, err
 	}
@@ -105,16 +109,19 @@ func (m *mover) bulk(limit int64) (int64, error) {
 }
 
 // lazyReader gives at most max bytes of what arrives, in a pooled buffer that
-// is taken only when something has arrived and goes back to copyBuffers.
+// is taken only when something has arrived and goes back to the memory.
 type lazyReader interface {
 	next(max int) (buf *[]byte, n int, err error)
 }
 
 // plainReader is for connections that are not sockets of ours.
-type plainReader struct{ r io.Reader }
+type plainReader struct {
+	r   io.Reader
+	mem *memory
+}
 
 func (p plainReader) next(max int) (*[]byte, int, error) {
-	buf := copyBuffers.Get().(*[]byte)
-	n, err := p.r.Read((*buf)[:max])
+	buf := p.mem.buffer()
+	n, err := p.r.Read((*buf)[:min(max, len(*buf))])
 	return buf, n, err
 }

@@ -10,6 +10,7 @@ import (
 // socketReader reads a socket once the poller says it is readable.
 type socketReader struct {
 	raw  syscall.RawConn
+	mem  *memory
 	step func(fd uintptr) bool // made once: a closure a read would be garbage
 
 	max int
@@ -18,16 +19,16 @@ type socketReader struct {
 	err error
 }
 
-func newLazyReader(s stream) lazyReader {
+func newLazyReader(s stream, mem *memory) lazyReader {
 	c, ok := s.(syscall.Conn)
 	if !ok {
-		return plainReader{s}
+		return plainReader{s, mem}
 	}
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return plainReader{s}
+		return plainReader{s, mem}
 	}
-	r := &socketReader{raw: raw}
+	r := &socketReader{raw: raw, mem: mem}
 	r.step = r.read
 	return r
 }
@@ -46,19 +47,19 @@ func (r *socketReader) next(max int) (*[]byte, int, error) {
 // read tries once. False means that there is nothing yet: then the buffer goes
 // back before the poller waits.
 func (r *socketReader) read(fd uintptr) bool {
-	buf := copyBuffers.Get().(*[]byte)
+	buf := r.mem.buffer()
 	for {
-		n, err := syscall.Read(int(fd), (*buf)[:r.max])
+		n, err := syscall.Read(int(fd), (*buf)[:min(r.max, len(*buf))])
 		switch err {
 		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
-			copyBuffers.Put(buf)
+			r.mem.free(buf)
 			return false
 		case nil:
 			r.buf, r.n = buf, n
 		default:
-			copyBuffers.Put(buf)
+			r.mem.free(buf)
 			r.err = err
 		}
 		return true

@@ -20,7 +20,7 @@ type Counters struct {
 	Names        int // names that have an address
 	Resolved     uint64
 	DialErrors   uint64
-	Allowed      uint64
+	Allowed      uint64                  // connections, unreachable ones included
 	Denied       map[event.Reason]uint64 // by reason, non-zero ones
 }
 

@@ -27,6 +27,10 @@ func (e *refusedError) Error() string {
 // it (RFC 8305, section 5).
 const attemptDelay = 250 * time.Millisecond
 
+// maxAttempts bounds the addresses that are tried, so that a name with many of
+// them does not make one connection a flood.
+const maxAttempts = 8
+
 // dial reaches an allowed destination: resolves it once, checks every address
 // and dials one that was checked. A *refusedError says that an address was not
 // allowed; then nothing was dialled.
@@ -76,7 +80,7 @@ func (p *Proxy) addresses(ctx context.Context, req policy.NetRequest) ([]netip.A
 			return nil, &refusedError{addrs[i], d}
 		}
 	}
-	return addrs, nil
+	return addrs[:min(len(addrs), maxAttempts)], nil
 }
 
 // absolute keeps the host's search list away from a name with a dot: else

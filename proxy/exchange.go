@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -43,7 +42,7 @@ func (x *exchange) upgradeAllowed() bool {
 		return true
 	}
 	if x.c.s.p.allowsUpgrade(t.req) {
-		x.upgrade = offer
+		x.upgrade = strings.Clone(offer)
 		return true
 	}
 	x.c.s.refuseHTTP(httpRefusal{http.StatusForbidden, t, d, "a change of protocol to " + offer})
@@ -54,19 +53,23 @@ func (x *exchange) upgradeAllowed() bool {
 // may send another.
 func (x *exchange) run() bool {
 	up, client := x.c.up, x.c.s.conn
-	x.watch = newWatch(x.c.s.p.cfg.Limits.Idle, func() {
-		reset(client)
-		reset(up.conn)
-	})
-	defer x.watch.stop()
 	if up.br == nil {
 		up.br = newReader(up.conn)
+		up.watch = newWatch(x.c.s.p.cfg.Limits.Idle, func() {
+			reset(client)
+			reset(up.conn)
+		})
 	}
+	x.watch = up.watch
 	keep := keepsAlive(x.r.fields, x.r.minor)
 	if err := x.sendHead(keep); err != nil {
 		x.failed(err)
 		return false
 	}
+	if x.hasBody() {
+		x.c.s.readWithin(0)
+	}
+	x.r.fields, x.r.target, x.path = nil, "", "" // a long head is not kept while the server thinks
 	sent := x.startBody()
 	resp, err := x.response()
 	if err != nil {
@@ -84,11 +87,7 @@ func (x *exchange) run() bool {
 		reset(client) // a cut response must not look like a whole one
 		return false
 	}
-	select {
-	case err := <-sent:
-		keep = keep && err == nil
-	case <-time.After(sniffWait): // answered before the request was over
-		x.stopBody(sent)
+	if !x.bodyDone(sent) {
 		keep = false
 	}
 	if keep && !keepsAlive(resp.fields, resp.minor) {
@@ -101,7 +100,37 @@ func (x *exchange) run() bool {
 
 // sendHead writes the request head anew.
 func (x *exchange) sendHead(keep bool) error {
-	var b bytes.Buffer
+	b := make([]byte, 0, headRoom)
+	b = append(append(append(b, x.r.method...), ' '), x.path...)
+	b = append(b, " HTTP/1.1\r\n"...)
+	b = appendField(b, "Host", x.host())
+	b = endToEnd(b, x.r.fields)
+	b = appendFraming(b, x.r.body)
+	switch {
+	case x.upgrade != "":
+		b = appendField(b, "Connection", "Upgrade")
+		b = appendField(b, "Upgrade", x.upgrade)
+	case !keep:
+		b = appendField(b, "Connection", "close")
+	}
+	return x.write(x.c.up.conn, append(b, "\r\n"...), true)
+}
+
+// headRoom is enough for most heads.
+const headRoom = 1024
+
+func appendFraming(b []byte, body body) []byte {
+	switch {
+	case body.chunked:
+		return appendField(b, "Transfer-Encoding", "chunked")
+	case body.length >= 0:
+		return appendField(b, "Content-Length", strconv.FormatInt(body.length, 10))
+	}
+	return b
+}
+
+// host is the Host to ask for: the one that was decided, in its one form.
+func (x *exchange) host() string {
 	req := x.c.up.req
 	host := req.Host.String()
 	if req.Host.IsAddr() && x.c.fixed {
@@ -118,22 +147,7 @@ func (x *exchange) sendHead(keep bool) error {
 	if req.Port != 80 {
 		host += ":" + strconv.Itoa(int(req.Port))
 	}
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", x.r.method, x.path, host)
-	endToEnd(&b, x.r.fields)
-	switch {
-	case x.r.body.chunked:
-		b.WriteString("Transfer-Encoding: chunked\r\n")
-	case x.r.body.length >= 0:
-		fmt.Fprintf(&b, "Content-Length: %d\r\n", x.r.body.length)
-	}
-	switch {
-	case x.upgrade != "":
-		fmt.Fprintf(&b, "Connection: Upgrade\r\nUpgrade: %s\r\n", x.upgrade)
-	case !keep:
-		b.WriteString("Connection: close\r\n")
-	}
-	b.WriteString("\r\n")
-	return x.write(x.c.up.conn, b.Bytes(), true)
+	return host
 }
 
 // write writes and counts.
@@ -148,17 +162,19 @@ func (x *exchange) write(to stream, b []byte, out bool) error {
 	return err
 }
 
+func (x *exchange) hasBody() bool { return x.r.body.chunked || x.r.body.length > 0 }
+
 // startBody copies the request's body beside the response, which may come
 // first: a 100, or a refusal.
 func (x *exchange) startBody() <-chan error {
 	sent := make(chan error, 1)
-	if !x.r.body.chunked && x.r.body.length <= 0 {
+	if !x.hasBody() {
 		sent <- nil
 		return sent
 	}
 	s := x.c.s
 	b := bodyCopy{
-		dst: x.c.up.conn, src: s.conn, br: s.br, body: x.r.body,
+		dst: x.c.up.conn, src: s.conn, br: s.br, body: x.r.body, mem: &s.p.mem,
 		moved: &s.p.count.bytesOut, watch: x.watch, maxTrailer: s.p.cfg.Limits.MaxHead,
 	}
 	go func() {
@@ -179,6 +195,23 @@ func (x *exchange) startBody() <-chan error {
 	return sent
 }
 
+// bodyDone reports whether the whole request went out. A server that answers
+// early is given a moment, since the answer can overtake the news.
+func (x *exchange) bodyDone(sent <-chan error) bool {
+	select {
+	case err := <-sent:
+		return err == nil
+	default:
+	}
+	select {
+	case err := <-sent:
+		return err == nil
+	case <-time.After(sniffWait):
+		x.stopBody(sent)
+		return false
+	}
+}
+
 // stopBody ends a body copy that nobody waits for any more.
 func (x *exchange) stopBody(sent <-chan error) {
 	select {
@@ -194,7 +227,7 @@ func (x *exchange) stopBody(sent <-chan error) {
 // response reads up to the final response head, passing 1xx on.
 func (x *exchange) response() (*response, error) {
 	for range 16 { // no server has so many words before its answer
-		head, err := readHead(x.c.up.br, x.c.s.p.cfg.Limits.MaxHead)
+		head, err := readHead(x.c.up.br, x.c.s.p.cfg.Limits.MaxHead, &x.c.s.p.mem)
 		x.watch.touch()
 		if err != nil {
 			return nil, err
@@ -211,11 +244,8 @@ func (x *exchange) response() (*response, error) {
 		case x.r.minor == 0:
 			continue
 		}
-		var b bytes.Buffer
-		fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", resp.status, resp.reason)
-		endToEnd(&b, resp.fields)
-		b.WriteString("\r\n")
-		if err := x.write(x.c.s.conn, b.Bytes(), false); err != nil {
+		b := endToEnd(appendStatus(nil, resp.status, resp.reason), resp.fields)
+		if err := x.write(x.c.s.conn, append(b, "\r\n"...), false); err != nil {
 			return nil, err
 		}
 	}
@@ -242,31 +272,29 @@ func (x *exchange) delimited(r *response) bool {
 
 // answer copies the final response.
 func (x *exchange) answer(r *response, keep bool) error {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", r.status, r.reason)
-	endToEnd(&b, r.fields)
-	switch {
-	case r.body.chunked && x.r.minor > 0:
-		b.WriteString("Transfer-Encoding: chunked\r\n")
-	case r.body.length >= 0 && r.status != http.StatusNoContent:
-		fmt.Fprintf(&b, "Content-Length: %d\r\n", r.body.length)
+	b := appendStatus(make([]byte, 0, headRoom), r.status, r.reason)
+	b = endToEnd(b, r.fields)
+	framing := r.body
+	if framing.chunked && x.r.minor == 0 || r.status == http.StatusNoContent {
+		framing = body{length: -1}
 	}
+	b = appendFraming(b, framing)
 	switch {
 	case !keep:
-		b.WriteString("Connection: close\r\n")
+		b = appendField(b, "Connection", "close")
 	case x.r.minor == 0:
-		b.WriteString("Connection: keep-alive\r\n")
+		b = appendField(b, "Connection", "keep-alive")
 	}
-	b.WriteString("\r\n")
+	b = append(b, "\r\n"...)
 	s, up := x.c.s, x.c.up
-	body := bodyCopy{
-		head: b.Bytes(), dst: s.conn, src: up.conn, br: up.br, body: r.body, toEnd: true,
-		plain: x.r.minor == 0, moved: &s.p.count.bytesIn, watch: x.watch, maxTrailer: s.p.cfg.Limits.MaxHead,
-	}
 	if x.bodyless(r) {
-		return x.write(s.conn, b.Bytes(), false)
+		return x.write(s.conn, b, false)
 	}
-	return body.run()
+	c := bodyCopy{
+		head: b, dst: s.conn, src: up.conn, br: up.br, body: r.body, toEnd: true,
+		plain: x.r.minor == 0, mem: &s.p.mem, moved: &s.p.count.bytesIn, watch: x.watch, maxTrailer: s.p.cfg.Limits.MaxHead,
+	}
+	return c.run()
 }
 
 // failed tells the client that there will be no answer.
@@ -285,15 +313,15 @@ func (x *exchange) switchProtocol(r *response, sent <-chan error) {
 	if err := <-sent; err != nil {
 		return
 	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "HTTP/1.1 101 %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n", r.reason, get(r.fields, "Upgrade"))
-	endToEnd(&b, r.fields)
-	b.WriteString("\r\n")
+	b := appendStatus(nil, r.status, r.reason)
+	b = appendField(b, "Connection", "Upgrade")
+	b = appendField(b, "Upgrade", get(r.fields, "Upgrade"))
+	b = append(endToEnd(b, r.fields), "\r\n"...)
 	early, _ := up.br.Peek(up.br.Buffered())
-	b.Write(early)
+	b = append(b, early...)
 	freeReader(up.br)
 	up.br = nil
-	if x.write(s.conn, b.Bytes(), false) != nil || s.forward(up.conn, nil) != nil {
+	if x.write(s.conn, b, false) != nil || s.forward(up.conn, nil) != nil {
 		return
 	}
 	x.watch.stop()

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"net/http"
 	"strings"
@@ -15,9 +16,11 @@ import (
 type httpConn struct {
 	s *session
 	// fixed: the client believes it has reached the origin; every request goes
-	// to up. Else each says where to go.
-	fixed bool
-	up    *upstream
+	// to req. Else each says where to go.
+	fixed    bool
+	req      policy.NetRequest
+	lastHost string // the last Host that was right for req, by name
+	up       *upstream
 	// toldUpgrade: a refused h2c upgrade has been recorded; clients offer it with
 	// every request and go on without.
 	toldUpgrade bool
@@ -27,7 +30,8 @@ type httpConn struct {
 // of one client connection go there.
 type upstream struct {
 	conn  stream
-	br    *bufio.Reader
+	br    *bufio.Reader // with watch, made with the first request
+	watch *watch
 	req   policy.NetRequest
 	d     policy.Decision
 	entry *allowed
@@ -40,6 +44,9 @@ func (c *httpConn) closeUpstream() {
 	}
 	c.up = nil
 	c.s.p.closeUp(u.conn)
+	if u.watch != nil {
+		u.watch.stop()
+	}
 	if u.br != nil {
 		freeReader(u.br)
 		u.br = nil
@@ -66,7 +73,7 @@ func (s *session) serveHTTPProxy() { (&httpConn{s: s}).serve() }
 
 // serveHTTPTo serves a client that believes it talks to req.
 func (s *session) serveHTTPTo(req policy.NetRequest, d policy.Decision, up stream) {
-	c := &httpConn{s: s, fixed: true, up: &upstream{conn: up, req: req, d: d}}
+	c := &httpConn{s: s, fixed: true, req: req, up: &upstream{conn: up, req: req, d: d}}
 	c.serve()
 }
 
@@ -106,23 +113,24 @@ func (c *httpConn) serve() {
 func (c *httpConn) next() (*request, bool) {
 	s := c.s
 	s.readWithin(s.p.cfg.Limits.KeepAlive)
-	if s.await() != nil {
-		s.conn.Close()
-		return nil, false
-	}
+	err := s.await()
 	br := s.reader()
-	if _, err := br.Peek(1); err != nil {
-		s.conn.Close()
+	if err == nil {
+		_, err = br.Peek(1)
+	}
+	if err != nil {
+		c.gone()
 		return nil, false
 	}
-	s.readWithin(s.p.cfg.Limits.HeadTimeout)
+	if b, _ := br.Peek(br.Buffered()); !bytes.HasSuffix(b, []byte("\r\n\r\n")) {
+		s.readWithin(s.p.cfg.Limits.HeadTimeout) // it has not come whole
+	}
 	skipEmptyLine(br)
-	head, err := readHead(br, s.p.cfg.Limits.MaxHead)
+	head, err := readHead(br, s.p.cfg.Limits.MaxHead, &s.p.mem)
 	var r *request
 	if err == nil {
 		r, err = parseRequest(head)
 	}
-	s.readWithin(0)
 	if err == nil {
 		return r, true
 	}
@@ -134,19 +142,30 @@ func (c *httpConn) next() (*request, bool) {
 func (c *httpConn) malformed(err error) {
 	f := httpRefusal{http.StatusBadRequest, target{}, builtin("http-request", event.RequestInvalid), err.Error()}
 	if c.fixed {
-		f.t.req = c.up.req
+		f.t.req = c.req
 	}
 	var bad headError
 	switch {
+	case errors.Is(err, errMemory):
+		f.status, f.d = http.StatusServiceUnavailable, builtin("memory-limit", event.LimitExceeded)
 	case errors.Is(err, errHeadTooLong):
 		f.status = http.StatusRequestHeaderFieldsTooLarge
 	case isTimeout(err):
 		f.status = http.StatusRequestTimeout
 	case !errors.As(err, &bad):
-		c.s.conn.Close() // the client went away
+		c.gone()
 		return
 	}
 	c.s.refuseHTTP(f)
+}
+
+// gone ends a connection whose client has gone, or asks no more. One that was
+// dialled and never used is recorded all the same.
+func (c *httpConn) gone() {
+	if c.up != nil && c.up.entry == nil {
+		c.up.entry = c.s.allow(target{req: c.up.req}, c.up.d)
+	}
+	c.s.conn.Close()
 }
 
 // route finds the upstream of a request and the path to ask it for. Where it
@@ -178,23 +197,23 @@ func (c *httpConn) route(r *request) (string, bool) {
 // routeFixed takes origin-form, and absolute-form where it says the same.
 func (c *httpConn) routeFixed(r *request) (string, bool) {
 	refuse := func(bad *innerError) (string, bool) {
-		c.s.refuseHTTP(httpRefusal{http.StatusForbidden, target{req: c.up.req}, bad.d, bad.detail})
+		c.s.refuseHTTP(httpRefusal{http.StatusForbidden, target{req: c.req}, bad.d, bad.detail})
 		return "", false
 	}
-	if bad := c.checkRequestHost(r, c.up.req); bad != nil {
+	if bad := c.checkRequestHost(r, c.req); bad != nil {
 		return refuse(bad)
 	}
 	if strings.HasPrefix(r.target, "/") || r.target == "*" {
-		return r.target, true
+		return r.target, c.reach(c.req)
 	}
 	authority, path, ok := splitAbsolute(r.target)
 	if !ok {
 		return refuse(inner(kindHTTP, "http-request", event.RequestInvalid, "%s %s", r.method, r.target))
 	}
-	if bad := c.s.p.checkHost(c.up.req, authority); bad != nil {
+	if bad := c.s.p.checkHost(c.req, authority); bad != nil {
 		return refuse(bad)
 	}
-	return path, true
+	return path, c.reach(c.req)
 }
 
 // checkRequestHost decides the Host of a request that goes to req.
@@ -204,7 +223,14 @@ func (c *httpConn) checkRequestHost(r *request, req policy.NetRequest) *innerErr
 		return inner(kindHTTP, "http-host", event.RequestInvalid, "%v", err)
 	}
 	if c.fixed {
-		return c.s.p.checkHost(req, host)
+		if host == c.lastHost {
+			return nil
+		}
+		bad := c.s.p.checkHost(req, host)
+		if bad == nil && !req.Host.IsAddr() {
+			c.lastHost = strings.Clone(host)
+		}
+		return bad
 	}
 	// The authority has been decided; the Host must say the very same.
 	if host == "" {

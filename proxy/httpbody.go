@@ -25,6 +25,7 @@ type bodyCopy struct {
 	toEnd bool // without a length the body goes on until src ends
 	plain bool // write chunks without their framing
 
+	mem        *memory
 	moved      *atomic.Uint64
 	watch      *watch
 	maxTrailer int
@@ -61,23 +62,20 @@ func (b *bodyCopy) bytes(n int64) error {
 	if n != toEnd {
 		n -= int64(first)
 	}
-	m := mover{dst: b.dst, src: b.src, moved: b.moved, watch: b.watch}
+	m := mover{dst: b.dst, src: b.src, mem: b.mem, moved: b.moved, watch: b.watch}
 	return m.run(n)
 }
-
-// chunkRoom is for a chunk's length and its line ends.
-const chunkRoom = 16
 
 // chunks copies a chunked body chunk by chunk as it arrives, each written anew.
 // Extensions and trailers end here.
 func (b *bodyCopy) chunks() error {
-	buf := copyBuffers.Get().(*[]byte)
-	defer copyBuffers.Put(buf)
+	buf := b.mem.buffer()
+	defer b.mem.free(buf)
 	out := make([]byte, 0, len(b.head)+readerSize)
 	out = append(out, b.head...)
 	r := httputil.NewChunkedReader(b.br)
 	for {
-		n, err := r.Read((*buf)[:copyBuffer-chunkRoom])
+		n, err := r.Read(*buf)
 		if n > 0 {
 			out = b.chunk(out, (*buf)[:n])
 		}
@@ -90,7 +88,7 @@ func (b *bodyCopy) chunks() error {
 		}
 		out = out[:0]
 	}
-	if err := skipTrailer(b.br, b.maxTrailer); err != nil {
+	if err := skipTrailer(b.br, b.maxTrailer, b.mem); err != nil {
 		return errors.Join(b.write(out), err)
 	}
 	if !b.plain {
@@ -109,7 +107,7 @@ func (b *bodyCopy) chunk(out, data []byte) []byte {
 }
 
 // skipTrailer reads through the empty line after the last chunk.
-func skipTrailer(br *bufio.Reader, max int) error {
-	_, err := readHead(br, max)
+func skipTrailer(br *bufio.Reader, max int, mem *memory) error {
+	_, err := readHead(br, max, mem)
 	return err
 }

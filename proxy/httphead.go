@@ -58,13 +58,18 @@ const (
 
 // readHead reads through the empty line that ends a head and gives the lines
 // before it.
-func readHead(br *bufio.Reader, max int) (string, error) {
+func readHead(br *bufio.Reader, max int, mem *memory) (string, error) {
+	held := hold{m: mem}
+	defer held.release()
 	var head []byte
 	start := 0 // of the current line
 	for {
 		part, err := br.ReadSlice('\n')
 		if len(head)+len(part) > max {
 			return "", errHeadTooLong
+		}
+		if !held.grow(len(head) + len(part)) {
+			return "", errMemory
 		}
 		head = append(head, part...)
 		if err == bufio.ErrBufferFull {
@@ -96,7 +101,7 @@ func parseRequest(head string) (*request, error) {
 	line, rest, _ := strings.Cut(head, "\r\n")
 	method, line, ok1 := strings.Cut(line, " ")
 	target, proto, ok2 := strings.Cut(line, " ")
-	r := &request{method: method, target: target}
+	r := &request{method: strings.Clone(method), target: target} // the method outlives the head
 	switch {
 	case !ok1 || !ok2 || !isToken(method) || target == "":
 		return nil, errRequestLine
@@ -263,8 +268,20 @@ var hopByHop = []string{
 	"TE", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length", "Host", "HTTP2-Settings",
 }
 
-// endToEnd writes the fields that go on, leaving out what Connection names.
-func endToEnd(b *bytes.Buffer, fields []field) {
+// appendField appends one header line.
+func appendField(b []byte, name, value string) []byte {
+	b = append(append(b, name...), ": "...)
+	return append(append(b, value...), "\r\n"...)
+}
+
+// appendStatus appends a status line.
+func appendStatus(b []byte, status int, reason string) []byte {
+	b = strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(status), 10)
+	return append(append(append(b, ' '), reason...), "\r\n"...)
+}
+
+// endToEnd appends the fields that go on, leaving out what Connection names.
+func endToEnd(b []byte, fields []field) []byte {
 	var named []string
 	for _, f := range fields {
 		if strings.EqualFold(f.name, "Connection") {
@@ -283,11 +300,9 @@ next:
 				continue next
 			}
 		}
-		b.WriteString(f.name)
-		b.WriteString(": ")
-		b.WriteString(f.value)
-		b.WriteString("\r\n")
+		b = appendField(b, f.name, f.value)
 	}
+	return b
 }
 
 // isToken reports whether s is a token of RFC 9110, section 5.6.2.

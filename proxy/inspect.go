@@ -78,7 +78,7 @@ func (p *Proxy) checkServerName(req policy.NetRequest, name string) *innerError 
 // inspectTLS reads and decides a ClientHello. It gives the bytes read.
 func (s *session) inspectTLS(req policy.NetRequest) ([]byte, error) {
 	s.readWithin(s.p.cfg.Limits.HelloTimeout)
-	h, err := readHello(s.reader(), s.p.cfg.Limits.MaxHello)
+	h, err := readHello(s.reader(), s.p.cfg.Limits.MaxHello, &s.p.mem)
 	switch {
 	case err == nil:
 		if bad := s.p.checkServerName(req, h.serverName); bad != nil {
@@ -87,6 +87,8 @@ func (s *session) inspectTLS(req policy.NetRequest) ([]byte, error) {
 		return h.raw, nil
 	case errors.Is(err, errNotTLS) && sniff(h.raw) != kindTLS:
 		return nil, inner(sniff(h.raw), "tls-without-name", event.NameMissing, "port %d carries no TLS", req.Port)
+	case errors.Is(err, errMemory):
+		return nil, inner(kindTLS, "memory-limit", event.LimitExceeded, "%v", err)
 	case !errors.Is(err, errNotTLS) && !errors.Is(err, errHelloTooLong) && !isTimeout(err):
 		return nil, err // it went away
 	}
@@ -110,8 +112,10 @@ func (p *Proxy) checkHost(req policy.NetRequest, host string) *innerError {
 	return nil
 }
 
-// parseAuthority reads "host" or "host:port".
+// parseAuthority reads "host" or "host:port". The result keeps nothing of s: it
+// may live long, and s be part of a long head.
 func parseAuthority(s string, port uint16) (policy.NetRequest, error) {
+	s = strings.Clone(s)
 	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
 		return policy.ParseNetTarget(s)
 	}
@@ -148,7 +152,10 @@ func (s *session) inspectHTTP(req policy.NetRequest, br *bufio.Reader) ([]byte, 
 	if !peekHTTPLine(br) {
 		return nil, nil
 	}
-	head, err := readHead(br, s.p.cfg.Limits.MaxHead)
+	head, err := readHead(br, s.p.cfg.Limits.MaxHead, &s.p.mem)
+	if err == errMemory {
+		return nil, inner(kindHTTP, "memory-limit", event.LimitExceeded, "%v", err)
+	}
 	if err != nil {
 		return nil, inner(kindHTTP, "http-request", event.RequestInvalid, "the request: %v", err)
 	}

@@ -284,7 +284,7 @@ func FuzzClientHello(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		const most = 1 << 10
 		br := bufio.NewReader(bytes.NewReader(b))
-		h, err := readHello(br, most)
+		h, err := readHello(br, most, nil)
 		if len(h.raw) > most {
 			t.Fatalf("read %d bytes, more than %d", len(h.raw), most)
 		}

@@ -14,6 +14,9 @@ type Limits struct {
 	// MaxHead bounds a request's or response's head, MaxHello a TLS ClientHello
 	// with its record headers, both in bytes.
 	MaxHead, MaxHello int
+	// Memory bounds, in bytes, what is held of heads, hellos and bodies beyond one
+	// page a connection.
+	Memory int
 	// MaxNames bounds the names that get an address of their own.
 	MaxNames int
 
@@ -38,6 +41,7 @@ const (
 	defaultMaxDNSConns = 128
 	defaultMaxHead     = 64 << 10
 	defaultMaxHello    = 64 << 10
+	defaultMemory      = 32 << 20
 	// The fake range has 131 072 addresses; the half of it is plenty of names.
 	defaultMaxNames = 65536
 	// fdsPerConn: client, upstream, and now and then two pipes.
@@ -57,6 +61,7 @@ func (l Limits) withDefaults(descriptors int) Limits {
 	set(&l.MaxDNSConns, defaultMaxDNSConns)
 	set(&l.MaxHead, defaultMaxHead)
 	set(&l.MaxHello, defaultMaxHello)
+	set(&l.Memory, defaultMemory)
 	set(&l.MaxNames, defaultMaxNames)
 	l.MaxNames = min(l.MaxNames, defaultMaxNames)
 	l.MaxConns = min(l.MaxConns, max(1, (descriptors-fdsReserved)/fdsPerConn))

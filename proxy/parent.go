@@ -70,7 +70,7 @@ func (q *Parent) handshake(c net.Conn, authority string, maxHead int) error {
 	}
 	// One byte at a time: what follows the head belongs to the tunnel, and a
 	// reader that had it could not be spliced from.
-	raw, err := readHead(bufio.NewReaderSize(oneByte{c}, 16), maxHead)
+	raw, err := readHead(bufio.NewReaderSize(oneByte{c}, 16), maxHead, nil)
 	if err != nil {
 		return err
 	}

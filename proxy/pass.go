@@ -158,9 +158,13 @@ func (s *session) passAny(req policy.NetRequest, d policy.Decision, up stream) {
 // for the right host.
 func (s *session) passHTTP(req policy.NetRequest, d policy.Decision, up stream) {
 	s.readWithin(s.p.cfg.Limits.KeepAlive)
-	if s.await() != nil {
+	err := s.await()
+	if err == nil {
+		_, err = s.reader().Peek(1)
+	}
+	if err != nil { // it says nothing
 		s.allow(target{req: req}, d).end()
-		reset(s.conn)
+		s.conn.Close()
 		return
 	}
 	switch k := s.guess(req.Port); k {

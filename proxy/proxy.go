@@ -98,6 +98,7 @@ type Proxy struct {
 	cfg    Config
 	fakes  *fakeTable
 	count  counters
+	mem    memory
 	allows *aggregate
 	twins  twinQueries
 	canary canaryState
@@ -132,6 +133,7 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	cfg.Limits = cfg.Limits.withDefaults(maxDescriptors())
 	p := &Proxy{cfg: cfg, fakes: newFakeTable(), open: map[closer]struct{}{}}
+	p.mem.set(cfg.Limits.Memory)
 	p.allows = newAggregate(p.emit)
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	return p, nil

@@ -22,8 +22,6 @@ func (p *Proxy) emit(e event.Event) {
 	e.Schema = event.SchemaVersion
 	if e.Verdict.Denied() {
 		p.count.denied[e.Reason].Add(e.Count)
-	} else {
-		p.count.allowed.Add(e.Count)
 	}
 	p.cfg.Emit(e)
 }
@@ -72,7 +70,10 @@ func (s *session) allow(t target, d policy.Decision) *allowed {
 	return s.p.allows.begin(s.allowance(t, d))
 }
 
+// allowance begins the event of an allowed attempt. It counts here: the event
+// comes later, with others.
 func (s *session) allowance(t target, d policy.Decision) event.Event {
+	s.p.count.allowed.Add(1)
 	e := event.Event{
 		Verdict: d.Verdict, Layer: event.LayerProxy, Operation: event.NetConnect,
 		Object: t.object(), Reason: d.Reason, Rule: d.Rule.String(), Count: 1, First: time.Now(),

@@ -64,7 +64,7 @@ func (r *relay) direction(dst, src stream, n *atomic.Uint64, first func() error)
 			return err
 		}
 	}
-	m := mover{dst: dst, src: src, moved: n, watch: r.watch}
+	m := mover{dst: dst, src: src, mem: &r.p.mem, moved: n, watch: r.watch}
 	if err := m.run(toEnd); err != nil {
 		return err
 	}

@@ -24,8 +24,9 @@ var (
 // readHello reads a ClientHello of at most max bytes, however it is cut into
 // records and segments. What was read is in raw even when it fails, so that
 // nothing is lost to a caller that goes on; more may be buffered in br.
-func readHello(br *bufio.Reader, max int) (hello, error) {
-	tee := &helloTee{br: br, left: max}
+func readHello(br *bufio.Reader, max int, mem *memory) (hello, error) {
+	tee := &helloTee{br: br, left: max, held: hold{m: mem}}
+	defer tee.held.release()
 	var h hello
 	found := false
 	srv := tls.Server(tee, &tls.Config{
@@ -57,12 +58,17 @@ type helloTee struct {
 	br   *bufio.Reader
 	left int
 	got  []byte
+	held hold
 	err  error
 }
 
 func (t *helloTee) Read(b []byte) (int, error) {
 	if t.left == 0 {
 		t.err = errHelloTooLong
+		return 0, t.err
+	}
+	if !t.held.grow(len(t.got) + readerSize) {
+		t.err = errMemory
 		return 0, t.err
 	}
 	n, err := t.br.Read(b[:min(len(b), t.left)])

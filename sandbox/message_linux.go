@@ -5,7 +5,6 @@ import "github.com/sallyport/sallyport/internal/plan"
 // launch is what stage 1 executes once the plan is made.
 type launch struct {
 	Bwrap string
-	Env   []string
 }
 
 // stage1Report comes from stage 1 with the sockets it made, in the order of
@@ -20,6 +19,7 @@ type stage1Report struct {
 // initConfig tells stage 2 what to run and how to confine it.
 type initConfig struct {
 	Argv     []string
+	Env      []string
 	Dir      string
 	Landlock plan.Landlock
 	Seccomp  plan.Seccomp

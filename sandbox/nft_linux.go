@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 
 	"github.com/google/nftables"
@@ -16,17 +15,19 @@ import (
 // rule is what one nft rule does, in order.
 type rule []expr.Any
 
+const nftHint = "the kernel lacks nf_tables or one of its parts; as root: modprobe -a nf_tables nft_tproxy nft_reject_inet nfnetlink_log"
+
 // loadRules installs the rules of plan.Network.NFTText in one transaction.
 func loadRules(n plan.Network) error {
 	conn, err := nftables.New()
 	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
+		return fail(nftHint, "open nftables: %w", err)
 	}
 	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "sallyport"})
 	addChain(conn, prerouting(table), preroutingRules(n))
 	addChain(conn, output(table), outputRules(n))
 	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("load nftables rules: %w", err)
+		return fail(nftHint, "load nftables rules: %w", err)
 	}
 	return nil
 }

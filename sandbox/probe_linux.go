@@ -118,7 +118,11 @@ func explainNamespaces(err error) error {
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EACCES) {
 		return fail("the binary must be readable and executable for the user who runs it", "start stage 1: %w", err)
 	}
-	return fail(namespaceHint(), "make user and network namespaces: %w", err)
+	var at *fs.PathError // names this binary, which is not at fault
+	if errors.As(err, &at) {
+		err = at.Err
+	}
+	return fail(namespaceHint(), "make user, pid, mount and network namespaces: %w", err)
 }
 
 // Obstacle is a setting that keeps an ordinary user from making namespaces.
@@ -134,6 +138,8 @@ func NamespaceObstacles() []Obstacle {
 		{"kernel.unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"},
 		{"user.max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=15000"},
 		{"user.max_net_namespaces", "0", "sysctl -w user.max_net_namespaces=15000"},
+		{"user.max_pid_namespaces", "0", "sysctl -w user.max_pid_namespaces=15000"},
+		{"user.max_mnt_namespaces", "0", "sysctl -w user.max_mnt_namespaces=15000"},
 		{"kernel.apparmor_restrict_unprivileged_userns", "1", "install the AppArmor profile for sallyport ('make apparmor' in its source tree)"},
 	} {
 		b, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(k.name, ".", "/"))

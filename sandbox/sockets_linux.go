@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -64,9 +65,13 @@ func adoptSockets(fds []int) (*Sockets, error) {
 	return s, nil
 }
 
-// Close closes the sockets, for who does not hand them to a proxy.
+// Close closes the sockets, for who does not hand them to a proxy. What a proxy
+// has closed already is closed.
 func (s *Sockets) Close() error {
-	errs := []error{s.DNSPacket.Close(), s.DNSStream.Close()}
+	if s == nil {
+		return nil
+	}
+	errs := []error{s.DNSPacket.Close(), s.DNSStream.Close(), s.nflog.Close()}
 	for _, l := range s.TCP {
 		errs = append(errs, l.Close())
 	}
@@ -76,7 +81,13 @@ func (s *Sockets) Close() error {
 // ReadPackets gives an event for every packet that the sandbox's rules refused,
 // until StopPackets. lost is told how many left no record.
 func (s *Sandbox) ReadPackets(emit func(event.Event), lost func(n uint64)) error {
-	return readNFLOG(s.sockets.nflog, func(d packetDenial) { emit(d.event(time.Now())) }, lost)
+	return readNFLOG(s.sockets.nflog, func(d packetDenial) {
+		e := d.event(time.Now())
+		if d.HasProto && d.Proto == protoUDP && d.SrcPort != 0 {
+			e.Process, e.Ancestors = s.ProcessOf("udp", netip.AddrPortFrom(d.Src, d.SrcPort), netip.AddrPortFrom(d.Dst, d.DstPort))
+		}
+		emit(e)
+	}, lost)
 }
 
 // StopPackets makes ReadPackets return once everything up to now has been read.

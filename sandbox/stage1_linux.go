@@ -23,23 +23,24 @@ const stage1Name = "sallyport: stage 1"
 func Init() {
 	switch {
 	case os.Args[0] == stage1Name:
-		runtime.LockOSThread()
 		stage1()
 	case os.Args[0] == plan.InitPath && os.Getpid() == 1:
-		runtime.LockOSThread()
 		stage2()
 	}
 }
 
-// stage1 runs in new user and network namespaces with the capabilities to set
-// them up. It hands the network's sockets out, gives its capabilities up and
-// becomes bubblewrap.
+// stage1 runs in new user, pid, mount and network namespaces with the
+// capabilities to set them up. It hands the network's sockets out, gives its
+// capabilities up and becomes bubblewrap.
 func stage1() {
 	control := os.NewFile(plan.FDControl, "control")
 	unix.CloseOnExec(plan.FDControl)
 	unix.CloseOnExec(plan.FDLaunch)
 	// The caller's own descriptors are not for the sandbox.
 	closeFrom(plan.FDFirstFile + plan.OwnFiles)
+	if err := ownProc(); err != nil {
+		stage1Fail(control, err)
+	}
 	if err := stage1Network(control); err != nil {
 		stage1Fail(control, err)
 	}
@@ -60,6 +61,15 @@ func stage1Fail(control *os.File, err error) {
 	os.Exit(125)
 }
 
+// ownProc mounts a /proc that has the pids of this namespace: bubblewrap looks
+// for its child there.
+func ownProc() error {
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount proc: %w", err)
+	}
+	return nil
+}
+
 func stage1Network(control *os.File) error {
 	socks, err := setupNetwork(plan.DefaultNetwork())
 	if err != nil {
@@ -69,14 +79,19 @@ func stage1Network(control *os.File) error {
 	if err != nil {
 		return fmt.Errorf("encode report: %w", err)
 	}
+	diag, err := openDiag()
+	if err != nil {
+		return err
+	}
+	files := append([]*os.File{diag}, socks.files()...)
 	var fds []int
-	for _, f := range socks.files() {
+	for _, f := range files {
 		fds = append(fds, int(f.Fd()))
 	}
 	if err := unix.Sendmsg(int(control.Fd()), report, unix.UnixRights(fds...), nil, 0); err != nil {
 		return fmt.Errorf("hand out sockets: %w", err)
 	}
-	for _, f := range socks.files() {
+	for _, f := range files {
 		f.Close()
 	}
 	return nil
@@ -89,8 +104,21 @@ func errorText(err error) string {
 	return err.Error()
 }
 
+// stageEnv is the environment of every stage, and of bubblewrap, whose own
+// stays readable in /proc: nothing of the user's. The stages are short and do
+// one thing at a time: a runtime with one processor and no garbage collection
+// starts and ends faster.
+var stageEnv = []string{"GOMAXPROCS=1", "GOGC=off"}
+
 // become waits for the plan and replaces this process with bubblewrap.
 func become(control *os.File) error {
+	// Keyring, capabilities and death signal are a thread's, and this one
+	// executes. Not locked before: every hand-over to and from a locked thread is
+	// a switch. A supervisor that dies before this is seen below.
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("set death signal: %w", err)
+	}
 	// A new, empty session keyring (keyctl(2)): the caller's is out of reach.
 	// ENOSYS: a kernel without keyrings.
 	if _, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); errno != 0 && errno != unix.ENOSYS {
@@ -113,7 +141,7 @@ func become(control *os.File) error {
 		return err
 	}
 	argv := []string{"bwrap", "--args", fmt.Sprint(plan.FDArgs), plan.InitPath}
-	return fmt.Errorf("execute %s: %w", l.Bwrap, syscall.Exec(l.Bwrap, argv, l.Env))
+	return fmt.Errorf("execute %s: %w", l.Bwrap, syscall.Exec(l.Bwrap, argv, stageEnv))
 }
 
 // limitCore keeps the payload's memory from a core_pattern that is a pipe: it
@@ -128,21 +156,40 @@ func limitCore() {
 
 // dropCapabilities gives up all power over the network namespace, on this
 // thread, which is the one that executes bubblewrap. bubblewrap refuses to run
-// with ambient capabilities. User 0 would gain them all again by executing:
-// SECBIT_NOROOT (capabilities(7)) prevents that.
+// with ambient capabilities.
 func dropCapabilities() error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return fmt.Errorf("clear ambient capabilities: %w", err)
 	}
 	if os.Geteuid() == 0 {
-		const bits = 1<<0 | 1<<1 // SECBIT_NOROOT and its lock (linux/securebits.h)
-		if err := unix.Prctl(unix.PR_SET_SECUREBITS, bits, 0, 0, 0); err != nil {
-			return fmt.Errorf("set securebits: %w", err)
-		}
+		return dropAsRoot()
 	}
+	return keepCapabilities(0)
+}
+
+// dropAsRoot is for user 0, who would gain all capabilities again by executing:
+// SECBIT_NOROOT (capabilities(7)) prevents that. One is left for bubblewrap to
+// drop: a user namespace into which user 0 is mapped is made only by who has
+// CAP_SETFCAP (user_namespaces(7), Linux 5.12).
+func dropAsRoot() error {
+	const bits = 1<<0 | 1<<1 // SECBIT_NOROOT and its lock (linux/securebits.h)
+	if err := unix.Prctl(unix.PR_SET_SECUREBITS, bits, 0, 0, 0); err != nil {
+		return fmt.Errorf("set securebits: %w", err)
+	}
+	if err := keepCapabilities(1 << unix.CAP_SETFCAP); err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, unix.CAP_SETFCAP, 0, 0); err != nil {
+		return fmt.Errorf("keep the capability to map user 0: %w", err)
+	}
+	return nil
+}
+
+// keepCapabilities drops all but some of the first 32.
+func keepCapabilities(set uint32) error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	if err := unix.Capset(&hdr, &none[0]); err != nil {
+	data := [2]unix.CapUserData{{Effective: set, Permitted: set, Inheritable: set}}
+	if err := unix.Capset(&hdr, &data[0]); err != nil {
 		return fmt.Errorf("drop capabilities: %w", err)
 	}
 	return nil

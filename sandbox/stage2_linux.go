@@ -10,7 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,6 +30,8 @@ type initProcess struct {
 	in      *json.Decoder
 	out     *json.Encoder
 	config  initConfig
+	release chan struct{} // closed: the payload may start
+	payload atomic.Int64  // its process, once there is one
 }
 
 // stage2 never returns.
@@ -37,10 +42,12 @@ func stage2() {
 		os.Exit(125)
 	}
 	keepFrom(3)
-	// Caught, not ignored: what is ignored would be inherited by the payload.
-	signal.Notify(make(chan os.Signal, 1))
+	// Caught, not ignored: what is ignored would be inherited by the payload. Of
+	// all others the kernel keeps process 1 (signal(7)), or they are ignored by
+	// the runtime; catching each costs two switches between threads.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGABRT)
 	control := os.NewFile(plan.FDInit, "control")
-	p := &initProcess{control: control, in: json.NewDecoder(control), out: json.NewEncoder(control)}
+	p := &initProcess{control: control, in: json.NewDecoder(control), out: json.NewEncoder(control), release: make(chan struct{})}
 	if err := p.run(); err != nil {
 		p.fail(err)
 	}
@@ -61,6 +68,7 @@ func (p *initProcess) run() error {
 	if err := p.in.Decode(&p.config); err != nil {
 		os.Exit(125) // the supervisor has gone, or gave up
 	}
+	go p.obey()
 	if err := unix.Dup3(plan.FDStderr, 2, 0); err != nil {
 		return fmt.Errorf("set standard error: %w", err)
 	}
@@ -70,18 +78,16 @@ func (p *initProcess) run() error {
 	if err := p.out.Encode(initMessage{Ready: true}); err != nil {
 		return err
 	}
-	var c initCommand
-	if err := p.in.Decode(&c); err != nil || !c.Go {
-		os.Exit(125)
-	}
+	<-p.release
 	pid, err := p.start()
 	if err != nil {
 		return err
 	}
+	p.payload.Store(int64(pid))
+	debug.SetGCPercent(100) // off until here (stageEnv); from now on it may live long
 	if err := p.out.Encode(initMessage{PID: pid}); err != nil {
 		return err
 	}
-	go p.obey(pid)
 	return p.out.Encode(initMessage{Exit: reap(pid)})
 }
 
@@ -109,9 +115,12 @@ func (c Canary) connect() error {
 // start confines this thread and starts the payload from it. Both Landlock and
 // seccomp are inherited and can only be tightened.
 func (p *initProcess) start() (int, error) {
-	env := setEnv(os.Environ(), "PWD", p.config.Dir) // bubblewrap sets its own
+	runtime.LockOSThread() // for good: it is confined from now on
 	if err := os.Chdir(p.config.Dir); err != nil {
 		return 0, fail("name a directory that the sandbox can see: --chdir DIR", "enter working directory: %w", err)
+	}
+	if err := ownPath(p.config.Env); err != nil {
+		return 0, err
 	}
 	exe, err := lookPath(p.config.Argv[0])
 	if err != nil {
@@ -124,7 +133,7 @@ func (p *initProcess) start() (int, error) {
 		return 0, err
 	}
 	pid, err := syscall.ForkExec(exe, p.config.Argv, &syscall.ProcAttr{
-		Env:   env,
+		Env:   p.config.Env,
 		Files: []uintptr{0, 1, 2},
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	})
@@ -134,39 +143,44 @@ func (p *initProcess) start() (int, error) {
 	return pid, nil
 }
 
+// ownPath makes the payload's PATH this process's.
+func ownPath(env []string) error {
+	for _, e := range env {
+		if path, ok := strings.CutPrefix(e, "PATH="); ok {
+			return os.Setenv("PATH", path)
+		}
+	}
+	return nil
+}
+
 // lookPath finds the payload's program as it is inside.
 func lookPath(name string) (string, error) {
 	exe, err := exec.LookPath(name)
 	switch {
 	case err == nil, errors.Is(err, exec.ErrDot):
 		return exe, nil
-	case errors.Is(err, os.ErrPermission):
-		return "", &Error{Err: fmt.Errorf("execute %s: permission denied", name), Status: 126}
+	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EISDIR):
+		return "", &Error{Err: fmt.Errorf("execute %s: %w", name, errors.Unwrap(err)), Status: 126,
+			Hint: "name a file that can be executed and that the policy does not hide"}
 	default:
 		return "", &Error{Err: fmt.Errorf("execute %s: not found in the sandbox", name), Status: 127,
 			Hint: "/tmp and /run are private to the sandbox; see 'sallyport run --dry-run' for what it sees"}
 	}
 }
 
-func setEnv(env []string, name, value string) []string {
-	for i, e := range env {
-		if strings.HasPrefix(e, name+"=") {
-			env[i] = name + "=" + value
-			return env
-		}
-	}
-	return append(env, name+"="+value)
-}
-
-// obey passes signals to the payload's process group, and ends the sandbox when
-// the supervisor has gone.
-func (p *initProcess) obey(pid int) {
+// obey starts the payload, passes signals to its process group, and ends the
+// sandbox the moment the supervisor has gone: its death signal alone is not
+// enough, it is set by bubblewrap some time after the process is made.
+func (p *initProcess) obey() {
 	for {
 		var c initCommand
 		if err := p.in.Decode(&c); err != nil {
 			os.Exit(125)
 		}
-		if c.Signal != 0 {
+		if c.Go {
+			close(p.release)
+		}
+		if pid := int(p.payload.Load()); c.Signal != 0 && pid > 0 {
 			_ = unix.Kill(-pid, unix.Signal(c.Signal)) // ESRCH: it has just ended
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 	"syscall"
@@ -22,7 +21,7 @@ const startTimeout = 20 * time.Second
 
 // Sandbox is one run's boundary.
 type Sandbox struct {
-	cmd     *exec.Cmd
+	cmd     *child
 	control *os.File // stage 1
 	launch  *os.File
 	args    *os.File
@@ -33,11 +32,11 @@ type Sandbox struct {
 	relay   *relay
 	stderr  *tail
 	thread  chan struct{} // closed: the thread that started stage 1 may end
-	started chan struct{}
 	exited  chan struct{} // closed when stage 1 (bubblewrap) has ended
 	exitErr error
 	pid     int
 	sockets *Sockets
+	who     processes
 	NoPing  string // why ICMP echo is refused without a record; empty: it is recorded
 }
 
@@ -53,6 +52,15 @@ func Start(cfg Config) (*Sandbox, error) {
 }
 
 func (s *Sandbox) start(cfg Config) error {
+	if err := s.startStage1(cfg); err != nil {
+		return err
+	}
+	return s.receive()
+}
+
+// startStage1 keeps none of stage 1's ends: the end of a process is seen by the
+// end of its sockets.
+func (s *Sandbox) startStage1(cfg Config) error {
 	var theirs []*os.File
 	defer func() {
 		for _, f := range theirs {
@@ -83,28 +91,29 @@ func (s *Sandbox) start(cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	s.cmd = &exec.Cmd{
-		Path:        exe,
-		Args:        []string{stage1Name},
-		Env:         []string{},
-		Stdin:       stdio[0],
-		Stdout:      stdio[1],
-		Stderr:      pipe,
-		ExtraFiles:  append([]*os.File{control, s.launch, s.args, initEnd, stdio[2]}, s.files...),
-		SysProcAttr: stage1Attr(),
+	s.cmd = &child{
+		path:  exe,
+		args:  []string{stage1Name},
+		env:   stageEnv,
+		files: append([]*os.File{stdio[0], stdio[1], pipe, control, s.launch, s.args, initEnd, stdio[2]}, s.files...),
+		attr:  stage1Attr(),
 	}
 	if err := s.spawn(); err != nil {
 		return explainNamespaces(err)
 	}
-	return s.receive()
+	return nil
 }
 
+// stage1Attr makes stage 1, and later bubblewrap, process 1 of a pid namespace:
+// whatever it has started dies with it. bubblewrap alone does not see to that:
+// its child asks for a death signal only just before it executes stage 2, and
+// until then waits for ever for a parent that was killed.
 func stage1Attr() *syscall.SysProcAttr {
 	uid, gid := os.Getuid(), os.Getgid()
 	return &syscall.SysProcAttr{
 		Setsid:      true,
 		Pdeathsig:   syscall.SIGKILL,
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}},
 		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW},
@@ -134,7 +143,7 @@ func (s *Sandbox) spawn() error {
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		err := s.cmd.Start()
+		err := s.cmd.start()
 		result <- err
 		if err == nil {
 			<-s.thread
@@ -146,7 +155,7 @@ func (s *Sandbox) spawn() error {
 		return err
 	}
 	go func() {
-		s.exitErr = s.cmd.Wait()
+		s.exitErr = s.cmd.wait()
 		close(s.exited)
 	}()
 	return nil
@@ -186,7 +195,11 @@ func (s *Sandbox) adopt(oob []byte) error {
 	if err != nil {
 		return fmt.Errorf("receive sockets: %w", err)
 	}
-	s.sockets, err = adoptSockets(fds)
+	if len(fds) == 0 {
+		return errors.New("receive sockets: none came")
+	}
+	s.who.diag, s.who.root = os.NewFile(uintptr(fds[0]), "sock_diag"), s.cmd.pid
+	s.sockets, err = adoptSockets(fds[1:])
 	return err
 }
 
@@ -205,11 +218,15 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 			return fmt.Errorf("write %s: %w", f.Path, err)
 		}
 	}
+	// Nothing here should block; a mount of the host's that does must not hang
+	// the start for ever. The death of stage 1 ends every wait below.
+	watchdog := time.AfterFunc(startTimeout, s.cmd.kill)
+	defer watchdog.Stop()
 	args := strings.Join(p.BwrapArgs(), "\x00") + "\x00"
 	if _, err := s.args.WriteAt([]byte(args), 0); err != nil {
 		return fmt.Errorf("write bubblewrap's arguments: %w", err)
 	}
-	l, err := json.Marshal(launch{Bwrap: p.Caps.Bwrap, Env: p.Env})
+	l, err := json.Marshal(launch{Bwrap: p.Caps.Bwrap})
 	if err != nil {
 		return fmt.Errorf("encode launch: %w", err)
 	}
@@ -220,7 +237,7 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 		return s.died("stage 1")
 	}
 	s.in, s.out = json.NewDecoder(s.init), json.NewEncoder(s.init)
-	config := initConfig{Argv: p.Argv, Dir: p.Dir, Landlock: p.Landlock, Seccomp: p.Seccomp, Canary: canary}
+	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Landlock: p.Landlock, Seccomp: p.Seccomp, Canary: canary}
 	if err := s.out.Encode(config); err != nil {
 		return s.died("bubblewrap")
 	}
@@ -305,7 +322,7 @@ func (s *Sandbox) died(who string) error {
 // sockets are the proxy's to close.
 func (s *Sandbox) Close() error {
 	if s.cmd != nil {
-		_ = s.cmd.Process.Kill() // already gone is what is wanted
+		s.cmd.kill()
 		<-s.exited
 	}
 	select {
@@ -313,7 +330,7 @@ func (s *Sandbox) Close() error {
 	default:
 		close(s.thread)
 	}
-	for _, f := range append([]*os.File{s.control, s.init, s.launch, s.args}, s.files...) {
+	for _, f := range append([]*os.File{s.control, s.init, s.launch, s.args, s.who.diag}, s.files...) {
 		if f != nil {
 			f.Close()
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -11,7 +12,7 @@ import (
 )
 
 func doctorCommand() *cobra.Command {
-	var output string
+	var output, user string
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this machine can enforce and record, and what to do about each lack",
@@ -23,6 +24,11 @@ The exit status is 1 if 'sallyport run' cannot start a command here.`,
 			if output != "text" && output != "json" {
 				return fmt.Errorf("--output %s: text or json", output)
 			}
+			// What root can do says nothing of a run, which is another user's.
+			var status *statusError
+			if err := becomeUser(user); errors.As(err, &status) {
+				return problem(status.err, status.hint)
+			}
 			d := sallyport.Doctor(cmd.Context())
 			if err := showDiagnosis(cmd.OutOrStdout(), d, output); err != nil {
 				return err
@@ -33,6 +39,7 @@ The exit status is 1 if 'sallyport run' cannot start a command here.`,
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&user, "user", "", "as root: look as `NAME|UID[:GID]`")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "`FORMAT`: text or json")
 	return cmd
 }

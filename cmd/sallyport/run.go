@@ -45,9 +45,15 @@ The exit status is the command's; 128 and the signal's number if one killed it;
 125 if the boundary could not be put up, in which case the command did not start;
 126 or 127 if the command could not be executed or was not found.`,
 		Example: runExample,
-		Args:    cobra.MinimumNArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return asRunError(cmd, run(cmd, f, args)) },
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return runError(errors.New("no command to run"), "sallyport run [flags] -- COMMAND [ARG]...")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return asRunError(cmd, run(cmd, f, args)) },
 	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return runError(err, "see 'sallyport help run'") })
 	flags := cmd.Flags()
 	flags.SetInterspersed(false) // what follows the command is the command's
 	f.policy = addPolicyFlags(cmd)

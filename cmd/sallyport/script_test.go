@@ -1,6 +1,9 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -10,8 +13,21 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"sallyport": main})
 }
 
-// TestScripts runs the command line as a user would: testdata/script/*.txt,
-// each in an empty directory of its own.
+// TestScripts runs testdata/script/*.txt against the real main, each in its own
+// home directory with a project in it.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			home := filepath.Join(env.WorkDir, "home")
+			env.Setenv("HOME", home)
+			for _, v := range env.Vars {
+				if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "XDG_") {
+					env.Setenv(name, "")
+				}
+			}
+			env.Cd = filepath.Join(home, "project")
+			return os.MkdirAll(env.Cd, 0o700)
+		},
+	})
 }

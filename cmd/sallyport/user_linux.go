@@ -75,31 +75,40 @@ func lookupUser(spec string) (identity, error) {
 		return identity{}, runError(fmt.Errorf("--user %s: %w", spec, err), "give a user name, or UID or UID:GID in decimal")
 	}
 	who, group, hasGroup := strings.Cut(spec, ":")
-	u, err := user.LookupId(who)
-	uid, numErr := strconv.Atoi(who)
-	if numErr != nil {
-		u, err = user.Lookup(who)
-		if err != nil {
-			return bad(err)
-		}
-		uid, _ = strconv.Atoi(u.Uid) // the user database holds numbers
-	}
-	if uid < 0 {
-		return bad(fmt.Errorf("negative user id"))
+	var u *user.User
+	uid, err := parseID(who)
+	if err == nil {
+		u, _ = user.LookupId(who) // may have no entry
+	} else if u, err = user.Lookup(who); err != nil {
+		return bad(err)
+	} else if uid, err = parseID(u.Uid); err != nil {
+		return bad(err)
 	}
 	id := identity{uid: uid, gid: uid, home: "/", shell: "/bin/sh"}
-	if err == nil {
+	if u != nil {
 		id.name, id.home = u.Username, u.HomeDir
-		id.gid, _ = strconv.Atoi(u.Gid)
+		if id.gid, err = parseID(u.Gid); err != nil {
+			return bad(err)
+		}
 	} else if !hasGroup {
 		return bad(fmt.Errorf("user %d has no entry in the user database: name its group too, UID:GID", uid))
 	}
 	if hasGroup {
-		if id.gid, err = strconv.Atoi(group); err != nil {
-			return bad(fmt.Errorf("group %q is not a number", group))
+		if id.gid, err = parseID(group); err != nil {
+			return bad(fmt.Errorf("group %w", err))
 		}
 	}
 	return id, nil
+}
+
+// parseID reads a user's or group's number; -1, in 32 bits, is none
+// (setresuid(2)).
+func parseID(s string) (int, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || n == 1<<32-1 {
+		return 0, fmt.Errorf("%q is not a number from 0 to %d", s, uint32(1<<32-2))
+	}
+	return int(n), nil
 }
 
 // startAs gives root up for good and executes this program anew, so that no

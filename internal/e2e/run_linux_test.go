@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,14 +34,24 @@ type home struct {
 	uid, gid int
 	env      []string // added to the environment of sallyport
 	policy   string   // path, if written
+	binary   string   // sallyport, if another
+	wrap     []string // conditions of a bad host, see badhost_linux_test.go
+	// The standard streams of the next run; nil: /dev/null, and buffers.
+	stdin, stdout, stderr *os.File
+	extra                 []*os.File // further descriptors
 }
 
 // newHome makes a home for the ordinary user and forgets what the far side has
 // seen.
 func newHome(t *testing.T) *home {
 	t.Helper()
-	h := &home{t: t}
-	h.uid, h.gid = ordinary()
+	uid, gid := ordinary()
+	return newHomeOf(t, uid, gid)
+}
+
+func newHomeOf(t *testing.T, uid, gid int) *home {
+	t.Helper()
+	h := &home{t: t, uid: uid, gid: gid}
 	dir, err := os.MkdirTemp(base, "home-")
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +109,7 @@ func (h *home) read(rel string) string {
 
 // allow writes a policy that allows names, and uses it from now on.
 func (h *home) allow(domains ...string) *home {
-	list, _ := json.Marshal(domains)
+	list, _ := json.Marshal(append([]string{}, domains...)) // never null
 	return h.usePolicy(fmt.Sprintf("network:\n  allowedDomains: %s\n", list))
 }
 
@@ -135,30 +147,56 @@ func (h *home) runWith(flags []string, argv ...string) *result {
 // helper runs a function of this test binary in a sandbox.
 func (h *home) helper(name string, args ...string) *result {
 	h.t.Helper()
+	return h.helperWith(nil, name, args...)
+}
+
+// helperWith is helper with flags of sallyport run.
+func (h *home) helperWith(flags []string, name string, args ...string) *result {
+	h.t.Helper()
+	flags = append([]string{"-e", helperEnv + "=" + name}, flags...)
+	return h.runWith(flags, append([]string{h.helperPath()}, args...)...)
+}
+
+// helperPath is this test binary where the sandbox can see it.
+func (h *home) helperPath() string {
+	h.t.Helper()
 	exe := filepath.Join(base, "helper")
-	if _, err := os.Stat(exe); err != nil {
-		self, err := os.ReadFile("/proc/self/exe")
-		if err == nil {
-			err = os.WriteFile(exe, self, 0o755)
-		}
-		if err != nil {
-			h.t.Fatal(err)
-		}
+	if _, err := os.Stat(exe); err == nil {
+		return exe
 	}
-	return h.runWith([]string{"-e", helperEnv + "=" + name}, append([]string{exe}, args...)...)
+	self, err := os.ReadFile("/proc/self/exe")
+	if err == nil {
+		err = os.WriteFile(exe, self, 0o755)
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return exe
 }
 
 // command is sallyport as the ordinary user would start it.
 func (h *home) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Dir = h.work
-	cmd.Env = append([]string{"HOME=" + h.dir, "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8",
+	if h.binary != "" {
+		return h.program(ctx, h.binary, args...)
+	}
+	return h.program(ctx, binary, args...)
+}
+
+// program is a program as the ordinary user would start it, without a sandbox.
+func (h *home) program(ctx context.Context, name string, args ...string) *exec.Cmd {
+	env := append([]string{"HOME=" + h.dir, "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8",
 		"SSL_CERT_FILE=" + internet.ca, "CURL_CA_BUNDLE=" + internet.ca, "NODE_EXTRA_CA_CERTS=" + internet.ca,
 		"GIT_SSL_CAINFO=" + internet.ca}, h.env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if os.Getuid() == 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(h.uid), Gid: uint32(h.gid)}
+	cred := &syscall.Credential{Uid: uint32(h.uid), Gid: uint32(h.gid)}
+	if len(h.wrap) > 0 || os.Getuid() != 0 {
+		// It changes the user itself, or takes the test's capabilities away.
+		args = append(append(append([]string{strconv.Itoa(h.uid), strconv.Itoa(h.gid)}, h.wrap...), "--", name), args...)
+		env = append(env, helperEnv+"="+wrapHelper)
+		name, cred = h.helperPath(), nil
 	}
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Env = h.work, env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: cred}
 	return cmd
 }
 
@@ -170,7 +208,16 @@ func (h *home) sallyport(args ...string) *result {
 	before := len(h.events())
 	cmd := h.command(ctx, args...)
 	var out, errOut bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errOut
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &out, &errOut, h.extra
+	if h.stdin != nil {
+		cmd.Stdin = h.stdin
+	}
+	if h.stdout != nil {
+		cmd.Stdout = h.stdout
+	}
+	if h.stderr != nil {
+		cmd.Stderr = h.stderr
+	}
 	err := cmd.Run()
 	if ctx.Err() != nil {
 		h.t.Fatalf("sallyport %q hangs\n%s%s", args, out.String(), errOut.String())
@@ -185,7 +232,10 @@ func (h *home) sallyport(args ...string) *result {
 // events reads the record as a user would.
 func (h *home) events() []event.Event {
 	h.t.Helper()
-	cmd := h.command(context.Background(), "audit", "query", "--all", "-o", "json")
+	reader := *h
+	reader.wrap, reader.binary = nil, ""
+	reader.env = append(slices.Clone(h.env), "HOME="+h.dir)
+	cmd := reader.command(context.Background(), "audit", "query", "--all", "-o", "json")
 	var errOut bytes.Buffer
 	cmd.Stderr = &errOut
 	out, err := cmd.Output()
@@ -220,32 +270,6 @@ func (r *result) refused() *result {
 		r.t.Fatalf("exit status %d, want the command's own failure\n%s%s", r.code, r.out, r.err)
 	}
 	return r
-}
-
-// recorded finds the one denial that matches, and checks that it names a rule.
-func (r *result) recorded(op event.Operation, match func(event.Event) bool) event.Event {
-	r.t.Helper()
-	var found []event.Event
-	for _, e := range r.events {
-		if e.Verdict.Denied() && e.Operation == op && (match == nil || match(e)) {
-			found = append(found, e)
-		}
-	}
-	if len(found) == 0 {
-		r.t.Fatalf("no denial of %s in the record:\n%s\nstdout:\n%s\nstderr:\n%s", op, describe(r.events), r.out, r.err)
-	}
-	if found[0].Rule == "" || found[0].Rule == "builtin:" {
-		r.t.Errorf("denial of %s without a rule: %s", op, describe(found))
-	}
-	return found[0]
-}
-
-func host(name string) func(event.Event) bool {
-	return func(e event.Event) bool { return string(e.Object.Host) == name }
-}
-
-func addr(a string) func(event.Event) bool {
-	return func(e event.Event) bool { return e.Object.Addr == a }
 }
 
 func describe(events []event.Event) string {

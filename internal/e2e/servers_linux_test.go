@@ -12,13 +12,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
 	"net/http/cgi"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -26,12 +30,12 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// names out there; every other name does not exist. All but rebind.test lead to
-// thereV4.
+// names out there; every other name does not exist.
 var names = map[string][]string{
 	"allowed.test.": {thereV4}, "also.allowed.test.": {thereV4}, "denied.test.": {otherV4}, "git.test.": {thereV4},
-	"ssh.test.": {thereV4}, "mail.test.": {thereV4}, "rebind.test.": {"127.0.0.1"}, "metadata.test.": {"169.254.169.254"},
-	"mixed.test.": {thereV4, "10.0.0.1"},
+	"ssh.test.": {thereV4}, "mail.test.": {thereV4}, "six.test.": {thereV6},
+	"rebind.test.": {"127.0.0.1"}, "rebind6.test.": {"::1"}, "metadata.test.": {"169.254.169.254"}, "evil.localhost.": {"169.254.169.254"},
+	"here.test.": {hereV4}, "mixed.test.": {thereV4, "10.0.0.1"}, "mixed6.test.": {thereV4, "fd00:ec2::254"},
 }
 
 // servers is the internet: it answers, and remembers who came.
@@ -39,15 +43,16 @@ type servers struct {
 	ca       string // path of the certificate authority
 	gitRoot  string
 	mu       sync.Mutex
-	hits     map[string]int // "tcp 1.2.3.4:80", "udp …", "dns NAME"
+	hits     map[string]int // "tcp 1.2.3.4:80", "udp 443", "dns NAME", "bytes 1.2.3.4:80"
+	packets  int            // that had come in before the last reset
 	failures []error
 	todo     chan func() // run on the far side's thread
 }
 
-func (s *servers) hit(what string) {
+func (s *servers) hit(what string, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.hits[what]++
+	s.hits[what] += n
 }
 
 // reached tells how often something has come since the last reset.
@@ -61,17 +66,67 @@ func (s *servers) reached(what string) int {
 func (s *servers) all() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := map[string]int{}
-	for k, v := range s.hits {
-		out[k] = v
+	return maps.Clone(s.hits)
+}
+
+// arrived is all, and "packets": how many have come in, whatever they were.
+func (s *servers) arrived() map[string]int {
+	out := s.all()
+	if n := s.countPackets() - s.packets; n != 0 {
+		out["packets"] = n
 	}
 	return out
 }
 
 func (s *servers) reset() {
+	s.packets = s.countPackets()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hits = map[string]int{}
+}
+
+// countPackets asks the far side's kernel how many packets have come in: every
+// IPv4 packet, and of IPv6 whatever is not the link's own discovery.
+func (s *servers) countPackets() int {
+	var snmp, snmp6 []byte
+	err := s.there(func() (err error) {
+		if snmp, err = os.ReadFile("/proc/thread-self/net/snmp"); err == nil {
+			snmp6, err = os.ReadFile("/proc/thread-self/net/snmp6")
+		}
+		return err
+	})
+	n := 0
+	var titles []string
+	for line := range strings.Lines(string(snmp)) {
+		f := strings.Fields(line)
+		if len(titles) == 0 || titles[0] != f[0] {
+			titles = f
+			continue
+		}
+		for i, v := range f {
+			if t := f[0] + titles[i]; t == "Ip:InReceives" || t == "Tcp:InSegs" {
+				n += number(v)
+			}
+		}
+	}
+	for line := range strings.Lines(string(snmp6)) {
+		switch f := strings.Fields(line); f[0] {
+		case "Udp6InDatagrams", "Udp6NoPorts", "Icmp6InEchos":
+			n += number(f[1])
+		}
+	}
+	if err != nil || n == 0 && len(titles) == 0 {
+		panic(fmt.Sprintf("count packets: %v: %q", err, snmp))
+	}
+	return n
+}
+
+func number(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		panic(err)
+	}
+	return n
 }
 
 func (s *servers) err() error {
@@ -109,14 +164,15 @@ func startServers() (*servers, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "hello from %s%s\n", r.Host, r.URL.Path) })
 	mux.Handle("/git/", s.git())
+	web := &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0)} // clients that go away are the point
 	for _, l := range []struct {
 		port  string
 		serve func(net.Listener)
 	}{
-		{"80", func(l net.Listener) { _ = http.Serve(l, mux) }},
-		{"8080", func(l net.Listener) { _ = http.Serve(l, mux) }},
-		{"443", func(l net.Listener) { _ = http.Serve(tls.NewListener(l, tlsConfig), mux) }},
-		{"8443", func(l net.Listener) { _ = http.Serve(tls.NewListener(l, tlsConfig), mux) }},
+		{"80", func(l net.Listener) { _ = web.Serve(l) }},
+		{"8080", func(l net.Listener) { _ = web.Serve(l) }},
+		{"443", func(l net.Listener) { _ = web.Serve(tls.NewListener(l, tlsConfig)) }},
+		{"8443", func(l net.Listener) { _ = web.Serve(tls.NewListener(l, tlsConfig)) }},
 		{"25", greet("220 mail.test ESMTP\r\n")},
 		{"853", greet("")},
 		{"2525", greet("220 mail.test ESMTP\r\n")},
@@ -144,11 +200,28 @@ type countingListener struct {
 
 func (l countingListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	if err == nil {
-		a := c.LocalAddr().(*net.TCPAddr).AddrPort()
-		l.s.hit(fmt.Sprintf("tcp %s:%d", a.Addr().Unmap(), a.Port()))
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	a := c.LocalAddr().(*net.TCPAddr).AddrPort()
+	to := netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).String()
+	l.s.hit("tcp "+to, 1)
+	return countingConn{c, l.s, "bytes " + to}, nil
+}
+
+// countingConn writes down what it reads.
+type countingConn struct {
+	net.Conn
+	s    *servers
+	what string
+}
+
+func (c countingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.s.hit(c.what, n)
+	}
+	return n, err
 }
 
 // greet is a protocol in which the server speaks first.
@@ -181,7 +254,7 @@ func (s *servers) sink(port int) error {
 			if _, _, err := c.ReadFrom(buf); err != nil {
 				return
 			}
-			s.hit(fmt.Sprintf("udp %d", port))
+			s.hit(fmt.Sprintf("udp %d", port), 1)
 		}
 	}()
 	return nil
@@ -215,17 +288,19 @@ func (s *servers) answer(query []byte) ([]byte, error) {
 	}
 	q := m.Questions[0]
 	name := strings.ToLower(q.Name.String())
-	s.hit("dns " + strings.TrimSuffix(name, "."))
+	s.hit("dns "+strings.TrimSuffix(name, "."), 1)
 	m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
 	addrs, ok := names[name]
 	if !ok {
 		m.RCode = dnsmessage.RCodeNameError
 	}
-	if q.Type == dnsmessage.TypeA {
-		for _, a := range addrs {
-			body := &dnsmessage.AResource{A: [4]byte(net.ParseIP(a).To4())}
-			m.Answers = append(m.Answers, dnsmessage.Resource{
-				Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1}, Body: body})
+	for _, text := range addrs {
+		head := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1}
+		switch a := netip.MustParseAddr(text); {
+		case a.Is4() && q.Type == dnsmessage.TypeA:
+			m.Answers = append(m.Answers, dnsmessage.Resource{Header: head, Body: &dnsmessage.AResource{A: a.As4()}})
+		case a.Is6() && q.Type == dnsmessage.TypeAAAA:
+			m.Answers = append(m.Answers, dnsmessage.Resource{Header: head, Body: &dnsmessage.AAAAResource{AAAA: a.As16()}})
 		}
 	}
 	return m.Pack()
@@ -244,6 +319,10 @@ func (s *servers) makeCA() (tls.Certificate, error) {
 	}
 	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
 	if err != nil {
+		return tls.Certificate{}, err
+	}
+	// With its key's identifier, which Python 3.13 wants to see in the other.
+	if ca, err = x509.ParseCertificate(caDER); err != nil {
 		return tls.Certificate{}, err
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -55,12 +55,22 @@ func (b *bwrapArgs) base() {
 		b.last = append(b.last, "--remount-ro", "/")
 	}
 	b.add("--dev", "/dev", "--proc", "/proc")
+	if b.plan.Root {
+		// Its files belong to the host's user 0, who needs no capability to write
+		// kernel.core_pattern, and with it to run a program as root outside.
+		// bubblewrap's own cover looks at the directory's mode alone.
+		b.last = append(b.last, "--remount-ro", "/proc")
+	}
 	b.perms("1777")
 	b.add("--tmpfs", "/tmp", "--tmpfs", "/run")
-	if d := b.plan.RuntimeDir; d != "" {
-		b.perms("0700")
-		b.add("--tmpfs", d)
+	if d := b.plan.RuntimeDir; privateOf(d) != "" {
+		b.private(d)
 	}
+}
+
+func (b *bwrapArgs) private(dir string) {
+	b.perms("0700")
+	b.add("--tmpfs", dir)
 }
 
 func (b *bwrapArgs) root() Mount {
@@ -82,6 +92,8 @@ func (b *bwrapArgs) mounts() {
 			b.add("--bind", m.Path, m.Path)
 		case m.Access == ReadOnly:
 			b.add("--ro-bind", m.Path, m.Path)
+		case m.Access == Private:
+			b.private(m.Path)
 		case m.Dir:
 			b.hideDir(m)
 		default:

@@ -1,24 +1,22 @@
 package plan
 
 import (
-	"path"
 	"sort"
 	"strings"
 )
 
 // environment gives the payload's environment, sorted: what the policy passes
-// and sets, then what the sandbox itself decides.
-func environment(in Input, n Network) []string {
-	rules := in.Policy.Env()
+// and sets, then what the sandbox itself decides; and what was withheld although
+// a pattern of the policy speaks of it.
+func environment(in Input, n Network) (list, withheld []string) {
 	env, all := map[string]string{}, map[string]string{}
 	for _, e := range in.Environ {
-		name, value, ok := strings.Cut(e, "=")
+		name, value, _ := strings.Cut(e, "=")
 		all[name] = value
-		if ok && passes(rules.Pass, name) && !passes(rules.Unset, name) {
-			env[name] = value
-		}
 	}
-	for name, value := range rules.Set {
+	passed, withheld := in.Policy.Env().Apply(in.Environ)
+	for _, e := range passed {
+		name, value, _ := strings.Cut(e, "=")
 		env[name] = value
 	}
 	for _, e := range in.Extra {
@@ -50,14 +48,5 @@ func environment(in Input, n Network) []string {
 		out = append(out, name+"="+value)
 	}
 	sort.Strings(out)
-	return out
-}
-
-func passes(patterns []string, name string) bool {
-	for _, p := range patterns {
-		if ok, _ := path.Match(p, name); ok {
-			return true
-		}
-	}
-	return false
+	return out, withheld
 }

@@ -138,10 +138,6 @@ func (e *expander) walk(dir string, parts []string) {
 	if e.err != nil || len(parts) == 0 {
 		return
 	}
-	if len(parts) == 1 && parts[0] == "**" { // all that is below dir: dir itself
-		e.found = append(e.found, dir)
-		return
-	}
 	if !strings.ContainsAny(parts[0], "*?[") {
 		next := path.Join(dir, parts[0])
 		if _, _, err := e.r.real(next); err == nil {
@@ -149,32 +145,47 @@ func (e *expander) walk(dir string, parts []string) {
 		}
 		return
 	}
-	real, _, err := e.r.real(dir)
-	if err != nil {
+	if strings.Contains(parts[0], "**") {
+		e.deep(dir)
 		return
+	}
+	for _, entry := range e.entries(dir) {
+		if policy.MatchGlob("/"+parts[0], "/"+entry.Name()) {
+			e.match(path.Join(dir, entry.Name()), parts[1:])
+		}
+	}
+}
+
+// deep tries the whole pattern on everything below dir: from its first ** on it
+// does not follow the names' bounds.
+func (e *expander) deep(dir string) {
+	for _, entry := range e.entries(dir) {
+		next := path.Join(dir, entry.Name())
+		switch {
+		case policy.MatchGlob(e.pattern, next):
+			e.found = append(e.found, next)
+		case entry.IsDir():
+			e.deep(next)
+		}
+	}
+}
+
+// entries reads a directory; one that is unreadable for us is so for the
+// payload.
+func (e *expander) entries(dir string) []fs.DirEntry {
+	real, _, err := e.r.real(dir)
+	if err != nil || e.err != nil {
+		return nil
 	}
 	entries, err := e.r.fs.ReadDir(real)
 	if err != nil {
-		return // unreadable for us is unreadable for the payload
+		return nil
 	}
-	if parts[0] == "**" {
-		e.walk(dir, parts[1:])
+	if e.left -= len(entries); e.left < 0 {
+		e.err = fmt.Errorf("expand %s: more than %d directory entries: name a narrower pattern", e.pattern, maxExpand)
+		return nil
 	}
-	for _, entry := range entries {
-		if e.left--; e.left < 0 {
-			e.err = fmt.Errorf("expand %s: more than %d directory entries: name a narrower pattern", e.pattern, maxExpand)
-			return
-		}
-		next := path.Join(dir, entry.Name())
-		switch {
-		case parts[0] == "**":
-			if entry.IsDir() {
-				e.walk(next, parts)
-			}
-		case policy.MatchGlob("/"+parts[0], "/"+entry.Name()):
-			e.match(next, parts[1:])
-		}
-	}
+	return entries
 }
 
 func (e *expander) match(p string, rest []string) {

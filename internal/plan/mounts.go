@@ -33,7 +33,7 @@ type Mount struct {
 	// Open marks a hidden directory below which something is visible again: it
 	// can be passed through but not listed.
 	Open bool
-	// Pin marks a mount that changes nothing but makes its directory a mount
+	// Pin marks a mount that changes no access but makes its directory a mount
 	// point, which cannot be renamed away (EBUSY, rename(2)).
 	Pin bool
 	// Link is the target of a symbolic link that is made anew, because it stands
@@ -62,6 +62,7 @@ type mounter struct {
 	rules  policy.FileRules
 	r      *resolver
 	home   string
+	fifos  bool              // hide those of the host
 	points map[string]*point // by real path
 	notes  []string
 	stubs  []Stub
@@ -70,18 +71,44 @@ type mounter struct {
 // mounts turns the policy's file rules into an ordered list of mounts, parents
 // before children.
 func (m *mounter) mounts(cwd string) ([]Mount, error) {
+	if m.rules.Disabled {
+		m.add(point{name: "/", real: "/", dir: true, listed: true})
+	}
 	if err := m.addRules(); err != nil {
 		return nil, err
 	}
 	m.addCwd(cwd)
 	m.addHome()
+	m.sealSys()
 	for _, root := range m.writeRoots() {
 		if err := m.protect(root); err != nil {
 			return nil, err
 		}
 	}
+	if m.fifos {
+		m.hideFIFOs()
+	}
 	m.pinAncestors()
-	return m.order(), nil
+	return append(m.order(), m.maskedProc()...), nil
+}
+
+// sealSys keeps the kernel's settings from a payload that may write everything.
+func (m *mounter) sealSys() {
+	if real, fi, err := m.r.real("/sys"); err == nil && m.above(real) == ReadWrite {
+		m.forbidWrite(point{name: "/sys", real: real, dir: fi.IsDir()}, policy.Rule{Name: "kernel-settings"})
+	}
+}
+
+// maskedProc hides what /proc tells of the user's keyrings, which are not of
+// this namespace: the names of keys (keyrings(7)).
+func (m *mounter) maskedProc() []Mount {
+	var out []Mount
+	for _, p := range []string{"/proc/keys", "/proc/key-users"} {
+		if _, err := m.r.lstat(p); err == nil {
+			out = append(out, Mount{Path: p, Rule: policy.Rule{Name: "keyring"}})
+		}
+	}
+	return out
 }
 
 func (m *mounter) addRules() error {
@@ -91,7 +118,7 @@ func (m *mounter) addRules() error {
 	}
 	for _, l := range []list{
 		{m.rules.AllowWrite, m.addWrite},
-		{m.rules.DenyRead, m.addHidden},
+		{m.rules.DenyRead, m.addDeny},
 		{m.rules.AllowRead, m.addRead},
 		{m.rules.DenyWrite, m.addDeny},
 		{m.rules.ProtectedPaths, m.addDeny},
@@ -115,10 +142,18 @@ func (m *mounter) addWrite(name string, rule policy.PathRule) {
 		m.note("%s: %s does not exist: nothing to write there", rule.Rule, name)
 		return
 	}
-	if real == privateOf(real) {
-		return // the sandbox's own already
+	m.addListed(point{name: name, real: real, dir: fi.IsDir()}, rule)
+}
+
+// addListed opens a path by name. The private directories stay private as a
+// whole, and nothing of the host's processes is ever shown.
+func (m *mounter) addListed(p point, rule policy.PathRule) {
+	if private := privateOf(p.real); private != "" && (p.real == private || private == "/proc") {
+		m.note("%s: %s is the sandbox's own", rule.Rule, p.name)
+		return
 	}
-	m.add(point{name: name, real: real, dir: fi.IsDir(), listed: true})
+	p.listed = true
+	m.add(p)
 }
 
 // addRead re-opens a path inside a hidden one, under its own name: a link does
@@ -130,14 +165,7 @@ func (m *mounter) addRead(name string, rule policy.PathRule) {
 		return
 	}
 	if real, fi, err := m.r.real(name); err == nil {
-		m.add(point{name: name, real: real, dir: fi.IsDir(), listed: true})
-	}
-}
-
-// addHidden hides a path that exists; what does not exist cannot be read.
-func (m *mounter) addHidden(name string, rule policy.PathRule) {
-	if real, fi, err := m.r.real(name); err == nil {
-		m.add(point{name: name, real: real, dir: fi.IsDir()})
+		m.addListed(point{name: name, real: real, dir: fi.IsDir()}, rule)
 	}
 }
 
@@ -147,35 +175,25 @@ func (m *mounter) addDeny(name string, rule policy.PathRule) {
 		m.addAbsent(name, rule)
 		return
 	}
+	if _, dir, ok := m.r.link(name); ok && m.inside(dir) == ReadWrite {
+		m.note("%s: %s is a symbolic link: its target is protected, the link itself is not", rule.Rule, name)
+	}
 	m.add(point{name: name, real: real, dir: fi.IsDir()})
 }
 
-// addAbsent keeps a path that does not exist from being made, where the payload
-// could make it: a stub stands on the first missing component.
-func (m *mounter) addAbsent(name string, rule policy.PathRule) {
-	if m.access(name) != ReadOnly {
-		return
+// addRuntimeDir makes $XDG_RUNTIME_DIR the sandbox's own, and gives it back if
+// there can be one.
+func (m *mounter) addRuntimeDir(dir string) string {
+	if dir == "" || privateOf(dir) != "" {
+		return dir
 	}
-	missing := name
-	for {
-		parent := path.Dir(missing)
-		if _, _, err := m.r.real(parent); err == nil {
-			break
-		}
-		missing = parent
+	real, fi, err := m.r.real(dir)
+	if err != nil || !fi.IsDir() || real == "/" {
+		m.note("$XDG_RUNTIME_DIR: %s is no directory that could be replaced", dir)
+		return ""
 	}
-	parent, fi, _ := m.r.real(path.Dir(missing))
-	if !fi.IsDir() || m.access(path.Dir(name)) != ReadWrite {
-		return
-	}
-	m.stub(Stub{Path: path.Join(parent, path.Base(missing))}, missing, rule.Rule)
-}
-
-// stub plans a placeholder on the host and the mount that covers it.
-func (m *mounter) stub(s Stub, name string, rule policy.Rule) {
-	s.Rule = rule
-	m.stubs = append(m.stubs, s)
-	m.points[s.Path] = &point{name: name, real: s.Path, dir: s.Dir, access: ReadOnly, rule: rule}
+	m.points[real] = &point{name: dir, real: real, dir: true, access: Private}
+	return dir
 }
 
 func (m *mounter) addCwd(cwd string) {
@@ -187,17 +205,35 @@ func (m *mounter) addCwd(cwd string) {
 // addHome makes $HOME a place to look for protected names in its own right
 // where a write root stands above it.
 func (m *mounter) addHome() {
-	if real, fi, err := m.r.real(m.home); err == nil && fi.IsDir() && m.access(m.home) == ReadWrite {
+	if real, fi, err := m.r.real(m.home); err == nil && fi.IsDir() && m.inside(m.home) == ReadWrite {
 		m.add(point{name: m.home, real: real, dir: true, listed: true})
 	}
 }
 
-// add records a point; where two names lead to one place the stricter holds.
+// add records a point with the access that the policy gives its name.
 func (m *mounter) add(p point) {
-	p.access, p.rule = m.decide(p.name)
+	p.access, p.rule = m.decide(p.name, p.dir)
+	m.put(p)
+}
+
+// forbidWrite records a point that is never written, whatever the policy says
+// of its name alone: that a directory is a bare repository, only a look tells.
+func (m *mounter) forbidWrite(p point, rule policy.Rule) {
+	p.access, p.rule = m.decide(p.name, p.dir)
+	if p.access > ReadOnly {
+		p.access, p.rule = ReadOnly, rule
+	}
+	m.put(p)
+}
+
+// put records a point; where two names lead to one place the stricter holds.
+func (m *mounter) put(p point) {
 	old, ok := m.points[p.real]
 	if !ok {
 		m.points[p.real] = &p
+		return
+	}
+	if old.access == Private && p.access != Hidden {
 		return
 	}
 	old.listed = old.listed || p.listed
@@ -206,17 +242,24 @@ func (m *mounter) add(p point) {
 	}
 }
 
-func (m *mounter) access(name string) Access {
-	a, _ := m.decide(name)
+// inside gives the access to what is made in a directory.
+func (m *mounter) inside(dir string) Access {
+	a, _ := m.decide(dir, true)
 	return a
 }
 
-func (m *mounter) decide(name string) (Access, policy.Rule) {
+// decide asks the policy. To write a directory is to make something in it: a
+// name such as .git protects no directory.
+func (m *mounter) decide(name string, dir bool) (Access, policy.Rule) {
 	if d := m.policy.DecideFile(event.FileRead, name); !d.Allowed() {
 		return Hidden, d.Rule
 	}
-	d := m.policy.DecideFile(event.FileWrite, name)
-	if !d.Allowed() {
+	op := event.FileWrite
+	if dir {
+		op = event.FileCreate
+	}
+	d := m.policy.DecideFile(op, name)
+	if !d.Allowed() || d.Private() {
 		return ReadOnly, d.Rule
 	}
 	return ReadWrite, d.Rule
@@ -254,16 +297,11 @@ func (m *mounter) pinAncestors() {
 		if p.access == ReadWrite {
 			continue
 		}
-		for dir := path.Dir(p.real); dir != "/"; dir = path.Dir(dir) {
-			if q, ok := m.points[dir]; ok && !q.pin {
-				break // a write root or a mask: a mount point in its own right
-			}
-			if m.above(dir) != ReadWrite {
-				break
-			}
+		for dir := path.Dir(p.real); dir != "/" && m.above(dir) == ReadWrite; dir = path.Dir(dir) {
 			if _, ok := m.points[dir]; !ok {
-				m.points[dir] = &point{name: dir, real: dir, dir: true, pin: true, access: ReadWrite, rule: p.rule}
+				m.points[dir] = &point{name: dir, real: dir, dir: true, access: ReadWrite, rule: p.rule}
 			}
+			m.points[dir].pin = true
 		}
 	}
 }
@@ -276,6 +314,9 @@ func (m *mounter) above(dir string) Access {
 		}
 		if dir == "/" {
 			return ReadOnly
+		}
+		if dir == privateOf(dir) {
+			return Private
 		}
 		dir = path.Dir(dir)
 	}
@@ -293,7 +334,7 @@ func (m *mounter) order() []Mount {
 			out[parent].Open = true
 		}
 		index[p.real] = len(out)
-		out = append(out, Mount{Path: p.real, Access: p.access, Dir: p.dir, Pin: p.pin, Link: p.link, Rule: p.rule})
+		out = append(out, Mount{Path: p.real, Access: p.access, Dir: p.dir, Pin: p.pin && p.access == access, Link: p.link, Rule: p.rule})
 	}
 	return out
 }
@@ -304,8 +345,8 @@ func nearest(out []Mount, index map[string]int, p string) (int, Access) {
 	private := privateOf(p)
 	for dir := p; dir != "/"; {
 		dir = path.Dir(dir)
-		if len(dir) < len(private) || dir == private {
-			break
+		if private != "" && !below(dir, private) {
+			break // what is above does not reach into a private directory
 		}
 		if i, ok := index[dir]; ok {
 			return i, out[i].Access

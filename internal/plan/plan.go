@@ -6,6 +6,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sallyport/sallyport/internal/policy"
@@ -30,6 +31,7 @@ type Input struct {
 	RuntimeDir string // $XDG_RUNTIME_DIR, or empty
 	Exe        string // the sallyport binary, absolute
 	Environ    []string
+	Root       bool // the payload is user 0
 	// Extra adds to the environment: "NAME=VALUE", or "NAME" for the caller's.
 	Extra []string
 }
@@ -47,6 +49,7 @@ type Plan struct {
 	Landlock Landlock
 	Caps     Capabilities
 	Exe      string
+	Root     bool // the payload is user 0
 	// RuntimeDir is made private and empty inside.
 	RuntimeDir string
 	// WriteRoots are the host's directories in which the payload may write.
@@ -88,20 +91,26 @@ func Make(in Input) (*Plan, error) {
 		rules:  in.Policy.Files(),
 		r:      newResolver(in.FS),
 		home:   in.Home,
+		fifos:  in.Caps.LandlockABI == 0,
 		points: map[string]*point{},
 	}
+	in.RuntimeDir = m.addRuntimeDir(in.RuntimeDir)
 	mounts, err := m.mounts(in.Cwd)
 	if err != nil {
 		return nil, fmt.Errorf("plan mounts: %w", err)
 	}
 	p := &Plan{
-		Argv: in.Argv, Dir: in.Cwd, Caps: in.Caps, Exe: in.Exe, RuntimeDir: in.RuntimeDir,
+		Argv: in.Argv, Dir: in.Cwd, Caps: in.Caps, Exe: in.Exe, Root: in.Root, RuntimeDir: in.RuntimeDir,
 		Mounts: mounts, Stubs: m.stubs, Notes: m.notes,
 		Network: DefaultNetwork(),
 		Seccomp: DefaultSeccomp(),
 	}
 	p.Files = ownFiles(m.r, mounts, &p.Notes)
-	p.Env = environment(in, p.Network)
+	env, withheld := environment(in, p.Network)
+	p.Env = env
+	if len(withheld) > 0 {
+		p.Notes = append(p.Notes, "withheld, because they look like secrets: "+strings.Join(withheld, " ")+" (env.pass or --env with the full name passes one)")
+	}
 	p.Landlock = landlockRules(in.Caps.LandlockABI, mounts)
 	for _, mt := range mounts {
 		if mt.Access == ReadWrite && !mt.Pin {
@@ -112,10 +121,18 @@ func Make(in Input) (*Plan, error) {
 	return p, nil
 }
 
+// Without takes placeholders out that could not be made, because the user may
+// not write there: then the payload cannot either.
+func (p *Plan) Without(stubs []string) {
+	gone := func(path string) bool { return slices.Contains(stubs, path) }
+	p.Stubs = slices.DeleteFunc(p.Stubs, func(s Stub) bool { return gone(s.Path) })
+	p.Mounts = slices.DeleteFunc(p.Mounts, func(m Mount) bool { return gone(m.Path) })
+}
+
 func landlockRules(abi int, mounts []Mount) Landlock {
 	l := Landlock{ABI: abi, Write: []string{"/tmp", "/run", "/dev/shm"}, Devices: []string{"/dev", "/proc"}}
 	for _, m := range mounts {
-		if m.Access == ReadWrite && !m.Pin {
+		if m.Access == Private || m.Access == ReadWrite && !m.Pin {
 			l.Write = append(l.Write, m.Path)
 		}
 	}
@@ -128,7 +145,8 @@ func notRecorded(c Capabilities) []string {
 		"system calls and sockets that the seccomp filter refuses",
 	}
 	if c.LandlockABI == 0 {
-		list = append(list, "writing into the host's FIFOs: nothing refuses it without Landlock (Linux 5.13)")
+		list = append(list, "writing into the host's FIFOs: without Landlock (Linux 5.13) only those up to "+
+			"three directories deep in $HOME, /var, /srv and /opt are refused")
 	}
 	return list
 }

@@ -4,29 +4,19 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
-// Stub is a placeholder made on the host for a protected path that does not
-// exist, so that a mount can stand on it. It is journalled before it is made
-// and removed with the run.
-type Stub struct {
-	Path    string
-	Dir     bool
-	Content string
-	Rule    policy.Rule
-}
-
-// commondirStub keeps a git directory its own common directory
-// (gitrepository-layout(5)): an empty commondir file would break git.
-const commondirStub = ".\n"
-
 // protect adds a point for every mandatory write denial below a write root, to
 // the policy's scan depth, and stubs for what git would trust in a git
 // directory that has none yet.
 func (m *mounter) protect(root *point) error {
+	if len(m.rules.Protected) == 0 {
+		return nil
+	}
 	found, err := scanProtected(m.r, m.rules, root.real)
 	if err != nil {
 		return err
@@ -38,18 +28,18 @@ func (m *mounter) protect(root *point) error {
 		}
 		if !f.Absent {
 			if real, fi, err := m.r.real(f.Path); err == nil {
-				m.add(point{name: name, real: real, dir: fi.IsDir()})
+				m.forbidWrite(point{name: name, real: real, dir: fi.IsDir()}, f.Rule)
 			}
 			continue
 		}
-		if _, done := m.points[f.Path]; done {
+		if m.inside(path.Dir(name)) != ReadWrite {
 			continue
 		}
-		stub := Stub{Path: f.Path, Dir: f.Dir}
+		stub := Stub{Path: f.Path, Dir: f.Dir, Rule: f.Rule}
 		if path.Base(f.Path) == "commondir" {
 			stub.Content = commondirStub
 		}
-		m.stub(stub, name, f.Rule)
+		m.stub(stub, name, ReadOnly)
 	}
 	return nil
 }
@@ -107,7 +97,20 @@ func scanProtected(r *resolver, rules policy.FileRules, root string) ([]Protecte
 	if fi, err := r.lstat(root); err != nil || !fi.IsDir() {
 		return nil, nil
 	}
-	return s.out, s.scan(root, rules.ScanDepth)
+	s.above(root)
+	err := s.scan(root, rules.ScanDepth)
+	return s.out, err
+}
+
+// above looks for names that begin above a write root and end below it: the
+// root may be a .git directory.
+func (s *scanner) above(root string) {
+	for dir := root; dir != "/"; dir = path.Dir(dir) {
+		for _, p := range s.rules[path.Base(dir)] {
+			s.match(path.Dir(dir), p)
+		}
+	}
+	s.out = slices.DeleteFunc(s.out, func(p Protected) bool { return p.Path == root || !below(p.Path, root) })
 }
 
 func (s *scanner) scan(dir string, depth int) error {
@@ -126,7 +129,7 @@ func (s *scanner) scan(dir string, depth int) error {
 		}
 		for _, p := range s.globs {
 			if policy.MatchGlob("/"+p.Path, "/"+e.Name()) {
-				s.found(path.Join(dir, e.Name()), p.Rule)
+				s.found(path.Join(dir, e.Name()), p)
 			}
 		}
 	}
@@ -150,21 +153,25 @@ func (s *scanner) match(dir string, p policy.ProtectedName) {
 	if strings.ContainsAny(p.Path, "*?[") {
 		names, _ := s.r.expand(policy.PathRule{Path: full, Glob: true})
 		for _, n := range names {
-			s.found(n, p.Rule)
+			s.found(n, p)
 		}
 		return
 	}
-	if !s.found(full, p.Rule) && strings.HasPrefix(p.Path, ".git/") {
+	if !s.found(full, p) && strings.HasPrefix(p.Path, ".git/") {
 		s.absent(full, path.Join(dir, ".git"), p)
 	}
 }
 
-func (s *scanner) found(full string, rule policy.Rule) bool {
+// found takes a protected path over if there is one; of a name that protects
+// no directory, such as .git, only what is none.
+func (s *scanner) found(full string, p policy.ProtectedName) bool {
 	fi, err := s.r.lstat(full)
 	if err != nil {
 		return false
 	}
-	s.out = append(s.out, Protected{Path: full, Dir: fi.IsDir(), Link: fi.Mode()&fs.ModeSymlink != 0, Rule: rule})
+	if p.Dir || !fi.IsDir() {
+		s.out = append(s.out, Protected{Path: full, Dir: fi.IsDir(), Link: fi.Mode()&fs.ModeSymlink != 0, Rule: p.Rule})
+	}
 	return true
 }
 
@@ -174,14 +181,7 @@ func (s *scanner) absent(full, gitDir string, p policy.ProtectedName) {
 	if fi, err := s.r.lstat(path.Join(gitDir, "HEAD")); err != nil || fi.Mode()&fs.ModeType != 0 {
 		return
 	}
-	dir := p.Dir
-	for { // the first component that is missing: nothing can be made below it
-		if fi, err := s.r.lstat(path.Dir(full)); err == nil && fi.IsDir() {
-			break
-		}
-		full, dir = path.Dir(full), true
-	}
-	s.out = append(s.out, Protected{Path: full, Dir: dir, Absent: true, Rule: p.Rule})
+	s.out = append(s.out, Protected{Path: full, Dir: p.Dir, Absent: true, Rule: p.Rule})
 }
 
 // gitDir protects a bare repository, whose directory has no .git in its name.
@@ -192,7 +192,7 @@ func (s *scanner) gitDir(dir string) {
 			continue
 		}
 		full := path.Join(dir, rest)
-		if !s.found(full, p.Rule) {
+		if !s.found(full, p) {
 			s.absent(full, dir, p)
 		}
 	}

@@ -1,6 +1,9 @@
 package policy
 
-import "net/netip"
+import (
+	"net/netip"
+	"sync"
+)
 
 // addressClass is a kind of address that a name must not lead to.
 type addressClass struct {
@@ -31,47 +34,49 @@ var hostClass = class("host", "an address of this host").offered()
 // registries for IPv4 and IPv6 (RFC 6890 and its updates), multicast, and the
 // clouds' metadata and platform services, which hand out credentials to
 // whoever asks.
-var addressClasses = []*addressClass{
-	class("metadata", "a cloud metadata or platform service",
-		"169.254.169.254/32", // AWS, GCP, Azure, Oracle, DigitalOcean and others
-		"169.254.169.253/32", // AWS resolver
-		"169.254.169.123/32", // AWS time
-		"169.254.170.2/32",   // AWS ECS credentials
-		"169.254.170.23/32",  // AWS EKS pod identity
-		"168.63.129.16/32",   // Azure WireServer
-		"100.100.100.200/32", // Alibaba
-		"192.0.0.192/32",     // Oracle classic
-		"fd00:ec2::/32",      // AWS over IPv6
-		"fd20:ce::254/128",   // GCP over IPv6
-		"fd00:c1::a9fe:a9fe/128",
-		"fd00:42::42/128",
-		"fd00:a9fe:a9fe::1/128",
-		"fd00:100::100:200/128",
-	).alone(),
-	class("loopback", "a loopback address", "127.0.0.0/8", "::1/128"),
-	class("unspecified", "an unspecified address", "0.0.0.0/8", "::/128"),
-	class("link-local", "a link-local address", "169.254.0.0/16", "fe80::/10"),
-	class("multicast", "a multicast address", "224.0.0.0/4", "ff00::/8"),
-	class("broadcast", "the broadcast address", "255.255.255.255/32"),
-	hostClass,
-	class("private", "a private address",
-		"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fec0::/10").offered(),
-	class("shared", "a carrier's shared address", "100.64.0.0/10").offered(),
-	class("protocol", "an IETF protocol address", "192.0.0.0/24"),
-	class("benchmark", "a benchmarking address", "198.18.0.0/15", "2001:2::/48"),
-	class("documentation", "a documentation address",
-		"192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20"),
-	class("relay", "a 6to4 relay address", "192.88.99.0/24"),
-	class("reserved", "a reserved address", "240.0.0.0/4"),
-	class("mapped", "an IPv4-mapped address", "::ffff:0:0/96"),
-	class("compatible", "an IPv4-compatible address", "::/96"),
-	class("translated", "an IPv4-translated address", "::ffff:0:0:0/96"),
-	class("nat64", "a NAT64 address", "64:ff9b::/96", "64:ff9b:1::/48").offered(),
-	class("6to4", "a 6to4 address", "2002::/16"),
-	class("teredo", "a Teredo address", "2001::/32"),
-	class("discard", "a discard address", "100::/64", "100:0:0:1::/64"),
-	class("protocol", "an IETF protocol address", "2001::/23"),
-	class("segment", "a segment routing address", "5f00::/16"),
+func addressClasses() []*addressClass {
+	return []*addressClass{
+		class("metadata", "a cloud metadata or platform service",
+			"169.254.169.254/32", // AWS, GCP, Azure, Oracle, DigitalOcean and others
+			"169.254.169.253/32", // AWS resolver
+			"169.254.169.123/32", // AWS time
+			"169.254.170.2/32",   // AWS ECS credentials
+			"169.254.170.23/32",  // AWS EKS pod identity
+			"168.63.129.16/32",   // Azure WireServer
+			"100.100.100.200/32", // Alibaba
+			"192.0.0.192/32",     // Oracle classic
+			"fd00:ec2::/32",      // AWS over IPv6
+			"fd20:ce::254/128",   // GCP over IPv6
+			"fd00:c1::a9fe:a9fe/128",
+			"fd00:42::42/128",
+			"fd00:a9fe:a9fe::1/128",
+			"fd00:100::100:200/128",
+		).alone(),
+		class("loopback", "a loopback address", "127.0.0.0/8", "::1/128"),
+		class("unspecified", "an unspecified address", "0.0.0.0/8", "::/128"),
+		class("link-local", "a link-local address", "169.254.0.0/16", "fe80::/10"),
+		class("multicast", "a multicast address", "224.0.0.0/4", "ff00::/8"),
+		class("broadcast", "the broadcast address", "255.255.255.255/32"),
+		hostClass,
+		class("private", "a private address",
+			"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fec0::/10").offered(),
+		class("shared", "a carrier's shared address", "100.64.0.0/10").offered(),
+		class("protocol", "an IETF protocol address", "192.0.0.0/24"),
+		class("benchmark", "a benchmarking address", "198.18.0.0/15", "2001:2::/48"),
+		class("documentation", "a documentation address",
+			"192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20"),
+		class("relay", "a 6to4 relay address", "192.88.99.0/24"),
+		class("reserved", "a reserved address", "240.0.0.0/4"),
+		class("mapped", "an IPv4-mapped address", "::ffff:0:0/96"),
+		class("compatible", "an IPv4-compatible address", "::/96"),
+		class("translated", "an IPv4-translated address", "::ffff:0:0:0/96"),
+		class("nat64", "a NAT64 address", "64:ff9b::/96", "64:ff9b:1::/48").offered(),
+		class("6to4", "a 6to4 address", "2002::/16"),
+		class("teredo", "a Teredo address", "2001::/32"),
+		class("discard", "a discard address", "100::/64", "100:0:0:1::/64"),
+		class("protocol", "an IETF protocol address", "2001::/23"),
+		class("segment", "a segment routing address", "5f00::/16"),
+	}
 }
 
 // unallocated is IPv6 outside the one block that is handed out for global
@@ -87,10 +92,11 @@ type special struct {
 	class  *addressClass
 }
 
-// specials4 and specials6 are the classes' prefixes by family, in order; an
-// entry of hostClass stands where the host's own addresses are looked up.
-var specials4, specials6 = func() (v4, v6 []special) {
-	for _, c := range addressClasses {
+// specials gives the classes' prefixes by family, in order; an entry of
+// hostClass stands where the host's own addresses are looked up. They are made
+// when the first address is decided: a run starts this program three times.
+var specials = sync.OnceValues(func() (v4, v6 []special) {
+	for _, c := range addressClasses() {
 		if c == hostClass {
 			v4, v6 = append(v4, special{class: c}), append(v6, special{class: c})
 		}
@@ -103,13 +109,13 @@ var specials4, specials6 = func() (v4, v6 []special) {
 		}
 	}
 	return v4, v6
-}()
+})
 
 // classify says what is special about an address, nil if nothing is.
 func classify(addr netip.Addr, own map[netip.Addr]bool) *addressClass {
-	list := specials4
+	list, v6 := specials()
 	if addr.Is6() {
-		list = specials6
+		list = v6
 	}
 	for _, s := range list {
 		if s.prefix.Contains(addr) || s.class == hostClass && own[addr] {

@@ -10,7 +10,7 @@ import (
 // as empty: an absent key takes the default.
 type File struct {
 	name  string
-	path  string // what the sandbox must not touch: the file itself
+	paths []string // what the sandbox must not touch: the file itself
 	dir   string
 	data  []byte
 	flags bool            // the command line: adds to lists, replaces none

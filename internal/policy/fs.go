@@ -28,6 +28,10 @@ const (
 	ruleNoFiles     = "filesystem-disabled"
 )
 
+// Private reports whether a write is allowed only because the sandbox has the
+// directory for itself: what is the host's there, shown by name, is not written.
+func (d Decision) Private() bool { return d.Allowed() && d.Rule == builtin(rulePrivate) }
+
 type access uint8
 
 const (

@@ -108,7 +108,7 @@ func TestMatchGlobAgreesWithRegexp(t *testing.T) {
 		return s.String()
 	}
 	agreed := map[bool]int{}
-	for range 60000 {
+	for range 20000 {
 		pattern := "/a" + pick([]string{"a", "b", "/", "*", "**", "?", "[ab]", "/**/", "**/", "/a"}, 5)
 		path := "/a" + pick([]string{"a", "b", "/a", "/b", "/ab"}, 6)
 		want := globRegexp(pattern).MatchString(path)
@@ -120,7 +120,7 @@ func TestMatchGlobAgreesWithRegexp(t *testing.T) {
 		}
 		agreed[want]++
 	}
-	if agreed[true] < 5000 || agreed[false] < 5000 {
+	if agreed[true] < 1500 || agreed[false] < 1500 {
 		t.Errorf("one-sided sample: %v", agreed)
 	}
 }

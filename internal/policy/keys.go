@@ -3,18 +3,32 @@ package policy
 import (
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/goccy/go-yaml/ast"
 )
 
-// root is the whole policy file: the shared settings keys and our own. What is
-// not built yet is still read strictly; unbuilt.go says what a run makes of it.
-var root shape
+// grammar is the whole policy file: the shared settings keys and our own. What
+// is not built yet is still read strictly; unbuilt.go says what a run makes of
+// it. homes maps the last part of every key to the whole keys it ends.
+type grammar struct {
+	root  shape
+	homes map[string][]string
+}
 
-// keyHomes maps the last part of every key to the whole keys it ends.
-var keyHomes = map[string][]string{}
+var (
+	keysOnce sync.Once
+	keysMade grammar
+)
 
-func init() {
+// keys makes the grammar when the first file is parsed: the stages of a run
+// start from the same binary and parse none.
+func keys() grammar {
+	keysOnce.Do(func() { keysMade = makeKeys() })
+	return keysMade
+}
+
+func makeKeys() grammar {
 	top := map[string]shape{
 		"network":                      network(),
 		"filesystem":                   filesystem(),
@@ -60,11 +74,12 @@ func init() {
 		"audit": object(map[string]shape{
 			"log": anyText, "otlp": anyText, "syslog": anyText, "textfile": anyText}),
 	}
-	root = object(top)
+	g := grammar{root: object(top), homes: map[string][]string{}}
 	for _, k := range sharedKeys {
 		last := k[strings.LastIndexByte(k, '.')+1:]
-		keyHomes[last] = append(keyHomes[last], k[:max(0, len(k)-len(last)-1)])
+		g.homes[last] = append(g.homes[last], k[:max(0, len(k)-len(last)-1)])
 	}
+	return g
 }
 
 // sharedKeys are keys that people put in the wrong place.
@@ -79,7 +94,7 @@ var sharedKeys = []string{
 }
 
 func homesOf(key string) string {
-	homes := keyHomes[key]
+	homes := keys().homes[key]
 	sort.Strings(homes)
 	return strings.Join(homes, " or ")
 }

@@ -19,37 +19,37 @@ type Source struct {
 	Name string // as shown in rules and errors
 	Data []byte
 	Dir  string // base for relative paths; "" = Env.Cwd
+	Path string // where the bytes really are, if that is not Name: a link's target
 }
 
 // Limits of a policy file. The parser recurses at every opened level, and a
 // Go stack that overflows cannot be recovered from.
+// Its time grows with the square of the keys.
 const (
 	MaxBytes = 1 << 20
 	maxDepth = 500
+	maxKeys  = 20000
 )
 
 // Parse reads one policy file, strictly. The error is an Errors that lists
 // every problem.
 func Parse(src Source) (*File, error) {
 	data := bytes.TrimPrefix(src.Data, []byte("\xef\xbb\xbf"))
+	// goccy/go-yaml 1.19.2 loses count of the lines after some "\r\n".
+	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
 	f := newFile(src.Name)
-	f.path, f.dir, f.data = src.Name, src.Dir, src.Data
-	w := &walker{file: f, lines: splitLines(data)}
+	f.paths, f.dir, f.data = []string{src.Name}, src.Dir, src.Data
+	if src.Path != "" {
+		f.paths = append(f.paths, src.Path)
+	}
+	w := &walker{file: f, lines: strings.Split(string(data), "\n")}
 	if body := w.document(data); body != nil {
-		root(w, body)
+		keys().root(w, body)
 	}
 	if err := w.errs.orNil(); err != nil {
 		return nil, err
 	}
 	return f, nil
-}
-
-func splitLines(data []byte) []string {
-	lines := strings.Split(string(data), "\n")
-	for i, l := range lines {
-		lines[i] = strings.TrimSuffix(l, "\r")
-	}
-	return lines
 }
 
 // document gives the one document's body, or nil with problems noted.
@@ -83,9 +83,14 @@ func (w *walker) document(data []byte) ast.Node {
 // oneDocument looks at the tokens, because goccy/go-yaml 1.19.2 drops what
 // follows an empty document without a word.
 func (w *walker) oneDocument(tokens token.Tokens) bool {
-	begun, ended := false, false
+	begun, ended, keys := false, false, 0
 	for _, t := range tokens {
 		switch t.Type {
+		case token.MappingValueType, token.MappingKeyType:
+			if keys++; keys > maxKeys {
+				w.at(t.Position, "", "more than %d keys", maxKeys)
+				return false
+			}
 		case token.CommentType:
 			continue
 		case token.DirectiveType:
@@ -113,11 +118,10 @@ func checkBytes(data []byte) error {
 		return errors.New("not UTF-8 text")
 	}
 	depth, opened := 0, 0 // by brackets, and by "- - -", "? ? ?" or "!a !a !a"
-	for i, c := range data {
-		if c == '\r' && (i+1 == len(data) || data[i+1] != '\n') {
-			return errors.New("carriage return without a line feed")
-		}
+	for _, c := range data {
 		switch c {
+		case '\r': // the end of a line to some readers of YAML
+			return errors.New("carriage return without a line feed")
 		case '\n':
 			opened = 0
 		case '-', '?', '!', '&':
@@ -127,7 +131,7 @@ func checkBytes(data []byte) error {
 		case ']', '}':
 			depth = max(0, depth-1)
 		}
-		if c < ' ' && c != '\n' && c != '\t' && c != '\r' || c == 0x7f {
+		if c < ' ' && c != '\n' && c != '\t' || c == 0x7f {
 			return fmt.Errorf("control character %#02x", c)
 		}
 		if depth > maxDepth || opened > maxDepth {

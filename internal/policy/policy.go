@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 )
@@ -111,7 +112,11 @@ func (p *Policy) Files() FileRules {
 }
 
 // Env gives the rules for the environment.
-func (p *Policy) Env() EnvRules { return p.environ }
+func (p *Policy) Env() EnvRules {
+	e := p.environ
+	e.Pass, e.Unset, e.Set = slices.Clone(e.Pass), slices.Clone(e.Unset), maps.Clone(e.Set)
+	return e
+}
 
 // Require gives the least that a run must have.
 func (p *Policy) Require() Require { return p.require }

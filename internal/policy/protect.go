@@ -129,12 +129,14 @@ func ownPaths(env Env, files []*File) (protected, hidden []PathRule) {
 		both(path.Join(env.Home, ".srt-settings.json"), "own-policy")
 	}
 	for _, f := range files {
-		if f.path != "" {
-			p := f.path
+		for _, p := range f.paths {
 			if !strings.HasPrefix(p, "/") {
 				p = path.Join(env.Cwd, p)
 			}
-			both(path.Clean(p), "own-policy")
+			// A pipe of the shell's is gone before the sandbox is there.
+			if p = path.Clean(p); !within(p, "/dev") && !within(p, "/proc") {
+				both(p, "own-policy")
+			}
 		}
 	}
 	add(&protected, env.CacheDir, "own-cache")

@@ -1,0 +1,111 @@
+# 'make' builds ./bin/sallyport. 'make help' lists the rest.
+.DEFAULT_GOAL := build
+
+GO      ?= go
+PREFIX  ?= /usr/local
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+
+# A static binary: the stages of a sandbox run where no library is in reach.
+export CGO_ENABLED = 0
+
+# Where AppArmor lets only named programs make user namespaces (Ubuntu since
+# 23.10), what runs is the binary that its profile names.
+RESTRICTED := $(shell cat /proc/sys/kernel/apparmor_restrict_unprivileged_userns 2>/dev/null)
+UID        := $(shell id -u)
+SUDO       := $(if $(filter 0,$(UID)),,sudo)
+ifeq ($(RESTRICTED),1)
+APPARMOR := apparmor
+BINARY   := /usr/local/bin/sallyport
+else
+BINARY   := $(CURDIR)/bin/sallyport
+endif
+
+.PHONY: build
+build: ## build ./bin/sallyport, static and stamped with its version
+	$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sallyport ./cmd/sallyport
+
+.PHONY: try
+try: build need-try $(APPARMOR) ## see it work on this machine; needs no internet, leaves nothing behind
+	$(GO) build -buildvcs=false -o bin/try ./internal/try
+	$(if $(APPARMOR),$(SUDO)) bin/try -bin $(BINARY)
+
+.PHONY: need-try
+need-try:
+	.ci/need bwrap=bubblewrap curl=curl
+
+GOTEST := $(if $(APPARMOR),SALLYPORT_BIN=$(BINARY)) $(GO) test -timeout 15m
+
+# The packages whose tests make user namespaces by themselves.
+NAMESPACED := ./sandbox/... ./internal/e2e/... ./internal/audit/...
+
+.PHONY: test
+test: build need-test $(APPARMOR) ## install what the tests need, and run them all
+ifeq ($(RESTRICTED):$(SUDO),1:sudo)
+	@echo "skipped: $(NAMESPACED): AppArmor keeps test programs from making user namespaces; 'sudo make test' runs them"
+	$(GOTEST) $(filter-out $(shell $(GO) list $(NAMESPACED)),$(shell $(GO) list ./...))
+else
+	$(GOTEST) ./...
+endif
+
+.PHONY: test-e2e
+test-e2e: build need-test $(APPARMOR) ## the end-to-end tests alone
+	$(GOTEST) ./internal/e2e/...
+
+# Not openssh-server: installing it opens a port. Its test is skipped without.
+.PHONY: need-test
+need-test:
+	.ci/need bwrap=bubblewrap nft=nftables ip=iproute2 curl=curl git=git python3=python3 node=nodejs \
+		ssh=openssh-client strace=strace keyctl=keyutils
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: lint
+lint: ## gofmt, go vet and staticcheck for every system that it is built for
+	@files=$$(gofmt -l .); test -z "$$files" || { echo "gofmt: $$files" >&2; exit 1; }
+	for os in linux darwin; do for arch in amd64 arm64; do \
+		GOOS=$$os GOARCH=$$arch $(GO) vet ./... || exit 1; done; done
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) mod verify
+	$(GO) mod tidy -diff
+
+BENCH     ?= .
+BENCHTIME ?= 1s
+BENCHPKG  ?= ./...
+
+.PHONY: bench
+bench: build need-bench $(APPARMOR) ## measure; a run against bare bubblewrap and against srt (from npm)
+	dir=$$(mktemp -d /var/tmp/sallyport-bench-XXXXXX) && trap 'rm -rf "$$dir"' EXIT && chmod 755 "$$dir" && \
+	npm install --silent --no-audit --no-fund --prefix "$$dir" @anthropic-ai/sandbox-runtime@0.0.83 >/dev/null && \
+	SALLYPORT_SRT="$$dir/node_modules/.bin/srt" $(if $(APPARMOR),SALLYPORT_BIN=$(BINARY)) \
+		$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) $(BENCHPKG)
+
+.PHONY: need-bench
+need-bench: need-test
+	.ci/need npm=npm socat=socat rg=ripgrep
+
+FUZZTIME ?= 30s
+FUZZPKG  ?= ./...
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	for pkg in $$($(GO) list $(FUZZPKG)); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+.PHONY: install
+install: build ## install to PREFIX (/usr/local), below DESTDIR
+	install -D -m 755 bin/sallyport $(DESTDIR)$(PREFIX)/bin/sallyport
+
+.PHONY: apparmor
+apparmor: build ## install to /usr/local with the AppArmor profile that Ubuntu needs
+	$(SUDO) install -D -m 755 bin/sallyport /usr/local/bin/sallyport
+	$(SUDO) install -D -m 644 sandbox/apparmor/sallyport /etc/apparmor.d/sallyport
+	$(SUDO) apparmor_parser --replace /etc/apparmor.d/sallyport
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+-include testvm/testvm.mk

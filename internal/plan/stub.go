@@ -1,0 +1,73 @@
+package plan
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"slices"
+
+	"github.com/sallyport/sallyport/internal/policy"
+)
+
+// Stub is a placeholder made on the host for a protected path that does not
+// exist, so that a mount can stand on it, or a directory that leads to one. It
+// is journalled before it is made and removed with the run.
+type Stub struct {
+	Path    string
+	Dir     bool
+	Content string
+	Rule    policy.Rule
+}
+
+// commondirStub keeps a git directory its own common directory
+// (gitrepository-layout(5)): an empty commondir file would break git.
+const commondirStub = ".\n"
+
+// addAbsent keeps a path that does not exist from being made, where the payload
+// could make it. Not so for the built-in list of secrets: dozens of placeholders
+// would confuse the programs whose files they are.
+func (m *mounter) addAbsent(name string, rule policy.PathRule) {
+	real, _, err := m.r.real(name)
+	if !errors.Is(err, fs.ErrNotExist) || m.above(real) != ReadWrite || m.inside(path.Dir(name)) != ReadWrite {
+		return
+	}
+	access, _ := m.decide(name, false)
+	if access == ReadWrite {
+		return
+	}
+	if access == Hidden && rule.Rule.File == "" && !rule.Final {
+		m.note("%s: %s does not exist, and the command could make it", rule.Rule, name)
+		return
+	}
+	s := Stub{Path: real, Rule: rule.Rule}
+	if rule.Rule.File == "" {
+		s.Dir = path.Base(name) == "sallyport" // all of our own directories are
+		if !s.Dir {
+			s.Content = emptyPolicy
+		}
+	}
+	m.stub(s, name, access)
+}
+
+// emptyPolicy says nothing, where an empty file would be an error.
+const emptyPolicy = "{}\n"
+
+// stub plans a placeholder on the host, the directories that lead to it, and
+// the mount that covers it.
+func (m *mounter) stub(s Stub, name string, access Access) {
+	if _, done := m.points[s.Path]; done {
+		return
+	}
+	var dirs []Stub
+	for dir := path.Dir(s.Path); ; dir = path.Dir(dir) {
+		if _, err := m.r.lstat(dir); err == nil {
+			break
+		}
+		if !slices.ContainsFunc(m.stubs, func(o Stub) bool { return o.Path == dir }) {
+			dirs = append(dirs, Stub{Path: dir, Dir: true, Rule: s.Rule})
+		}
+	}
+	slices.Reverse(dirs)
+	m.stubs = append(append(m.stubs, dirs...), s)
+	m.points[s.Path] = &point{name: name, real: s.Path, dir: s.Dir, access: access, rule: s.Rule}
+}

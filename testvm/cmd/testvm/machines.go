@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sallyport/sallyport/testvm/internal/image"
+	"github.com/sallyport/sallyport/testvm/internal/machine"
+	"github.com/sallyport/sallyport/testvm/internal/matrix"
+	"github.com/sallyport/sallyport/testvm/internal/report"
+	"github.com/sallyport/sallyport/testvm/internal/vm"
+)
+
+// testFlags are those of every command that runs tests.
+type testFlags struct {
+	*flag.FlagSet
+	packages string
+	deadline time.Duration
+	doc      string
+	ci       bool
+}
+
+func newFlags(name string) *testFlags {
+	f := &testFlags{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError)}
+	f.StringVar(&f.packages, "packages", "./testvm/selftest", "packages whose tests are run, separated by spaces")
+	f.DurationVar(&f.deadline, "deadline", 5*time.Minute, "how long the tests of one package may take")
+	return f
+}
+
+func (f *testFlags) parse(args []string) error {
+	if err := f.Parse(args); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+func cache() (image.Cache, error) {
+	dir, err := image.DefaultDir(os.Getenv, os.Geteuid())
+	if err != nil {
+		return image.Cache{}, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return image.Cache{}, fmt.Errorf("make cache: %w", err)
+	}
+	return image.Cache{Dir: dir, Log: logf}, nil
+}
+
+// workFolder opens the cache and makes a folder in it that the caller removes.
+func workFolder() (image.Cache, string, error) {
+	c, err := cache()
+	if err != nil {
+		return c, "", err
+	}
+	dir, err := os.MkdirTemp(c.Dir, "work-")
+	if err != nil {
+		return c, "", fmt.Errorf("make folder: %w", err)
+	}
+	return c, dir, nil
+}
+
+func logf(format string, args ...any) { fmt.Fprintf(os.Stderr, "testvm: "+format+"\n", args...) }
+
+// list prints the names of the matrix's machines.
+func list(context.Context, []string) error {
+	for _, m := range machine.Matrix() {
+		fmt.Println(m)
+	}
+	return nil
+}
+
+// unusedFor is how long the cache keeps what nobody needs.
+const unusedFor = 30 * 24 * time.Hour
+
+// fetch resolves kernels anew and builds what is missing. A kernel that cannot be
+// reached but was built before is kept.
+func fetch(_ context.Context, args []string) error {
+	f := flag.NewFlagSet("fetch", flag.ContinueOnError)
+	boxes := f.Bool("boxes", false, "build the boxes for Vagrant too")
+	if err := f.Parse(args); err != nil {
+		return usageError{err}
+	}
+	machines, err := named(f.Args(), machine.Matrix())
+	if err != nil {
+		return err
+	}
+	c, err := cache()
+	if err != nil {
+		return err
+	}
+	if err := fetchKernels(c, machines); err != nil {
+		return err
+	}
+	root, err := c.Root()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%-8s %s\n", "root", filepath.Base(root))
+	if *boxes {
+		if err := fetchBoxes(c); err != nil {
+			return err
+		}
+	}
+	return c.Prune(unusedFor)
+}
+
+// fetchBoxes builds every box that can be built.
+func fetchBoxes(c image.Cache) error {
+	for _, b := range machine.Boxes {
+		if !b.Built() {
+			continue
+		}
+		home, err := c.BoxHome(b)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%-8s %s\n", b.Name, filepath.Base(home))
+	}
+	return nil
+}
+
+func fetchKernels(c image.Cache, machines []machine.Machine) error {
+	done := map[string]bool{}
+	for _, m := range machines {
+		if done[m.Kernel.Name] {
+			continue
+		}
+		done[m.Kernel.Name] = true
+		k, err := c.FetchKernel(m.Kernel)
+		if err != nil {
+			old, oldErr := c.Kernel(m.Kernel)
+			if oldErr != nil {
+				return err
+			}
+			logf("kernel %s stays as it was: %v", m.Kernel.Name, err)
+			k = old
+		}
+		fmt.Printf("%-8s %s\n", m.Kernel.Name, k.Package)
+	}
+	return nil
+}
+
+// named reads machine names; none at all stands for fallback.
+func named(names []string, fallback []machine.Machine) ([]machine.Machine, error) {
+	if len(names) == 0 {
+		return fallback, nil
+	}
+	var machines []machine.Machine
+	for _, name := range names {
+		m, err := machine.Parse(name)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		machines = append(machines, m)
+	}
+	return machines, nil
+}
+
+// test runs the tests on the machines that are named.
+func test(ctx context.Context, args []string) error {
+	f := newFlags("test")
+	if err := f.parse(args); err != nil {
+		return err
+	}
+	machines, err := named(f.Args(), nil)
+	if err != nil {
+		return err
+	}
+	if len(machines) == 0 {
+		return usageError{fmt.Errorf("test: name a machine")}
+	}
+	return runTests(ctx, f, machines)
+}
+
+// runMatrix runs the tests on every machine, or on the few of every change.
+func runMatrix(ctx context.Context, args []string) error {
+	f := newFlags("matrix")
+	f.BoolVar(&f.ci, "ci", false, "only the machines of every change")
+	f.StringVar(&f.doc, "doc", "", "write what was found to this document")
+	if err := f.parse(args); err != nil {
+		return err
+	}
+	machines := machine.Matrix()
+	if f.ci {
+		machines = machine.CI()
+	}
+	return runTests(ctx, f, machines)
+}
+
+func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) error {
+	begun := time.Now()
+	c, dir, err := workFolder()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	built, err := f.buildPayload(ctx, filepath.Join(dir, "tree"))
+	if err != nil {
+		return err
+	}
+	disk := filepath.Join(dir, "payload.ext4")
+	if err := built.Image(ctx, disk); err != nil {
+		return fmt.Errorf("make payload image: %w", err)
+	}
+	rows, err := matrix.Run(ctx, vm.Runner{Images: c, Dir: c.Dir}, machines, disk, built.Steps, os.Stdout)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d machines in %.0fs, %d failed\n", len(rows), time.Since(begun).Seconds(), matrix.Failed(rows))
+	if f.doc != "" {
+		if err := os.WriteFile(f.doc, matrix.Document(rows), 0o644); err != nil {
+			return fmt.Errorf("write document: %w", err)
+		}
+	}
+	if matrix.Failed(rows) > 0 {
+		return errFailed
+	}
+	return nil
+}
+
+// runOne runs one program in one machine and shows what it prints as it does.
+func runOne(ctx context.Context, args []string) error {
+	f := newFlags("run")
+	user := f.Bool("user", false, "run it as an ordinary user")
+	if err := f.parse(args); err != nil {
+		return err
+	}
+	if f.NArg() < 2 {
+		return usageError{fmt.Errorf("run: want a machine and a program")}
+	}
+	m, err := machine.Parse(f.Arg(0))
+	if err != nil {
+		return usageError{err}
+	}
+	argv := f.Args()[1:]
+	if argv[0] == "--" {
+		argv = argv[1:]
+	}
+	c, dir, err := workFolder()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	alone := vm.Payload{Dir: filepath.Join(dir, "tree")}
+	disk := filepath.Join(dir, "payload.ext4")
+	if err := errors.Join(alone.AddHarness(ctx), alone.Image(ctx, disk)); err != nil {
+		return err
+	}
+	r := vm.Runner{Images: c, Dir: c.Dir, Observe: func(_ report.Job, rec report.Record) { os.Stdout.Write(rec.Output) }}
+	result, err := r.Run(ctx, m, disk, []report.Step{{Name: argv[0], Argv: argv, User: *user, Deadline: f.deadline}})
+	if err != nil {
+		return err
+	}
+	for _, p := range result.Problems() {
+		fmt.Fprintf(os.Stderr, "testvm: %s\n", p)
+		if p.Step == "" {
+			os.Stderr.Write(p.Output)
+		}
+	}
+	if len(result.Problems()) > 0 {
+		return errFailed
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package feature
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
+)
+
+// returns is a program that returns a constant.
+func returns(value int32) asm.Instructions {
+	return asm.Instructions{asm.Mov.Imm(asm.R0, value), asm.Return()}
+}
+
+// load loads a program; kernels before 5.11 charge its memory to RLIMIT_MEMLOCK.
+func load(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("raise memlock limit: %w", err)
+	}
+	spec.License = "GPL"
+	prog, err := ebpf.NewProgram(spec)
+	if err != nil {
+		return nil, missing("load %s: %v", spec.Name, err)
+	}
+	return prog, nil
+}
+
+// attachToCgroup shows that a program attaches to a cgroup of our own, where no
+// process is.
+func attachToCgroup(name string, attach ebpf.AttachType) error {
+	prog, err := load(&ebpf.ProgramSpec{Name: name, Type: ebpf.CGroupSockAddr, AttachType: attach, Instructions: returns(1)})
+	if err != nil {
+		return err
+	}
+	defer prog.Close()
+	group, err := makeCgroup()
+	if err != nil {
+		return err
+	}
+	defer group.remove()
+	l, err := link.AttachCgroup(link.CgroupOptions{Path: group.dir(), Attach: attach, Program: prog})
+	if err != nil {
+		return missing("attach %s: %v", name, err)
+	}
+	return l.Close()
+}
+
+func probeCgroupConnect() (string, error) {
+	return "", attachToCgroup("connect4", ebpf.AttachCGroupInet4Connect)
+}
+
+func probeCgroupUnix() (string, error) {
+	return "", attachToCgroup("connect_unix", ebpf.AttachCgroupUnixConnect)
+}
+
+func probeRingBuffer() (string, error) {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return "", fmt.Errorf("raise memlock limit: %w", err)
+	}
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "probe", Type: ebpf.RingBuf, MaxEntries: 4096})
+	if err != nil {
+		return "", missing("make ring buffer: %v", err)
+	}
+	return "", m.Close()
+}
+
+// probeBPFExit counts the exits of the function that getsid(2) ends in.
+func probeBPFExit() (string, error) {
+	hits, err := ebpf.NewMap(&ebpf.MapSpec{Name: "hits", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	if err != nil {
+		return "", missing("make map: %v", err)
+	}
+	defer hits.Close()
+	prog, err := load(&ebpf.ProgramSpec{
+		Name: "exit", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceFExit, AttachTo: "security_task_getsid",
+		Instructions: asm.Instructions{
+			asm.StoreImm(asm.RFP, -4, 0, asm.Word),
+			asm.LoadMapPtr(asm.R1, hits.FD()),
+			asm.Mov.Reg(asm.R2, asm.RFP),
+			asm.Add.Imm(asm.R2, -4),
+			asm.FnMapLookupElem.Call(),
+			asm.JEq.Imm(asm.R0, 0, "out"),
+			asm.Mov.Imm(asm.R1, 1),
+			asm.StoreMem(asm.R0, 0, asm.R1, asm.DWord),
+			asm.Mov.Imm(asm.R0, 0).WithSymbol("out"),
+			asm.Return(),
+		},
+	})
+	if err != nil {
+		return "", err
+	}
+	defer prog.Close()
+	l, err := link.AttachTracing(link.TracingOptions{Program: prog})
+	if err != nil {
+		return "", missing("attach exit: %v", err)
+	}
+	defer l.Close()
+	if _, err := unix.Getsid(os.Getpid()); err != nil { // of 0 takes a shorter way
+		return "", fmt.Errorf("getsid: %w", err)
+	}
+	var seen uint64
+	if err := hits.Lookup(uint32(0), &seen); err != nil {
+		return "", fmt.Errorf("look up hits: %w", err)
+	}
+	if seen == 0 {
+		return "", missing("attached, and never ran")
+	}
+	return "", nil
+}
+
+// canary is a protocol number that no address family has: the kernel answers
+// EINVAL or EPROTONOSUPPORT, unless an LSM refuses before.
+const canary = 0x5a11
+
+// probeBPFLSM refuses one call that nobody makes. It has to be refused indeed:
+// where bpf is missing from lsm=, the program loads, attaches and never runs.
+func probeBPFLSM() (string, error) {
+	detach, err := attachLSM("socket_create", asm.Instructions{
+		asm.LoadMem(asm.R1, asm.R1, 16, asm.DWord), // int protocol
+		asm.Mov.Imm(asm.R0, 0),
+		asm.JNE.Imm(asm.R1, canary, "out"),
+		asm.Mov.Imm(asm.R0, -int32(unix.EPERM)),
+		asm.Return().WithSymbol("out"),
+	})
+	if err != nil {
+		return "", err
+	}
+	defer detach()
+	_, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, canary)
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return "", nil
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EPROTONOSUPPORT):
+		return "", missing("attached, and never ran: is bpf in lsm=?")
+	}
+	return "", fmt.Errorf("socket with an unknown protocol: %v", err)
+}
+
+// probeBPFLSMUserns only attaches a program that allows: refusing would hit every
+// process of the machine.
+func probeBPFLSMUserns() (string, error) {
+	if _, err := probeBPFLSM(); err != nil {
+		return "", err
+	}
+	detach, err := attachLSM("userns_create", returns(0))
+	if err != nil {
+		return "", err
+	}
+	return "", detach()
+}
+
+func attachLSM(hook string, body asm.Instructions) (detach func() error, err error) {
+	prog, err := load(&ebpf.ProgramSpec{Name: hook, Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: hook, Instructions: body})
+	if err != nil {
+		return nil, err
+	}
+	l, err := link.AttachLSM(link.LSMOptions{Program: prog})
+	if err != nil {
+		prog.Close()
+		return nil, missing("attach %s: %v", hook, err)
+	}
+	return func() error { return errors.Join(l.Close(), prog.Close()) }, nil
+}

@@ -1,0 +1,167 @@
+// Package matrix runs the same tests on many machines, one after the other, and
+// says what came of it: to the one who waits, and as a document.
+package matrix
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/testvm/internal/feature"
+	"github.com/sallyport/sallyport/testvm/internal/machine"
+	"github.com/sallyport/sallyport/testvm/internal/report"
+	"github.com/sallyport/sallyport/testvm/internal/vm"
+)
+
+// Row is what one machine did.
+type Row struct {
+	Machine string // its name
+	Kernel  string // the table's name for the kernel
+	Release string
+	Stock   bool // started the usual way
+	Lacks   []feature.Name
+	Took    time.Duration
+	Steps   []StepRow
+	// Features as an ordinary user found them, and as root did.
+	User, Root []feature.Result
+	Problems   []report.Problem
+}
+
+// StepRow is what came of one test binary.
+type StepRow struct {
+	Name    string
+	Passed  int
+	Failed  int
+	Skipped []report.Test // with their reasons
+	OK      bool
+}
+
+// Run runs the steps on every machine. It goes on after failures, and fails only
+// if a machine could not be run at all.
+func Run(ctx context.Context, r vm.Runner, machines []machine.Machine, payload string, steps []report.Step, out io.Writer) ([]Row, error) {
+	var rows []Row
+	for _, m := range machines {
+		result, err := r.Run(ctx, m, payload, steps)
+		if err != nil {
+			return rows, fmt.Errorf("run %s: %w", m, err)
+		}
+		row := rowOf(result)
+		rows = append(rows, row)
+		row.Print(out)
+	}
+	return rows, nil
+}
+
+// rowOf reads a result.
+func rowOf(result vm.Result) Row {
+	m := result.Machine
+	row := Row{Machine: m.String(), Kernel: m.Kernel.Name, Release: result.Kernel.Release, Stock: m.Boot.Name == "",
+		Lacks: m.Lacks(), Took: result.Took, Problems: result.Problems()}
+	row.read(result.Job, result.Report)
+	return row
+}
+
+// RowOf reads a report alone, as the machine itself sees it.
+func RowOf(job report.Job, rep report.Report) Row {
+	row := Row{Machine: job.Machine, Release: rep.Release, Took: rep.Took(), Problems: rep.Problems(job)}
+	row.read(job, rep)
+	return row
+}
+
+// read sorts the outcomes of steps: surveys into features, test binaries into steps.
+func (row *Row) read(job report.Job, rep report.Report) {
+	for i, step := range job.Steps {
+		switch {
+		case vm.IsSurvey(step) && rep.Steps[i].Ended:
+			row.readSurvey(job, step, rep.Steps[i].Output)
+		case step.Tests:
+			row.Steps = append(row.Steps, stepRow(step, rep, i))
+		}
+	}
+}
+
+// readSurvey takes in what a machine has, and complains of what it should have.
+func (row *Row) readSurvey(job report.Job, step report.Step, output []byte) {
+	complain := func(text string, output []byte) {
+		row.Problems = append(row.Problems, report.Problem{Step: step.Name, Text: text, Output: output})
+	}
+	var found []feature.Result
+	if err := json.Unmarshal(output, &found); err != nil {
+		complain(fmt.Sprintf("read survey: %v", err), output)
+		return
+	}
+	if step.User {
+		row.User = found
+	} else {
+		row.Root = found
+	}
+	running, err := feature.ParseVersion(row.Release)
+	if err != nil {
+		complain(err.Error(), nil)
+		return
+	}
+	guest := feature.ParseGuest(environment(job.Env), "")
+	for _, r := range found {
+		if judgement, why := feature.Judge(guest, running, r.Name, r.Err()); judgement == feature.Fail {
+			complain(why, nil)
+		}
+	}
+}
+
+// environment looks names up in a list of NAME=VALUE.
+func environment(list []string) func(string) string {
+	return func(name string) string {
+		for _, pair := range list {
+			if value, ok := strings.CutPrefix(pair, name+"="); ok {
+				return value
+			}
+		}
+		return ""
+	}
+}
+
+func stepRow(step report.Step, rep report.Report, i int) StepRow {
+	tests := report.ParseTests(rep.Steps[i].Output)
+	s := StepRow{Name: step.Name, Passed: report.Count(tests, report.Passed), Failed: report.Count(tests, report.Failed),
+		OK: rep.Steps[i].Passed(step)}
+	for _, t := range tests {
+		if t.Status == report.Skipped {
+			s.Skipped = append(s.Skipped, t)
+		}
+	}
+	return s
+}
+
+// Print says what came of a machine: a line if all is well, else everything.
+func (row Row) Print(out io.Writer) {
+	var passed, skipped int
+	for _, s := range row.Steps {
+		passed += s.Passed
+		skipped += len(s.Skipped)
+	}
+	word := "ok  "
+	if len(row.Problems) > 0 {
+		word = "FAIL"
+	}
+	fmt.Fprintf(out, "%s %-22s %-28s %6.1fs  %d passed, %d skipped\n", word, row.Machine, row.Release, row.Took.Seconds(), passed, skipped)
+	for _, p := range row.Problems {
+		fmt.Fprintf(out, "     %s\n", p)
+		if len(p.Output) > 0 {
+			fmt.Fprintf(out, "%s\n", p.Output)
+		}
+	}
+}
+
+// Failed counts the machines that did not pass.
+func Failed(rows []Row) int {
+	n := 0
+	for _, r := range rows {
+		if len(r.Problems) > 0 {
+			n++
+		}
+	}
+	return n
+}

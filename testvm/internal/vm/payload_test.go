@@ -1,0 +1,92 @@
+package vm
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTestStepsRunAsBothUsers(t *testing.T) {
+	steps := testSteps("internal/audit", time.Minute)
+	if len(steps) != 2 || steps[0].User || !steps[1].User {
+		t.Fatalf("steps %+v", steps)
+	}
+	for _, s := range steps {
+		if !s.Tests || s.Dir != "/payload/src/internal/audit" || s.Deadline != time.Minute || IsSurvey(s) {
+			t.Errorf("step %+v", s)
+		}
+	}
+	if steps[0].Name == steps[1].Name {
+		t.Error("both have one name")
+	}
+	if top := testSteps(".", time.Minute); top[0].Name != "sallyport as root" {
+		t.Errorf("the module's own package is %q", top[0].Name)
+	}
+	for _, s := range SurveySteps() {
+		if !IsSurvey(s) || s.Tests {
+			t.Errorf("survey %+v", s)
+		}
+	}
+}
+
+func TestListPackagesWantsTests(t *testing.T) {
+	got, err := listPackages(t.Context(), []string{"."})
+	if err != nil || len(got) != 1 || !strings.HasSuffix(got[0].ImportPath, "testvm/internal/vm") {
+		t.Errorf("listPackages = %+v, %v", got, err)
+	}
+	if got, err := listPackages(t.Context(), []string{"io/fs/nothing"}); err == nil {
+		t.Errorf("listPackages of nothing = %+v", got)
+	}
+	if got, err := listPackages(t.Context(), []string{"unsafe"}); err == nil {
+		t.Errorf("listPackages of a package without tests = %+v", got)
+	}
+}
+
+func TestCopyFileKeepsModeAndLinks(t *testing.T) {
+	dir := t.TempDir()
+	from, link := filepath.Join(dir, "a"), filepath.Join(dir, "l")
+	if err := os.WriteFile(from, []byte("x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("a", link); err != nil {
+		t.Fatal(err)
+	}
+	p := Payload{Dir: filepath.Join(dir, "tree")}
+	for name, path := range map[string]string{"d/a": from, "d/l": link} {
+		if err := p.AddFile(name, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := os.Stat(filepath.Join(p.Dir, "d/a"))
+	if err != nil || info.Mode().Perm() != 0o744 {
+		t.Errorf("mode %v, %v: an ordinary user has to read it", info.Mode(), err)
+	}
+	if target, err := os.Readlink(filepath.Join(p.Dir, "d/l")); err != nil || target != "a" {
+		t.Errorf("link to %q, %v", target, err)
+	}
+}
+
+func TestImageHoldsTheTree(t *testing.T) {
+	if _, err := exec.LookPath("/sbin/debugfs"); err != nil {
+		t.Skip("debugfs is not installed")
+	}
+	dir := t.TempDir()
+	p := Payload{Dir: filepath.Join(dir, "tree")}
+	if err := os.MkdirAll(filepath.Join(p.Dir, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(p.Dir, "bin/a"), []byte("hello"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "image")
+	if err := p.Image(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("/sbin/debugfs", "-R", "cat /bin/a", path).Output()
+	if err != nil || string(out) != "hello" {
+		t.Errorf("image holds %q, %v", out, err)
+	}
+}

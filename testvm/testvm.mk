@@ -1,0 +1,35 @@
+# Tests on real kernels. What machines start from is cached outside the repository
+# ($SALLYPORT_TESTVM_CACHE); only the first run and testvm-fetch use the network.
+
+# Packages whose tests run inside: those that touch the kernel.
+TESTVM_PACKAGES ?= ./testvm/selftest $(patsubst %,./%,$(wildcard \
+	sandbox loader proxy internal/agent internal/audit internal/cgroup internal/e2e))
+TESTVM_DEADLINE ?= 5m
+
+testvm_go = go run ./testvm/cmd/testvm
+testvm_flags = -packages "$(strip $(TESTVM_PACKAGES))" -deadline $(TESTVM_DEADLINE)
+
+.PHONY: testvm testvm-ci testvm-doc testvm-fetch testvm-harness vagrant-test vagrant-payload
+
+testvm: testvm-harness ## every kernel and way of starting it, in virtual machines (first run: root, network)
+	$(testvm_go) matrix $(testvm_flags)
+
+testvm-ci: testvm-harness ## the machines of every change: 6.1 and 6.12, plain
+	$(testvm_go) matrix -ci $(testvm_flags)
+
+testvm-doc: ## every kernel, and docs/kernels.md from what was found
+	$(testvm_go) matrix $(testvm_flags) -doc docs/kernels.md
+
+testvm-fetch: ## resolve the newest kernels; FULL=1: build the boxes too
+	$(testvm_go) fetch $(if $(FULL),-boxes)
+
+# Failures, hangs and panics inside have to be seen outside: the harness's own tests.
+testvm-harness:
+	SALLYPORT_TESTVM_BOOT=1 go test -count=1 -timeout 30m -run Boot ./testvm
+
+vagrant-test: ## the tests on Debian 12 through Vagrant; FULL=1: 11 and 13 too
+	$(testvm_go) vagrant $(testvm_flags) $(if $(FULL),-full)
+
+vagrant-payload: ## compile the tests for the Vagrantfile
+	rm -rf bin/testvm-payload
+	$(testvm_go) payload $(testvm_flags) bin/testvm-payload
