@@ -236,7 +236,11 @@ func provoke() string {
 		}
 	}
 	nothing := func(int) {}
-	socket(unix.AF_INET, unix.SOCK_DGRAM, 136, nothing) // UDP-Lite
+	// Whichever of these there is: UDP-Lite left Linux in the 7 series, raw takes
+	// CAP_NET_RAW.
+	socket(unix.AF_INET, unix.SOCK_DGRAM, 136, nothing)
+	socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP, nothing)
+	socket(unix.AF_INET, unix.SOCK_STREAM, 262, nothing) // MPTCP
 	for family, to := range map[int]unix.Sockaddr{unix.AF_INET: doc4, unix.AF_INET6: doc6} {
 		socket(family, unix.SOCK_DGRAM, 0, func(fd int) { unix.Connect(fd, to) })
 		socket(family, unix.SOCK_DGRAM, 0, func(fd int) { unix.Sendto(fd, nil, 0, to) })
