@@ -206,7 +206,7 @@ func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) err
 	if err := built.Image(ctx, disk); err != nil {
 		return fmt.Errorf("make payload image: %w", err)
 	}
-	rows, err := matrix.Run(ctx, vm.Runner{Images: c, Dir: c.Dir}, machines, disk, built.Steps, os.Stdout)
+	rows, err := matrix.Run(ctx, vm.Runner{Images: c, Dir: c.Dir, Observe: progress}, machines, disk, built.Steps, os.Stdout)
 	if err != nil {
 		return err
 	}
@@ -220,6 +220,13 @@ func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) err
 		return errFailed
 	}
 	return nil
+}
+
+// progress says which step a machine is at, to one who waits.
+func progress(job report.Job, rec report.Record) {
+	if rec.Kind == report.KindStart {
+		logf("%s: %s", job.Machine, job.Steps[rec.Step].Name)
+	}
 }
 
 // runOne runs one program in one machine and shows what it prints as it does.
