@@ -21,6 +21,7 @@ type testFlags struct {
 	*flag.FlagSet
 	packages string
 	deadline time.Duration
+	short    bool
 	doc      string
 	ci       bool
 }
@@ -29,6 +30,7 @@ func newFlags(name string) *testFlags {
 	f := &testFlags{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError)}
 	f.StringVar(&f.packages, "packages", "./testvm/selftest", "packages whose tests are run, separated by spaces")
 	f.DurationVar(&f.deadline, "deadline", 5*time.Minute, "how long the tests of one package may take")
+	f.BoolVar(&f.short, "short", false, "leave out what tests leave out with -short")
 	return f
 }
 
