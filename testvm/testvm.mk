@@ -4,10 +4,11 @@
 # Packages whose tests run inside: those that touch the kernel.
 TESTVM_PACKAGES ?= ./testvm/selftest $(patsubst %,./%,$(wildcard \
 	sandbox loader proxy internal/agent internal/audit internal/cgroup internal/e2e))
-TESTVM_DEADLINE ?= 5m
+TESTVM_DEADLINE ?= 15m
+TESTVM_FLAGS ?= -short
 
 testvm_go = go run ./testvm/cmd/testvm
-testvm_flags = -packages "$(strip $(TESTVM_PACKAGES))" -deadline $(TESTVM_DEADLINE)
+testvm_flags = -packages "$(strip $(TESTVM_PACKAGES))" -deadline $(TESTVM_DEADLINE) $(TESTVM_FLAGS)
 
 .PHONY: testvm testvm-ci testvm-doc testvm-fetch testvm-harness vagrant-test vagrant-payload
 

@@ -21,6 +21,7 @@ type testFlags struct {
 	*flag.FlagSet
 	packages string
 	deadline time.Duration
+	short    bool
 	doc      string
 	ci       bool
 }
@@ -29,6 +30,7 @@ func newFlags(name string) *testFlags {
 	f := &testFlags{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError)}
 	f.StringVar(&f.packages, "packages", "./testvm/selftest", "packages whose tests are run, separated by spaces")
 	f.DurationVar(&f.deadline, "deadline", 5*time.Minute, "how long the tests of one package may take")
+	f.BoolVar(&f.short, "short", false, "leave out what tests leave out with -short")
 	return f
 }
 
@@ -206,7 +208,7 @@ func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) err
 	if err := built.Image(ctx, disk); err != nil {
 		return fmt.Errorf("make payload image: %w", err)
 	}
-	rows, err := matrix.Run(ctx, vm.Runner{Images: c, Dir: c.Dir}, machines, disk, built.Steps, os.Stdout)
+	rows, err := matrix.Run(ctx, vm.Runner{Images: c, Dir: c.Dir, Observe: progress}, machines, disk, built.Steps, os.Stdout)
 	if err != nil {
 		return err
 	}
@@ -220,6 +222,13 @@ func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) err
 		return errFailed
 	}
 	return nil
+}
+
+// progress says which step a machine is at, to one who waits.
+func progress(job report.Job, rec report.Record) {
+	if rec.Kind == report.KindStart {
+		logf("%s: %s", job.Machine, job.Steps[rec.Step].Name)
+	}
 }
 
 // runOne runs one program in one machine and shows what it prints as it does.

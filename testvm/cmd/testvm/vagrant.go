@@ -94,7 +94,7 @@ func payload(ctx context.Context, args []string) error {
 // buildPayload makes a payload with the jobs of the Vagrantfile's machines in it.
 func (f *testFlags) buildPayload(ctx context.Context, dir string) (vm.Payload, error) {
 	begun := time.Now()
-	built, err := vm.BuildPayload(ctx, dir, strings.Fields(f.packages), f.deadline)
+	built, err := vm.BuildPayload(ctx, dir, vm.Selection{Packages: strings.Fields(f.packages), Deadline: f.deadline, Short: f.short})
 	if err != nil {
 		return built, fmt.Errorf("build payload: %w", err)
 	}

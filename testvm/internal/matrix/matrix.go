@@ -33,6 +33,7 @@ type Row struct {
 // StepRow is what came of one test binary.
 type StepRow struct {
 	Name    string
+	Took    time.Duration
 	Passed  int
 	Failed  int
 	Skipped []report.Test // with their reasons
@@ -125,7 +126,7 @@ func environment(list []string) func(string) string {
 
 func stepRow(step report.Step, rep report.Report, i int) StepRow {
 	tests := report.ParseTests(rep.Steps[i].Output)
-	s := StepRow{Name: step.Name, Passed: report.Count(tests, report.Passed), Failed: report.Count(tests, report.Failed),
+	s := StepRow{Name: step.Name, Took: rep.Steps[i].Took, Passed: report.Count(tests, report.Passed), Failed: report.Count(tests, report.Failed),
 		OK: rep.Steps[i].Passed(step)}
 	for _, t := range tests {
 		if t.Status == report.Skipped {
@@ -135,7 +136,7 @@ func stepRow(step report.Step, rep report.Report, i int) StepRow {
 	return s
 }
 
-// Print says what came of a machine: a line if all is well, else everything.
+// Print says what came of a machine, with the output of what failed.
 func (row Row) Print(out io.Writer) {
 	var passed, skipped int
 	for _, s := range row.Steps {
@@ -147,6 +148,9 @@ func (row Row) Print(out io.Writer) {
 		word = "FAIL"
 	}
 	fmt.Fprintf(out, "%s %-22s %-28s %6.1fs  %d passed, %d skipped\n", word, row.Machine, row.Release, row.Took.Seconds(), passed, skipped)
+	for _, s := range row.Steps {
+		fmt.Fprintf(out, "     %-38s %6.1fs  %d passed, %d failed, %d skipped\n", s.Name, s.Took.Seconds(), s.Passed, s.Failed, len(s.Skipped))
+	}
 	for _, p := range row.Problems {
 		fmt.Fprintf(out, "     %s\n", p)
 		if len(p.Output) > 0 {

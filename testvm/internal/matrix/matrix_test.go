@@ -27,7 +27,7 @@ func reported(t *testing.T, survey, tests string, exit int) (report.Job, report.
 
 const passes = "\x16=== RUN   TestA\n\x16--- PASS: TestA (0.00s)\n\x16=== RUN   TestB\n    a_test.go:3: too old\n\x16--- SKIP: TestB (0.00s)\nPASS\n"
 
-func TestRowOfGoodRunIsOneLine(t *testing.T) {
+func TestRowOfGoodRunIsShort(t *testing.T) {
 	row := RowOf(reported(t, `[{"name":"userns","ok":true,"known":true}]`, passes, 0))
 	if len(row.Root) != 1 || row.Root[0].Name != feature.Userns || !row.Root[0].OK {
 		t.Errorf("root found %+v", row.Root)
@@ -37,7 +37,7 @@ func TestRowOfGoodRunIsOneLine(t *testing.T) {
 	}
 	var out strings.Builder
 	row.Print(&out)
-	if !strings.HasPrefix(out.String(), "ok   6.1-plain") || strings.Count(out.String(), "\n") != 1 {
+	if !strings.HasPrefix(out.String(), "ok   6.1-plain") || strings.Count(out.String(), "\n") != 2 {
 		t.Errorf("printed %q", out.String())
 	}
 	if Failed([]Row{row}) != 0 {

@@ -44,11 +44,17 @@ type goPackage struct {
 	XTestGoFiles []string
 }
 
-// BuildPayload compiles the tests of the packages that the patterns name, for
-// Linux, and copies the module's files around them: tests find their testdata
+// Selection says which tests are run, and for how long.
+type Selection struct {
+	Packages []string      // patterns
+	Deadline time.Duration // of one package
+	Short    bool          // -test.short: without KVM a start takes thirty times as long
+}
+
+// BuildPayload compiles the tests that are selected, for Linux, and copies the module's files around them: tests find their testdata
 // where go test has it. Each package becomes a step for root and one for an
 // ordinary user.
-func BuildPayload(ctx context.Context, dir string, patterns []string, deadline time.Duration) (Payload, error) {
+func BuildPayload(ctx context.Context, dir string, sel Selection) (Payload, error) {
 	p := Payload{Dir: dir, Steps: SurveySteps()}
 	module, err := ModuleDir(ctx)
 	if err != nil {
@@ -62,7 +68,7 @@ func BuildPayload(ctx context.Context, dir string, patterns []string, deadline t
 	if err := copySources(ctx, module, filepath.Join(dir, "src")); err != nil {
 		return p, err
 	}
-	packages, err := listPackages(ctx, patterns)
+	packages, err := listPackages(ctx, sel.Packages)
 	if err != nil {
 		return p, err
 	}
@@ -75,7 +81,7 @@ func BuildPayload(ctx context.Context, dir string, patterns []string, deadline t
 		if _, err := goTool(ctx, "test", "-c", "-trimpath", "-o", test, pkg.ImportPath); err != nil {
 			return p, err
 		}
-		p.Steps = append(p.Steps, testSteps(filepath.ToSlash(rel), deadline)...)
+		p.Steps = append(p.Steps, testSteps(filepath.ToSlash(rel), sel)...)
 	}
 	return p, nil
 }
@@ -118,13 +124,16 @@ func SurveySteps() []report.Step {
 func IsSurvey(s report.Step) bool { return s.Name == surveyRoot || s.Name == surveyUser }
 
 // testSteps run the tests of one package, a folder of the module, as both users.
-func testSteps(rel string, deadline time.Duration) []report.Step {
+func testSteps(rel string, sel Selection) []report.Step {
 	step := report.Step{
 		Dir:      mountPoint + "/src/" + rel,
 		Argv:     []string{"./package.test", "-test.v=test2json", "-test.timeout=0"},
 		Env:      []string{EnvBin + "=" + mountPoint + "/bin/sallyport"},
 		Tests:    true,
-		Deadline: deadline,
+		Deadline: sel.Deadline,
+	}
+	if sel.Short {
+		step.Argv = append(step.Argv, "-test.short")
 	}
 	name := rel
 	if rel == "." {

@@ -4,13 +4,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
 func TestTestStepsRunAsBothUsers(t *testing.T) {
-	steps := testSteps("internal/audit", time.Minute)
+	steps := testSteps("internal/audit", Selection{Deadline: time.Minute})
 	if len(steps) != 2 || steps[0].User || !steps[1].User {
 		t.Fatalf("steps %+v", steps)
 	}
@@ -22,8 +23,9 @@ func TestTestStepsRunAsBothUsers(t *testing.T) {
 	if steps[0].Name == steps[1].Name {
 		t.Error("both have one name")
 	}
-	if top := testSteps(".", time.Minute); top[0].Name != "sallyport as root" {
-		t.Errorf("the module's own package is %q", top[0].Name)
+	top := testSteps(".", Selection{Short: true})[0]
+	if top.Name != "sallyport as root" || !slices.Contains(top.Argv, "-test.short") || slices.Contains(steps[0].Argv, "-test.short") {
+		t.Errorf("the module's own package: %+v", top)
 	}
 	for _, s := range SurveySteps() {
 		if !IsSurvey(s) || s.Tests {

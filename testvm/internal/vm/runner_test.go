@@ -89,7 +89,7 @@ func TestBuildPayload(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles the project")
 	}
-	p, err := BuildPayload(t.Context(), t.TempDir(), []string{"github.com/sallyport/sallyport/testvm/selftest"}, time.Minute)
+	p, err := BuildPayload(t.Context(), t.TempDir(), Selection{Packages: []string{"github.com/sallyport/sallyport/testvm/selftest"}, Deadline: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
