@@ -373,7 +373,7 @@ func BenchmarkHTTP(b *testing.B) {
 		m := measure(b, strings.Replace(kind, "proxy", "proxy80", 1), upstream)
 		tr := &http.Transport{
 			MaxIdleConnsPerHost: benchClients,
-			Dial:                func(string, string) (net.Conn, error) { return net.Dial("tcp", m.addr) },
+			DialContext:         func(context.Context, string, string) (net.Conn, error) { return net.Dial("tcp", m.addr) },
 		}
 		b.ResetTimer()
 		report(b, b.N, func() func() error {

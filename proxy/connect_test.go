@@ -3,7 +3,6 @@ package proxy
 import (
 	"bufio"
 	"encoding/binary"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -296,7 +295,7 @@ func FuzzSOCKS(f *testing.F) {
 			t.Fatalf("%x gives %+v, which is %+v, %v", b, req, again, err)
 		}
 		if b[3] == 3 && int(binary.BigEndian.Uint16(b[5+int(b[4]):])) != int(req.Port) {
-			t.Fatal(fmt.Sprintf("%x: port %d", b, req.Port))
+			t.Fatalf("%x: port %d", b, req.Port)
 		}
 	})
 }

@@ -25,7 +25,7 @@ func (p *Proxy) answerDNS(query []byte, ends Endpoints) ([]byte, error) {
 	var m dnsmessage.Parser
 	h, err := m.Start(query)
 	if err != nil || h.Response {
-		p.count.dnsMalformed.Add(1)
+		p.denyMalformed(ends, "not a query")
 		return nil, errNoReply
 	}
 	reply := dnsReply{Header: dnsmessage.Header{
@@ -33,12 +33,12 @@ func (p *Proxy) answerDNS(query []byte, ends Endpoints) ([]byte, error) {
 		RecursionDesired: h.RecursionDesired, RecursionAvailable: true,
 	}}
 	if h.OpCode != 0 {
-		p.count.dnsMalformed.Add(1)
+		p.denyMalformed(ends, fmt.Sprintf("operation %d, not a query", h.OpCode))
 		return reply.fail(dnsmessage.RCodeNotImplemented)
 	}
 	qs, err := m.AllQuestions()
 	if err != nil || len(qs) != 1 {
-		p.count.dnsMalformed.Add(1)
+		p.denyMalformed(ends, fmt.Sprintf("%d whole questions, not one", len(qs)))
 		return reply.fail(dnsmessage.RCodeFormatError)
 	}
 	reply.q = &qs[0]
@@ -161,6 +161,20 @@ func (p *Proxy) answerPTR(r *dnsReply, name string) ([]byte, error) {
 	return r.build(func(b *dnsmessage.Builder, h dnsmessage.ResourceHeader) error {
 		return b.PTRResource(h, dnsmessage.PTRResource{PTR: ptr})
 	})
+}
+
+// denyMalformed records bytes that are no DNS query: somebody tried what there
+// is behind port 53.
+func (p *Proxy) denyMalformed(ends Endpoints, detail string) {
+	p.count.dnsMalformed.Add(1)
+	e := denial(event.LayerDNS, event.NetDNS, builtin("dns-malformed", event.RequestInvalid))
+	e.Object = event.Object{Proto: ends.Proto}
+	if ends.Origin.IsValid() {
+		e.Object.Addr, e.Object.Port = ends.Origin.Addr().String(), ends.Origin.Port()
+	}
+	e.Detail = event.Text(detail)
+	e.Process, e.Ancestors = p.cfg.ProcessOf(ends)
+	p.emit(e)
 }
 
 // denyDNS records a refused look-up.

@@ -250,6 +250,15 @@ func TestMalformedDNS(t *testing.T) {
 	if n := r.p.Counters(); n.DNSMalformed != 9 || n.DNSQueries != 9 {
 		t.Errorf("counters %+v", n)
 	}
+	d := r.denials()
+	for _, e := range d {
+		if e.Reason != event.RequestInvalid || e.Rule != "builtin:dns-malformed" {
+			t.Errorf("event %+v", e)
+		}
+	}
+	if len(d) != 9 {
+		t.Errorf("%d of 9 are recorded", len(d))
+	}
 }
 
 // serveDNS runs the sandbox's DNS on a dual-stack socket.
@@ -279,6 +288,12 @@ func serveDNS(t *testing.T, r *rig) (udp, tcp netip.AddrPort) {
 	return u.LocalAddr().(*net.UDPAddr).AddrPort(), l.Addr().(*net.TCPAddr).AddrPort()
 }
 
+func reverseQuery() ([]byte, error) {
+	m := dnsmessage.Message{Questions: []dnsmessage.Question{{
+		Name: dnsmessage.MustNewName("1.0.0.127.in-addr.arpa."), Type: dnsmessage.TypePTR, Class: dnsmessage.ClassINET}}}
+	return m.Pack()
+}
+
 // dnsAnswers reports whether the server has taken the socket.
 func dnsAnswers(u *net.UDPConn) bool {
 	c, err := net.Dial("udp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), localPort(u)).String())
@@ -287,7 +302,11 @@ func dnsAnswers(u *net.UDPConn) bool {
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(100 * time.Millisecond))
-	c.Write([]byte{0, 0, 0x29, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	q, err := reverseQuery() // refused by nobody, so recorded by nobody
+	if err != nil {
+		return false
+	}
+	c.Write(q)
 	_, err = c.Read(make([]byte, 16))
 	return err == nil
 }
@@ -368,6 +387,19 @@ func TestDNSStream(t *testing.T) {
 		c.Write([]byte{0xff, 0xff, 1})
 		if b, _ := io.ReadAll(c); len(b) != 0 {
 			t.Errorf("answered %x", b)
+		}
+		r.wantDenial(event.RequestInvalid)
+	})
+	t.Run("records what is no DNS", func(t *testing.T) {
+		r := newRig(t, allowing("ok.test"))
+		_, tcp := serveDNS(t, r)
+		c := dialTo(t, tcp.String())
+		c.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+		if b, _ := io.ReadAll(c); len(b) != 0 {
+			t.Errorf("answered %x", b)
+		}
+		if e := r.wantDenial(event.RequestInvalid); e.Object.Addr != "8.8.8.8" || e.Rule != "builtin:dns-malformed" {
+			t.Errorf("event %+v", e)
 		}
 	})
 	t.Run("is capped", func(t *testing.T) {

@@ -85,6 +85,9 @@ func (p *Proxy) serveDNSStream(c net.Conn) {
 		c.SetDeadline(time.Now().Add(p.cfg.Limits.HeadTimeout))
 		query, err := readDNSMessage(br)
 		if err != nil {
+			if !errors.Is(err, io.EOF) { // it did not just end between messages
+				p.denyMalformed(ends, "over TCP: "+err.Error())
+			}
 			return
 		}
 		answer, err := p.answerDNS(query, ends)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -28,7 +29,7 @@ func throughProxy(t testing.TB, r *rig) *http.Client {
 // name, port 80.
 func throughCapture(t testing.TB, r *rig, name string) *http.Client {
 	to := r.captureName(name, 80)
-	tr := &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("tcp", to) }}
+	tr := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("tcp", to) }}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: 20 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
@@ -27,7 +28,7 @@ func TestNameIsReachedThroughItsFakeAddress(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{
 		ForceAttemptHTTP2: true,
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
-		Dial:              func(string, string) (net.Conn, error) { return net.Dial("tcp", to) },
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial("tcp", to) },
 	}}
 	for range 3 {
 		resp, err := client.Get("https://ok.test/")

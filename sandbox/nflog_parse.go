@@ -12,7 +12,7 @@ import (
 // linux/netfilter/nfnetlink.h and nfnetlink_log.h.
 const (
 	subsysULOG = 4
-	msgPacket  = netlink.HeaderType(subsysULOG<<8 | 0)
+	msgPacket  = netlink.HeaderType(subsysULOG << 8)
 	msgConfig  = netlink.HeaderType(subsysULOG<<8 | 1)
 
 	cfgCmd     = 1

@@ -23,10 +23,8 @@ const stage1Name = "sallyport: stage 1"
 func Init() {
 	switch {
 	case os.Args[0] == stage1Name:
-		runtime.LockOSThread()
 		stage1()
 	case os.Args[0] == plan.InitPath && os.Getpid() == 1:
-		runtime.LockOSThread()
 		stage2()
 	}
 }
@@ -114,6 +112,13 @@ var stageEnv = []string{"GOMAXPROCS=1", "GOGC=off"}
 
 // become waits for the plan and replaces this process with bubblewrap.
 func become(control *os.File) error {
+	// Keyring, capabilities and death signal are a thread's, and this one
+	// executes. Not locked before: every hand-over to and from a locked thread is
+	// a switch. A supervisor that dies before this is seen below.
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("set death signal: %w", err)
+	}
 	// A new, empty session keyring (keyctl(2)): the caller's is out of reach.
 	// ENOSYS: a kernel without keyrings.
 	if _, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); errno != 0 && errno != unix.ENOSYS {

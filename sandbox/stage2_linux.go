@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -41,8 +42,10 @@ func stage2() {
 		os.Exit(125)
 	}
 	keepFrom(3)
-	// Caught, not ignored: what is ignored would be inherited by the payload.
-	signal.Notify(make(chan os.Signal, 1))
+	// Caught, not ignored: what is ignored would be inherited by the payload. Of
+	// all others the kernel keeps process 1 (signal(7)), or they are ignored by
+	// the runtime; catching each costs two switches between threads.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGABRT)
 	control := os.NewFile(plan.FDInit, "control")
 	p := &initProcess{control: control, in: json.NewDecoder(control), out: json.NewEncoder(control), release: make(chan struct{})}
 	if err := p.run(); err != nil {
@@ -112,6 +115,7 @@ func (c Canary) connect() error {
 // start confines this thread and starts the payload from it. Both Landlock and
 // seccomp are inherited and can only be tightened.
 func (p *initProcess) start() (int, error) {
+	runtime.LockOSThread() // for good: it is confined from now on
 	if err := os.Chdir(p.config.Dir); err != nil {
 		return 0, fail("name a directory that the sandbox can see: --chdir DIR", "enter working directory: %w", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 	"syscall"
@@ -22,7 +21,7 @@ const startTimeout = 20 * time.Second
 
 // Sandbox is one run's boundary.
 type Sandbox struct {
-	cmd     *exec.Cmd
+	cmd     *child
 	control *os.File // stage 1
 	launch  *os.File
 	args    *os.File
@@ -33,7 +32,6 @@ type Sandbox struct {
 	relay   *relay
 	stderr  *tail
 	thread  chan struct{} // closed: the thread that started stage 1 may end
-	started chan struct{}
 	exited  chan struct{} // closed when stage 1 (bubblewrap) has ended
 	exitErr error
 	pid     int
@@ -93,15 +91,12 @@ func (s *Sandbox) startStage1(cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	s.cmd = &exec.Cmd{
-		Path:        exe,
-		Args:        []string{stage1Name},
-		Env:         stageEnv,
-		Stdin:       stdio[0],
-		Stdout:      stdio[1],
-		Stderr:      pipe,
-		ExtraFiles:  append([]*os.File{control, s.launch, s.args, initEnd, stdio[2]}, s.files...),
-		SysProcAttr: stage1Attr(),
+	s.cmd = &child{
+		path:  exe,
+		args:  []string{stage1Name},
+		env:   stageEnv,
+		files: append([]*os.File{stdio[0], stdio[1], pipe, control, s.launch, s.args, initEnd, stdio[2]}, s.files...),
+		attr:  stage1Attr(),
 	}
 	if err := s.spawn(); err != nil {
 		return explainNamespaces(err)
@@ -148,7 +143,7 @@ func (s *Sandbox) spawn() error {
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		err := s.cmd.Start()
+		err := s.cmd.start()
 		result <- err
 		if err == nil {
 			<-s.thread
@@ -160,7 +155,7 @@ func (s *Sandbox) spawn() error {
 		return err
 	}
 	go func() {
-		s.exitErr = s.cmd.Wait()
+		s.exitErr = s.cmd.wait()
 		close(s.exited)
 	}()
 	return nil
@@ -203,7 +198,7 @@ func (s *Sandbox) adopt(oob []byte) error {
 	if len(fds) == 0 {
 		return errors.New("receive sockets: none came")
 	}
-	s.who.diag, s.who.root = os.NewFile(uintptr(fds[0]), "sock_diag"), s.cmd.Process.Pid
+	s.who.diag, s.who.root = os.NewFile(uintptr(fds[0]), "sock_diag"), s.cmd.pid
 	s.sockets, err = adoptSockets(fds[1:])
 	return err
 }
@@ -225,7 +220,7 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 	}
 	// Nothing here should block; a mount of the host's that does must not hang
 	// the start for ever. The death of stage 1 ends every wait below.
-	watchdog := time.AfterFunc(startTimeout, func() { _ = s.cmd.Process.Kill() })
+	watchdog := time.AfterFunc(startTimeout, s.cmd.kill)
 	defer watchdog.Stop()
 	args := strings.Join(p.BwrapArgs(), "\x00") + "\x00"
 	if _, err := s.args.WriteAt([]byte(args), 0); err != nil {
@@ -327,7 +322,7 @@ func (s *Sandbox) died(who string) error {
 // sockets are the proxy's to close.
 func (s *Sandbox) Close() error {
 	if s.cmd != nil {
-		_ = s.cmd.Process.Kill() // already gone is what is wanted
+		s.cmd.kill()
 		<-s.exited
 	}
 	select {

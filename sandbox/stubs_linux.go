@@ -150,10 +150,38 @@ func makeStub(s plan.Stub) error {
 		}
 		return nil
 	}
-	f, err := os.OpenFile(s.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	err := makeWhole(s)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) { // no O_TMPFILE here
+		err = makeInPlace(s)
+	}
 	if errors.Is(err, fs.ErrExist) {
 		return nil // somebody was faster: the mount covers theirs
 	}
+	return err
+}
+
+// makeWhole makes a placeholder with its content at once (O_TMPFILE, open(2)):
+// killed half-way, it leaves no empty file that the host's programs stumble
+// over.
+func makeWhole(s plan.Stub) error {
+	fd, err := unix.Open(filepath.Dir(s.Path), unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return &fs.PathError{Op: "make", Path: s.Path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), s.Path)
+	defer f.Close()
+	if _, err := f.WriteString(s.Content); err != nil {
+		return err
+	}
+	err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), unix.AT_FDCWD, s.Path, unix.AT_SYMLINK_FOLLOW)
+	if err != nil {
+		return &fs.PathError{Op: "make", Path: s.Path, Err: err}
+	}
+	return nil
+}
+
+func makeInPlace(s plan.Stub) error {
+	f, err := os.OpenFile(s.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}
@@ -213,12 +241,14 @@ func removeStubs(stubs []plan.Stub) error {
 	return errors.Join(errs...)
 }
 
+// sameContent reports whether a file is as it was made, or as a run left it that
+// was killed while it made it.
 func sameContent(path string, fi fs.FileInfo, content string) bool {
-	if !fi.Mode().IsRegular() || fi.Size() != int64(len(content)) {
+	if !fi.Mode().IsRegular() || fi.Size() > int64(len(content)) {
 		return false
 	}
 	b, err := os.ReadFile(path)
-	return err == nil && string(b) == content
+	return err == nil && strings.HasPrefix(content, string(b))
 }
 
 // SweepStubs removes what crashed runs have left, and says what it removed. The

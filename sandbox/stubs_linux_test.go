@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -316,4 +317,36 @@ func FuzzSweepJournal(f *testing.F) {
 			t.Errorf("a file with content of its own was removed: %v", err)
 		}
 	})
+}
+
+func TestAPlaceholderThatWasHalfMadeIsSwept(t *testing.T) {
+	dir, work := t.TempDir(), t.TempDir()
+	half, used := filepath.Join(work, "commondir"), filepath.Join(work, "alternates")
+	journal := fmt.Sprintf(`[{"Path":%q,"Content":".\n"},{"Path":%q,"Content":".\n"}]`, half, used)
+	for path, content := range map[string]string{filepath.Join(dir, "0123.json"): journal, half: ".", used: "/elsewhere"} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := SweepStubs(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(half); err == nil {
+		t.Error("half a placeholder is left")
+	}
+	if _, err := os.Lstat(used); err != nil {
+		t.Error("what the user put to use is gone")
+	}
+}
+
+func TestAPlaceholderIsMadeWhole(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "commondir")
+	for range 2 { // the second finds the first
+		if err := makeStub(plan.Stub{Path: path, Content: ".\n"}); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(path); err != nil || string(b) != ".\n" {
+			t.Fatalf("got %q, %v", b, err)
+		}
+	}
 }

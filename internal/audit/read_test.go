@@ -174,7 +174,7 @@ func checkRewritten(t *testing.T, e event.Event) {
 	if err != nil || !bytes.Equal(again, line) {
 		t.Fatalf("rewritten as %s, want %s (%v)", again, line, err)
 	}
-	if s := Format(e, nil); strings.ContainsAny(s, "\n\r\x1b\x9b") {
+	if s := Format(e, nil); strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }) {
 		t.Fatalf("shown as %q", s)
 	}
 }

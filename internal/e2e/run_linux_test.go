@@ -272,32 +272,6 @@ func (r *result) refused() *result {
 	return r
 }
 
-// recorded finds the one denial that matches, and checks that it names a rule.
-func (r *result) recorded(op event.Operation, match func(event.Event) bool) event.Event {
-	r.t.Helper()
-	var found []event.Event
-	for _, e := range r.events {
-		if e.Verdict.Denied() && e.Operation == op && (match == nil || match(e)) {
-			found = append(found, e)
-		}
-	}
-	if len(found) == 0 {
-		r.t.Fatalf("no denial of %s in the record:\n%s\nstdout:\n%s\nstderr:\n%s", op, describe(r.events), r.out, r.err)
-	}
-	if found[0].Rule == "" || found[0].Rule == "builtin:" {
-		r.t.Errorf("denial of %s without a rule: %s", op, describe(found))
-	}
-	return found[0]
-}
-
-func host(name string) func(event.Event) bool {
-	return func(e event.Event) bool { return string(e.Object.Host) == name }
-}
-
-func addr(a string) func(event.Event) bool {
-	return func(e event.Event) bool { return e.Object.Addr == a }
-}
-
 func describe(events []event.Event) string {
 	var b strings.Builder
 	for _, e := range events {

@@ -61,9 +61,7 @@ func (c Cache) userland(suite string, packages []string) (string, error) {
 			"--architectures=amd64", "--include=" + strings.Join(packages, ","),
 			"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 			"--dpkgopt=path-exclude=/usr/share/locale/*", suite, path}
-		for _, line := range strings.Split(strings.TrimSpace(m.sources(suite)), "\n") {
-			args = append(args, line)
-		}
+		args = append(args, strings.Split(strings.TrimSpace(m.sources(suite)), "\n")...)
 		_, err = output("", "mmdebstrap", args...)
 		return err
 	})
