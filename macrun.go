@@ -10,11 +10,9 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
@@ -243,78 +241,6 @@ func (r *macRun) launch() (*seatbelt.Payload, error) {
 	return payload, nil
 }
 
-// forward passes signals to the command. What a terminal sends has reached it
-// already; the first end of ctx ends it.
-func (r *macRun) forward(ctx context.Context, p *seatbelt.Payload, signals <-chan os.Signal, ended <-chan struct{}) {
-	terminal := isTerminal(r.opts.Stdin)
-	cancelled := ctx.Done()
-	for {
-		select {
-		case <-ended:
-			return
-		case s := <-signals:
-			if !terminal || s != syscall.SIGINT && s != syscall.SIGQUIT {
-				_ = p.Signal(s.(syscall.Signal)) // gone: nothing to signal
-			}
-		case <-cancelled:
-			_ = p.Signal(syscall.SIGKILL)
-			cancelled = nil
-		}
-	}
-}
-
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
-// trackEvery is how often processes are looked at; what starts and ends in
-// between is not found.
-const trackEvery = 50 * time.Millisecond
-
-func (r *macRun) track(ended <-chan struct{}) {
-	t := r.tracker.Load()
-	tick := time.NewTicker(trackEvery)
-	defer tick.Stop()
-	for {
-		if all, err := r.sys.Processes(); err == nil {
-			t.Update(all)
-		}
-		select {
-		case <-ended:
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// owns reports whether a process is the run's.
-func (r *macRun) owns(pid int) bool {
-	t := r.tracker.Load()
-	return t != nil && t.Owns(pid) // nil: the command has not started
-}
-
-// endLeft ends what the command has left behind: nothing would record it.
-func (r *macRun) endLeft() {
-	t := r.tracker.Load()
-	for range 5 { // what forks meanwhile is found the next time
-		all, err := r.sys.Processes()
-		if err != nil {
-			r.warn("look for processes left behind: "+err.Error(), "")
-			return
-		}
-		left := t.Left(all)
-		if len(left) == 0 {
-			return
-		}
-		for _, p := range left {
-			_ = r.sys.Kill(p) // gone: nothing to end
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	r.warn("processes of the command are still there", "")
-}
-
 // finish completes the record after the payload has ended.
 func (r *macRun) finish(status int, runErr error) (*Result, error) {
 	missing := macNotRecorded()
@@ -389,34 +315,4 @@ func (r *macRun) release() {
 			r.warn("remove temporary directory: "+err.Error(), "remove it by hand")
 		}
 	}
-}
-
-// macSuggest gives the smallest policy change that would let a denied attempt
-// through, where one should be proposed.
-func macSuggest(p *policy.Policy, e event.Event) string {
-	switch e.Operation {
-	case event.SysRefused:
-		if e.Object.Syscall == "mach-lookup" {
-			return suggestService(string(e.Object.Ref))
-		}
-	case event.NetBind:
-		return "network.allowLocalBinding: true"
-	case event.UnixConnect:
-		return fmt.Sprintf("network.allowUnixSockets: [%q]", e.Object.Path)
-	case event.FileRead, event.FileWrite, event.FileCreate, event.FileDelete, event.FileMeta:
-		return p.DecideFile(e.Operation, string(e.Object.Path)).Fix
-	}
-	return suggest(p, e)
-}
-
-// suggestService proposes no service that hands out secrets or starts programs.
-func suggestService(name string) string {
-	name = strings.TrimSuffix(name, " (xpc)")
-	switch {
-	case name == seatbelt.TrustdService:
-		return "enableWeakerNetworkIsolation: true (Go programs verify TLS by this service; it can reach the network itself)"
-	case seatbelt.DangerousService(name) || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") != "":
-		return ""
-	}
-	return "network.allowMachLookup: [" + name + "]"
 }

@@ -16,11 +16,11 @@ func verdict(m *machine, op, p string) bool {
 // renames reports whether the kernel lets something be renamed: it asks for an
 // unlink of the source and a creation of the target, and nothing else.
 func renames(m *machine, from, to string) bool {
-	return verdict(m, "file-write-unlink", from) && verdict(m, "file-write-create", to)
+	return verdict(m, "file-write-create", to) && verdict(m, "file-write-unlink", from)
 }
 
 func TestNoRenameChangesWhatMayBeReadOrWritten(t *testing.T) {
-	policies := 80
+	policies := 60
 	if testing.Short() {
 		policies = 30
 	}
@@ -39,13 +39,14 @@ func TestNoRenameChangesWhatMayBeReadOrWritten(t *testing.T) {
 				continue
 			}
 			renamed++
-			for range 12 {
+			for range 6 {
 				rest := ""
 				for range 1 + w.IntN(3) {
 					rest += "/" + pick(w, worldNames)
 				}
+				here, there := m.matches(subject{path: from + rest}), m.matches(subject{path: to + rest})
 				for _, op := range []string{"file-read-data", "file-write-data"} {
-					before, after := verdict(m, op, from+rest), verdict(m, op, to+rest)
+					before, after := m.modelH(op, here), m.modelH(op, there)
 					if before != after {
 						t.Fatalf("%s: %s to %s: %s was allowed %v, is allowed %v\n%s", op, from, to, rest, before, after, yaml)
 					}
@@ -141,7 +142,7 @@ func TestAMissingPathCannotBeMadeInOtherLetters(t *testing.T) {
 }
 
 func TestAddingADenialOpensNothing(t *testing.T) {
-	for i := range 120 {
+	for i := range 60 {
 		w := world{rand.New(rand.NewPCG(13, uint64(i)))}
 		reads, opens, writes, denies := w.list(2, true), w.list(2, false), append(w.list(2, true), "/Users/u/proj"), w.list(2, true)
 		less := denialsMachine(t, reads, opens, writes, denies)

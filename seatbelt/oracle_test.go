@@ -42,7 +42,7 @@ func globMatch(pattern, s string) bool {
 		return r != '/' && globMatch(pattern[1:], s[n:])
 	}
 	if pattern[0] == '[' {
-		if pairs, rest, ok := set(pattern); ok {
+		if pairs, rest, ok := policy.GlobSet(pattern); ok {
 			for i := 0; i < len(pairs); i += 2 {
 				if r != '/' && pairs[i] <= r && r <= pairs[i+1] {
 					return globMatch(rest, s[n:])
@@ -394,7 +394,7 @@ func both(t testing.TB, p *Profile) [2]*machine {
 }
 
 func TestTheProfileSaysWhatThePolicySaysHoweverItIsRead(t *testing.T) {
-	policies, paths := 500, 80 // of each, eight operations
+	policies, paths := 320, 80 // of each, eight operations
 	if testing.Short() {
 		policies = 50
 	}
@@ -408,7 +408,11 @@ func TestTheProfileSaysWhatThePolicySaysHoweverItIsRead(t *testing.T) {
 		o := oracle{rules: p.Files(), home: macEnv.Home, tmp: worldTmp}
 		for range paths {
 			s := subject{path: w.path(), dir: w.IntN(2) == 0}
-			matches := [2][]bool{machines[0].matches(s), machines[1].matches(s)}
+			chars := machines[1].matches(s)
+			matches := [2][]bool{chars, chars}
+			if !isASCII(s.path) { // else bytes are characters
+				matches[0] = machines[0].matches(s)
+			}
 			for _, op := range oracleOps {
 				cases++
 				got := machines[1].modelH(op, matches[1])

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/sallyport/sallyport/internal/policy"
 )
 
 // A policy's pattern (see the glob language of package policy) becomes a
@@ -108,7 +110,7 @@ func plainName(s string) (string, bool) {
 		case '*', '?':
 			return "", false
 		case '[':
-			if members, rest, ok := set(s); ok {
+			if members, rest, ok := policy.GlobSet(s); ok {
 				if len(members) != 2 || members[0] != members[1] {
 					return "", false
 				}
@@ -121,28 +123,6 @@ func plainName(s string) (string, bool) {
 		s = s[1:]
 	}
 	return out.String(), true
-}
-
-// set reads [a-z] at the start of s: pairs of first and last. One that is
-// empty, unclosed, backwards or holds a slash is text.
-func set(s string) (pairs []rune, rest string, ok bool) {
-	end := strings.IndexByte(s, ']')
-	if end < 2 || strings.Contains(s[:end], "/") || !utf8.ValidString(s[:end]) {
-		return nil, "", false
-	}
-	members := []rune(s[1:end])
-	for i := 0; i < len(members); i++ {
-		from, to := members[i], members[i]
-		if i+2 < len(members) && members[i+1] == '-' {
-			to = members[i+2]
-			i += 2
-		}
-		if to < from {
-			return nil, "", false
-		}
-		pairs = append(pairs, from, to)
-	}
-	return pairs, s[end+1:], true
 }
 
 // nameRegex gives the expression of a name, or, for an odd pattern, of several.
@@ -159,7 +139,7 @@ func nameRegex(s string, deny bool) (string, error) {
 		case c == '?':
 			out.WriteString(anyChar(deny))
 		case c == '[':
-			if pairs, rest, ok := set(s); ok {
+			if pairs, rest, ok := policy.GlobSet(s); ok {
 				re, err := setRegex(pairs)
 				if err != nil {
 					return "", err

@@ -59,7 +59,7 @@ func compileGlob(pattern string) glob {
 			pattern = pattern[1:]
 			continue
 		case '[':
-			if set, rest, ok := globRanges(pattern); ok {
+			if set, rest, ok := GlobSet(pattern); ok {
 				g.add(globState{op: globSet, set: set})
 				pattern = rest
 				continue
@@ -95,8 +95,9 @@ func (g *glob) stars(pattern string) (rest string) {
 	return rest
 }
 
-// globRanges reads a set at the start of a pattern.
-func globRanges(pattern string) (set []rune, rest string, ok bool) {
+// GlobSet reads a set at the start of a pattern: pairs of first and last, and
+// what follows.
+func GlobSet(pattern string) (set []rune, rest string, ok bool) {
 	end := strings.IndexByte(pattern, ']')
 	if end < 2 || strings.Contains(pattern[:end], "/") || !utf8.ValidString(pattern[:end]) {
 		return nil, "", false
