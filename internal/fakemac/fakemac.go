@@ -136,7 +136,8 @@ func follow(file, mode string, deaf bool) int {
 			end, shown = len(whole), true
 		}
 		if has(mode, "stalls") && shown {
-			select {}
+			// An empty select is a deadlock to the runtime where nothing else can wake it.
+			time.Sleep(time.Hour)
 		}
 		if os.Remove(die) == nil {
 			return 1
