@@ -1,0 +1,187 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/loader"
+)
+
+// handle does what a request asks for. No message: no answer is wanted.
+func (k *conn) handle(r *request) (*message, []*os.File, error) {
+	if k.s.draining.Load() {
+		return nil, nil, refuse("try again", "the agent is ending")
+	}
+	switch {
+	case r.Status != nil:
+		return &message{Status: k.s.status(k.uid)}, nil, nil
+	case r.Logs != nil:
+		return k.logs(r.Logs.After)
+	case r.Register != nil:
+		b, err := k.s.register(k, r.Register)
+		return &message{Sandbox: b}, nil, err
+	case r.Attach != nil:
+		b, err := k.s.attach(k, r.Attach.Sandbox)
+		if err != nil {
+			return nil, nil, err
+		}
+		return &message{Sandbox: b.registered(), Written: k.s.writtenOf(b)}, nil, nil
+	}
+	b := k.box.Load()
+	if b == nil {
+		return nil, nil, refuse("", "this connection has no sandbox")
+	}
+	switch {
+	case r.Start != nil:
+		return &message{}, nil, k.s.start(b)
+	case r.ProcessOf != nil:
+		p, ancestors := k.s.load.ProcessOf(b.Cgroup, *r.ProcessOf)
+		return &message{Processes: &processes{p, ancestors}}, nil, nil
+	case r.Report != nil:
+		return k.s.report(b, r.Report)
+	default: // End
+		err := k.s.end(b)
+		k.box.Store(nil)
+		k.s.mu.Lock()
+		b.conn = nil
+		k.s.mu.Unlock()
+		return &message{Ended: &Ended{Lost: k.s.lost.Load() - b.lostAt, Missed: b.missed + k.missed.Load()}}, nil, err
+	}
+}
+
+func (s *Server) status(uid uint32) *Status {
+	return &Status{Version: s.opts.Version, Tier: s.tier, Sandboxes: s.quotas.sandboxes(uid), Limit: s.quotas.limits.Sandboxes}
+}
+
+// logsAtOnce is how many descriptors go out with one message; the kernel takes
+// 253 (unix(7)).
+const logsAtOnce = 64
+
+// logs hands out the caller's own logs; all of them to root.
+func (k *conn) logs(after string) (*message, []*os.File, error) {
+	name := userLog(k.uid)
+	if k.uid == 0 {
+		name = ""
+	}
+	names, files, more, err := k.s.logs.hand(name, after, logsAtOnce)
+	return &message{Logs: names, More: more}, files, err
+}
+
+func (s *Server) writtenOf(b *box) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return b.reported
+}
+
+// reportLayers are those of which the user's process tells; what the kernel says
+// cannot be forged.
+var reportLayers = []event.Layer{event.LayerProxy, event.LayerDNS, event.LayerNFT, event.LayerSeccomp, event.LayerSupervisor}
+
+// report writes an event that the user's process saw.
+func (s *Server) report(b *box, r *report) (*message, []*os.File, error) {
+	s.mu.Lock()
+	last := b.reported
+	s.mu.Unlock()
+	switch {
+	case r.Number <= last && r.Number > 0: // it came before
+		return &message{Written: last}, nil, nil
+	case r.Number != last+1:
+		return nil, nil, refuse("", fmt.Sprintf("report %d after %d", r.Number, last))
+	case !slices.Contains(reportLayers, r.Event.Layer):
+		return nil, nil, refuse("", "layer "+r.Event.Layer.String()+" is the kernel's")
+	}
+	e := r.Event
+	e.Sandbox, e.Reported = b.sandbox, r.Number
+	bound(&e, b.begun, time.Now())
+	if err := s.keep(b, e); err != nil && !errors.Is(err, errThrottled) {
+		return nil, nil, err
+	}
+	s.mu.Lock()
+	b.reported = r.Number
+	s.mu.Unlock()
+	return &message{Written: r.Number}, nil, nil
+}
+
+// bound takes times and numbers that cannot be out of a report.
+func bound(e *event.Event, begun, now time.Time) {
+	e.Time = now
+	clamp := func(t time.Time) time.Time {
+		switch {
+		case t.IsZero() || t.After(now):
+			return now
+		case t.Before(begun):
+			return begun
+		}
+		return t
+	}
+	e.First, e.Last = clamp(e.First), clamp(e.Last)
+	if e.Last.Before(e.First) {
+		e.Last = e.First
+	}
+	e.Count = min(max(e.Count, 1), 1<<32)
+	e.LostSinceLast = 0
+}
+
+var errThrottled = errors.New("too many events")
+
+// keep writes an event of a sandbox, within its user's rate.
+func (s *Server) keep(b *box, e event.Event) error {
+	if !s.quotas.event(b.UID, time.Now()) {
+		s.logs.lost(b.UID, max(e.Count, 1), "rate")
+		return errThrottled
+	}
+	return s.logs.append(b.UID, e)
+}
+
+// Denied takes what the kernel recorded: loader.Handler.
+func (s *Server) Denied(r loader.Record) {
+	s.mu.Lock()
+	b := s.groups[r.Cgroup]
+	var k *conn
+	if b != nil {
+		k = b.conn
+	}
+	s.mu.Unlock()
+	if b == nil { // below the parent, and not one of ours
+		_ = s.logs.ownEvent(r.Event, 0, "")
+		return
+	}
+	if r.Canary {
+		if k != nil {
+			k.tell(message{Canary: true})
+		}
+		return
+	}
+	e := r.Event
+	e.Sandbox = b.sandbox
+	judge(b.policy, &e)
+	_ = s.keep(b, e) // counted as lost
+	if k != nil {
+		k.tell(message{Event: &e})
+	}
+}
+
+// Lost takes the number of denials of which there is no record.
+func (s *Server) Lost(op event.Operation, n uint64) {
+	s.lost.Add(n)
+	e := lossEvent("kernel", "denials of which the kernel had to drop the record; of any sandbox of the machine")
+	e.Operation = op
+	if err := s.logs.ownEvent(e, n, "kernel"); err != nil {
+		s.warn("record a loss: " + err.Error())
+	}
+}
+
+// foreign records that somebody else used a sandbox's connection.
+func (s *Server) foreign(b *box, from sender) {
+	now := time.Now()
+	_ = s.keep(b, event.Event{ // counted as lost
+		Sandbox: b.sandbox, Verdict: event.Deny, Layer: event.LayerSupervisor, Operation: event.UnixConnect,
+		Reason: event.Tampered, Rule: "builtin:agent-socket", Time: now, First: now, Last: now, Count: 1,
+		Object: event.Object{Socket: "unix/seqpacket"}, Process: &event.Process{PID: from.pid, UID: from.uid},
+		Detail: "a process that is not the supervisor spoke to the agent on its connection",
+	})
+}
