@@ -5,14 +5,16 @@
 
 /* may_reach mirrors the packet rules: TCP is the proxy's to decide, which cannot
  * be avoided; datagrams go to resolvers, which the proxy is, and to the sandbox
- * itself. Asking for the way to port 0 sends nothing (getaddrinfo(3) does). */
-static __always_inline int may_reach(const struct sandbox *sb, const struct addr *to, __u8 hook)
+ * itself. Asking for the way to port 0 sends nothing (getaddrinfo(3) does).
+ * Pings pass here, since only some of them come by (connect, from 6.1): the
+ * packet rules refuse all, and the failed call is recorded. */
+static __always_inline int may_reach(__u32 sockets, const struct addr *to, __u8 hook)
 {
 	__u32 bit = socket_bit(to->type, to->protocol);
 
-	if (!sb || !(bit & sb->sockets))
+	if (!(bit & sockets))
 		return 0;
-	if (bit & (SOCKET_TCP | SOCKET_MPTCP) || own_host(to->ip))
+	if (bit & (SOCKET_TCP | SOCKET_MPTCP | SOCKET_PING) || own_host(to->ip))
 		return 1;
 	if (bit != SOCKET_UDP)
 		return 0;
@@ -22,13 +24,15 @@ static __always_inline int may_reach(const struct sandbox *sb, const struct addr
 static __always_inline int reach(struct bpf_sock_addr *ctx, struct addr *to, __u8 hook)
 {
 	__u64 id;
-	struct sandbox *sb = registered(&id);
 
 	to->type = ctx->type;
 	to->protocol = ctx->protocol;
 	to->port = be16(ctx->user_port);
 	to->family = is_mapped(to->ip) ? AF_INET : AF_INET6;
-	if (may_reach(sb, to, hook))
+	if (outsider())
+		return may_reach(SOCKETS_ALL, to, hook);
+	struct sandbox *sb = registered(&id);
+	if (sb && may_reach(sb->sockets, to, hook))
 		return 1;
 	hook_refused(id, op_of(to->type, to->protocol), hook, to, 0);
 	return 0;

@@ -85,6 +85,7 @@ enum counter {
 enum sandbox_flag {
 	SANDBOX_RECORD = 1,	/* denials of system calls are recorded */
 	SANDBOX_NO_REFUSED = 2, /* but not those that seccomp refuses: they have a record */
+	SANDBOX_ANY_UNIX = 4,	/* every unix socket may be reached */
 };
 
 /* What sockets a sandbox may make. */
@@ -93,6 +94,7 @@ enum socket_bit {
 	SOCKET_UDP = 2,
 	SOCKET_PING = 4,
 	SOCKET_MPTCP = 8,
+	SOCKETS_ALL = 15,
 };
 
 /* Limits of what is kept of a process. */

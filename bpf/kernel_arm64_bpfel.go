@@ -335,6 +335,7 @@ type KernelSandboxFlag uint32
 const (
 	KernelSandboxFlagSANDBOX_RECORD     KernelSandboxFlag = 1
 	KernelSandboxFlagSANDBOX_NO_REFUSED KernelSandboxFlag = 2
+	KernelSandboxFlagSANDBOX_ANY_UNIX   KernelSandboxFlag = 4
 )
 
 type KernelScratch struct {
@@ -352,6 +353,7 @@ const (
 	KernelSocketBitSOCKET_UDP   KernelSocketBit = 2
 	KernelSocketBitSOCKET_PING  KernelSocketBit = 4
 	KernelSocketBitSOCKET_MPTCP KernelSocketBit = 8
+	KernelSocketBitSOCKETS_ALL  KernelSocketBit = 15
 )
 
 type KernelTally struct {
@@ -428,6 +430,7 @@ const (
 	KernelVarHasAncestor   = "has_ancestor"
 	KernelVarHasLoop       = "has_loop"
 	KernelVarLevel         = "level"
+	KernelVarParent        = "parent"
 	KernelVarWakeAt        = "wake_at"
 )
 
@@ -514,6 +517,7 @@ type KernelVariableSpecs struct {
 	HasAncestor *ebpf.VariableSpec `ebpf:"has_ancestor"`
 	HasLoop     *ebpf.VariableSpec `ebpf:"has_loop"`
 	Level       *ebpf.VariableSpec `ebpf:"level"`
+	Parent      *ebpf.VariableSpec `ebpf:"parent"`
 	WakeAt      *ebpf.VariableSpec `ebpf:"wake_at"`
 }
 
@@ -573,6 +577,7 @@ type KernelVariables struct {
 	HasAncestor *ebpf.Variable `ebpf:"has_ancestor"`
 	HasLoop     *ebpf.Variable `ebpf:"has_loop"`
 	Level       *ebpf.Variable `ebpf:"level"`
+	Parent      *ebpf.Variable `ebpf:"parent"`
 	WakeAt      *ebpf.Variable `ebpf:"wake_at"`
 }
 

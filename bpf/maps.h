@@ -94,10 +94,12 @@ static __always_inline struct scratch *scratch(__u32 which)
 	return bpf_map_lookup_elem(&scratches, &which);
 }
 
-/* The depth of a sandbox's cgroup in the hierarchy; from how many bytes in the
+/* The depth of a sandbox's cgroup in the hierarchy, and the cgroup above all of
+ * them; from how many bytes in the
  * ring buffer on the reader is woken; whether the kernel has bpf_loop (5.17), and
  * bpf_get_current_ancestor_cgroup_id for tracing (5.11). */
 const volatile __u32 level = 1;
+const volatile __u64 parent = 0;
 const volatile __u64 wake_at = 1 << 20;
 const volatile __u8 has_loop = 0;
 const volatile __u8 has_ancestor = 0;

@@ -74,6 +74,14 @@ static __always_inline struct sandbox *registered(__u64 *id)
 	return sb;
 }
 
+/* outsider: the socket is a sandbox's, who acts upon it is not: its supervisor,
+ * which connects in a process's place. What that is refused is recorded where
+ * the process's own call returns. */
+static __always_inline int outsider(void)
+{
+	return bpf_get_current_ancestor_cgroup_id((int)level - 1) != parent;
+}
+
 SEC("cgroup/sock_create")
 int socket_create(struct bpf_sock *ctx)
 {

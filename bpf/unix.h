@@ -36,8 +36,12 @@ static __always_inline int reach_unix(struct bpf_sock_addr *ctx)
 	__u32 len = READ(kern, uaddrlen);
 	__u64 id;
 
+	if (outsider())
+		return 1;
 	to.type = READ(READ(kern, sk), sk_type);
 	struct sandbox *sb = registered(&id);
+	if (sb && sb->flags & SANDBOX_ANY_UNIX)
+		return 1;
 	if (len > 2 + SUN_PATH)
 		len = 2 + SUN_PATH;
 	if (len > 2)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -49,7 +50,9 @@ func serve([]string) int {
 		cmd := exec.Command("/proc/self/exe", c.how, c.listen)
 		cmd.Env, cmd.Stderr = append(os.Environ(), "LOADER_PAYLOAD=dial"), os.Stderr
 		must(0, cmd.Start())
+		patience := time.AfterFunc(time.Minute, func() { ln.Close() }) // a child that died says why
 		conn := must(ln.Accept())
+		patience.Stop()
 		line, _ := bufio.NewReader(conn).ReadString('\n')
 		pid, _ := strconv.Atoi(strings.TrimSpace(line))
 		out.Encode(accepted{PID: pid, From: conn.RemoteAddr().(*net.TCPAddr).AddrPort(), To: conn.LocalAddr().(*net.TCPAddr).AddrPort()})
@@ -67,6 +70,7 @@ func serveUDP(out *json.Encoder) int {
 			cmd := exec.Command("/proc/self/exe", how, listen)
 			cmd.Env, cmd.Stderr = append(os.Environ(), "LOADER_PAYLOAD=dial"), os.Stderr
 			must(0, cmd.Start())
+			must(0, ln.SetReadDeadline(time.Now().Add(time.Minute)))
 			b := make([]byte, 100)
 			n, from, err := ln.ReadFrom(b)
 			must(n, err)
@@ -108,12 +112,13 @@ func dial(args []string) int {
 	me := fmt.Appendf(nil, "%d\n", unix.Getpid())
 	switch how {
 	case "udp sent":
+		must(0, connectSoon(must(unix.Socket(family, kind, 0)), addr)) // there is a way by now
 		must(0, unix.Sendto(fd, me, 0, addr))
 		return 0
 	case "fastopen":
 		must(0, unix.Sendto(fd, me, unix.MSG_FASTOPEN, addr))
 	default:
-		must(0, unix.Connect(fd, addr))
+		must(0, connectSoon(fd, addr))
 		must(unix.Write(fd, me))
 	}
 	if kind == unix.SOCK_DGRAM {
@@ -121,6 +126,17 @@ func dial(args []string) int {
 	}
 	_, _ = io.ReadAll(os.NewFile(uintptr(fd), "connection"))
 	return 0
+}
+
+// connectSoon: the address that the namespace was just given works a while after
+// it is there, as other processors learn of it.
+func connectSoon(fd int, to unix.Sockaddr) error {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		err := unix.Connect(fd, to)
+		if err != unix.ENETUNREACH && err != unix.EADDRNOTAVAIL || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 func TestTheProcessBehindEveryConnectionIsFound(t *testing.T) {

@@ -67,7 +67,7 @@ func (l *Loader) load(parent cgroup.Info) error {
 	}
 	spec.Maps["events"].MaxEntries = l.opts.RingBytes
 	for name, value := range map[string]any{
-		"level": uint32(parent.Depth + 1), "wake_at": uint64(l.opts.RingBytes / 4),
+		"level": uint32(parent.Depth + 1), "parent": parent.ID, "wake_at": uint64(l.opts.RingBytes / 4),
 		"has_loop": has(asm.FnLoop), "has_ancestor": has(asm.FnGetCurrentAncestorCgroupId),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {

@@ -39,6 +39,7 @@ type Rules struct {
 	// socket; UnixSockets are sockets by their whole path. Paths as inside. They
 	// work where the kernel has connect_unix; see Has.
 	UnixDirs, UnixSockets []string
+	AnyUnix               bool // every unix socket
 	// NoRefused leaves out system calls that the seccomp filter refuses: they
 	// have a record already.
 	NoRefused bool

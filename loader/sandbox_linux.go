@@ -67,6 +67,9 @@ func (l *Loader) AddSandbox(id uint64, r Rules) error {
 	if r.NoRefused {
 		b.record.Flags |= uint32(bpf.KernelSandboxFlagSANDBOX_NO_REFUSED)
 	}
+	if r.AnyUnix {
+		b.record.Flags |= uint32(bpf.KernelSandboxFlagSANDBOX_ANY_UNIX)
+	}
 	keys, err := unixKeys(id, r)
 	if err != nil {
 		return fmt.Errorf("add sandbox: %w", err)
