@@ -15,8 +15,8 @@ import (
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
-// adminPolicies is the ceiling over every policy of the machine.
-const adminPolicies = "/etc/sallyport/policy.d"
+// AdminPolicies is the ceiling over every policy of the machine.
+const AdminPolicies = "/etc/sallyport/policy.d"
 
 // LoadOptions say where a policy comes from.
 type LoadOptions struct {
@@ -35,7 +35,7 @@ func LoadPolicy(opts LoadOptions) (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := refuseCeiling(adminPolicies); err != nil {
+	if err := refuseCeiling(AdminPolicies); err != nil {
 		return nil, err
 	}
 	names := opts.Files

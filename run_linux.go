@@ -17,13 +17,17 @@ import (
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/plan"
 	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/loader"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/sandbox"
 )
 
 // Init must be the first thing that main does in every program that calls Run:
 // the stages of a sandbox are started from the same binary.
-func Init() { sandbox.Init() }
+func Init() {
+	loader.Init()
+	sandbox.Init()
+}
 
 // canaryAddr is in TEST-NET-1 (RFC 5737): nothing is ever routed there.
 const canaryAddr = "192.0.2.1:7"

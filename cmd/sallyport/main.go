@@ -88,5 +88,6 @@ func rootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(runCommand(), auditCommand(), policyCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(agentCommands()...)
 	return root
 }

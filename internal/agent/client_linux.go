@@ -35,8 +35,9 @@ func SocketPath(lookup func(string) (string, bool)) string {
 
 // link is one connection to an agent, and the answers that are waited for.
 type link struct {
-	conn  *net.UnixConn
-	nonce string
+	conn    *net.UnixConn
+	writing sync.Mutex // of conn, and of nonce: never held together with mu for long
+	nonce   string
 
 	mu      sync.Mutex
 	next    uint32
@@ -118,34 +119,36 @@ func (l *link) fail(err error) {
 
 func (l *link) close() { l.fail(net.ErrClosed) }
 
-// post sends a request; the answer comes on the channel.
-func (l *link) post(r request) (chan answer, error) {
+// post sends a request. With a channel, the answer goes there; else to unasked.
+func (l *link) post(r request, w chan answer) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.err != nil {
-		return nil, l.err
+		l.mu.Unlock()
+		return l.err
 	}
 	l.next++
-	r.ID, r.Nonce, l.nonce = l.next, l.nonce, ""
+	r.ID = l.next
+	if w != nil {
+		l.waiting[r.ID] = w
+	}
+	l.mu.Unlock()
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	r.Nonce, l.nonce = l.nonce, ""
 	b, err := json.Marshal(r)
 	if err != nil {
-		return nil, fmt.Errorf("encode request: %w", err)
+		return fmt.Errorf("encode request: %w", err)
 	}
-	w := make(chan answer, 1)
-	l.waiting[r.ID] = w
-	for _, p := range cut(b) {
-		if _, err := l.conn.Write(p); err != nil {
-			delete(l.waiting, r.ID)
-			return nil, fmt.Errorf("ask agent: %w", err)
-		}
+	if err := sendPackets(l.conn, cut(b), nil, 0); err != nil {
+		return fmt.Errorf("ask agent: %w", err)
 	}
-	return w, nil
+	return nil
 }
 
 // ask sends a request and waits for its answer.
 func (l *link) ask(r request) (answer, error) {
-	w, err := l.post(r)
-	if err != nil {
+	w := make(chan answer, 1)
+	if err := l.post(r, w); err != nil {
 		return answer{}, err
 	}
 	return l.await(w)
@@ -284,10 +287,11 @@ type Sandbox struct {
 	back    chan struct{} // closed when link is there again
 	since   time.Time     // away since
 	number  uint64        // of the last report
+	sent    uint64        // of the last that was sent on this connection
 	kept    []report      // not known to be written
 	written uint64
-	dropped uint64 // reports that were too many to keep
-	settled *sync.Cond
+	dropped uint64     // reports that were too many to keep
+	changed *sync.Cond // any of these
 	closed  bool
 }
 
@@ -297,7 +301,7 @@ const keptMax = 50_000
 // Register makes a sandbox.
 func Register(path string, r Registration, h Handler) (*Sandbox, error) {
 	s := &Sandbox{path: path, handler: h}
-	s.settled = sync.NewCond(&s.mu)
+	s.changed = sync.NewCond(&s.mu)
 	l, err := dial(path, s.unasked)
 	if err != nil {
 		return nil, err
@@ -324,6 +328,8 @@ func (s *Sandbox) use(l *link) {
 		close(s.back)
 		s.back = nil
 	}
+	s.sent = s.written
+	go s.sendReports(l)
 	go func() {
 		<-l.ended
 		s.mu.Lock()
@@ -331,6 +337,7 @@ func (s *Sandbox) use(l *link) {
 		if s.link == l {
 			s.link, s.back, s.since = nil, make(chan struct{}), time.Now()
 		}
+		s.changed.Broadcast()
 		s.mu.Unlock()
 		if !closed {
 			s.comeBack()
@@ -361,7 +368,31 @@ func (s *Sandbox) comeBack() {
 	}
 }
 
-// reattach gives the connection once everything that was kept is sent.
+// sendReports sends what was reported, as long as the connection is the one.
+func (s *Sandbox) sendReports(l *link) {
+	for {
+		s.mu.Lock()
+		for s.link == l && s.sent == s.number {
+			s.changed.Wait()
+		}
+		if s.link != l {
+			s.mu.Unlock()
+			return
+		}
+		i := int(s.sent - s.written) // what is written is not kept
+		batch := append([]report(nil), s.kept[i:]...)
+		s.sent = s.number
+		s.mu.Unlock()
+		for i := range batch {
+			if l.post(request{Report: &batch[i]}, nil) != nil {
+				l.close() // they are kept
+				return
+			}
+		}
+	}
+}
+
+// reattach takes the sandbox over, on a new connection.
 func (s *Sandbox) reattach() *link {
 	l, err := dial(s.path, s.unasked)
 	if err != nil {
@@ -375,12 +406,6 @@ func (s *Sandbox) reattach() *link {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wrote(a.Written)
-	for _, r := range s.kept {
-		if _, err := l.post(request{Report: &r}); err != nil {
-			l.close()
-			return nil
-		}
-	}
 	return l
 }
 
@@ -393,7 +418,7 @@ func (s *Sandbox) wrote(n uint64) {
 	for len(s.kept) > 0 && s.kept[0].Number <= n {
 		s.kept = s.kept[1:]
 	}
-	s.settled.Broadcast()
+	s.changed.Broadcast()
 }
 
 // unasked takes answers to reports, too: nobody waits for them one by one.
@@ -470,11 +495,8 @@ func (s *Sandbox) Append(e event.Event) error {
 		return fmt.Errorf("report to agent: %d events wait for it", len(s.kept))
 	}
 	s.number++
-	r := report{s.number, e}
-	s.kept = append(s.kept, r)
-	if s.link != nil {
-		_, _ = s.link.post(request{Report: &r}) // kept, until it is written
-	}
+	s.kept = append(s.kept, report{s.number, e})
+	s.changed.Broadcast()
 	return nil
 }
 
@@ -486,12 +508,12 @@ func (s *Sandbox) Settle(limit time.Duration) []event.Event {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		over = true
-		s.settled.Broadcast()
+		s.changed.Broadcast()
 	}).Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.kept) > 0 && !over {
-		s.settled.Wait()
+		s.changed.Wait()
 	}
 	var left []event.Event
 	for _, r := range s.kept {

@@ -81,10 +81,14 @@ func (s *Server) writtenOf(b *box) uint64 {
 // cannot be forged.
 var reportLayers = []event.Layer{event.LayerProxy, event.LayerDNS, event.LayerNFT, event.LayerSeccomp, event.LayerSupervisor}
 
-// report writes an event that the user's process saw.
+// report writes an event that the user's process saw. Whatever becomes of it, its
+// number was used: what could not be written is counted as lost.
 func (s *Server) report(b *box, r *report) (*message, []*os.File, error) {
 	s.mu.Lock()
 	last := b.reported
+	if r.Number == last+1 {
+		b.reported = r.Number
+	}
 	s.mu.Unlock()
 	switch {
 	case r.Number <= last && r.Number > 0: // it came before
@@ -97,12 +101,7 @@ func (s *Server) report(b *box, r *report) (*message, []*os.File, error) {
 	e := r.Event
 	e.Sandbox, e.Reported = b.sandbox, r.Number
 	bound(&e, b.begun, time.Now())
-	if err := s.keep(b, e); err != nil && !errors.Is(err, errThrottled) {
-		return nil, nil, err
-	}
-	s.mu.Lock()
-	b.reported = r.Number
-	s.mu.Unlock()
+	_ = s.keep(b, e)
 	return &message{Written: r.Number}, nil, nil
 }
 
@@ -128,7 +127,8 @@ func bound(e *event.Event, begun, now time.Time) {
 
 var errThrottled = errors.New("too many events")
 
-// keep writes an event of a sandbox, within its user's rate.
+// keep writes an event of a sandbox, within its user's rate. What is not written is
+// counted as lost.
 func (s *Server) keep(b *box, e event.Event) error {
 	if !s.quotas.event(b.UID, time.Now()) {
 		s.logs.lost(b.UID, max(e.Count, 1), "rate")
@@ -159,7 +159,7 @@ func (s *Server) Denied(r loader.Record) {
 	e := r.Event
 	e.Sandbox = b.sandbox
 	judge(b.policy, &e)
-	_ = s.keep(b, e) // counted as lost
+	_ = s.keep(b, e)
 	if k != nil {
 		k.tell(message{Event: &e})
 	}
@@ -178,7 +178,7 @@ func (s *Server) Lost(op event.Operation, n uint64) {
 // foreign records that somebody else used a sandbox's connection.
 func (s *Server) foreign(b *box, from sender) {
 	now := time.Now()
-	_ = s.keep(b, event.Event{ // counted as lost
+	_ = s.keep(b, event.Event{
 		Sandbox: b.sandbox, Verdict: event.Deny, Layer: event.LayerSupervisor, Operation: event.UnixConnect,
 		Reason: event.Tampered, Rule: "builtin:agent-socket", Time: now, First: now, Last: now, Count: 1,
 		Object: event.Object{Socket: "unix/seqpacket"}, Process: &event.Process{PID: from.pid, UID: from.uid},

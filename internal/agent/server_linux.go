@@ -86,6 +86,9 @@ func (s *Server) open() (err error) {
 	}
 	host, _ := os.Hostname() // an event without it is still an event
 	s.logs = newLogbook(s.place.logs, audit.Header{Sandbox: event.Sandbox{Tier: s.tier}, Host: host, BootID: s.place.boot}, s.quotas.limits.LogBytes)
+	if err := s.selfTest(); err != nil {
+		return err
+	}
 	journals, err := s.place.readJournals()
 	if err != nil {
 		return err
@@ -100,6 +103,27 @@ func (s *Server) open() (err error) {
 	}
 	s.startReading()
 	return s.sweep()
+}
+
+// selfTest fails if the kernel does not do what the tier promises. It is made
+// apart from the sandboxes: programs that are pinned there refuse what is none.
+func (s *Server) selfTest() error {
+	mount, err := cgroup.Mount()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	findings, err := loader.SelfTest(ctx, mount)
+	if err != nil {
+		return err
+	}
+	for _, f := range findings {
+		if f.Needed && f.State != loader.Works {
+			return fmt.Errorf("tier %s: program %s, which %s, %s: %w", s.tier, f.Program, f.Purpose, f.State, f.Err)
+		}
+	}
+	return nil
 }
 
 // loadOrReplace gives up pins that are of no use, if no sandbox depends on them.
