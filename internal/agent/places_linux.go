@@ -116,6 +116,20 @@ func hostMounts() error {
 	return nil
 }
 
+// clear ends what is left of an agent: the sandboxes first, while they are still
+// kept in.
+func (p *places) clear() error {
+	unlock, err := p.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := cgroup.Sweep(p.cgroup, func(string, cgroup.Info) bool { return false }, killLimit); err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(p.pins), os.RemoveAll(p.journals), os.Remove(p.cgroup))
+}
+
 func (p *places) unmount() error {
 	if p.mounted == "" || !isBPF(p.mounted) {
 		return nil

@@ -271,17 +271,7 @@ func Remove(stateDir string) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := p.lock()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	_, err = cgroup.Sweep(p.cgroup, func(string, cgroup.Info) bool { return false }, killLimit)
-	errs := []error{err, os.RemoveAll(p.pins), os.RemoveAll(p.journals)}
-	if err == nil {
-		errs = append(errs, os.Remove(p.cgroup))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := p.clear(); err != nil {
 		return fmt.Errorf("remove what the agent left: %w", err)
 	}
 	return p.unmount()
