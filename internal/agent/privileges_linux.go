@@ -3,10 +3,10 @@ package agent
 import (
 	"fmt"
 	"os"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/psx"
 )
 
 // kept are the capabilities that a running agent needs.
@@ -63,7 +63,7 @@ func Drop() error {
 //
 //go:uintptrescapes
 func all(call, a, b uintptr) error {
-	if _, _, errno := syscall.AllThreadsSyscall6(call, a, b, 0, 0, 0, 0); errno != 0 {
+	if _, _, errno := psx.Syscall6(call, a, b, 0, 0, 0, 0); errno != 0 {
 		return os.NewSyscallError("on all threads", errno)
 	}
 	return nil

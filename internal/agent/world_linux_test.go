@@ -282,6 +282,7 @@ type userState struct {
 	target  *exec.Cmd
 	tell    io.Writer
 	told    *bufio.Reader
+	pair    int // to hand the target a descriptor
 	box     *Sandbox
 	mu      sync.Mutex
 	events  []event.Event
@@ -331,6 +332,10 @@ func (u *userState) obey(o order, r *result) (err error) {
 		err = u.logs(r)
 	case "raw":
 		r.Text, err = u.raw(o)
+	case "hand":
+		r.Text, err = u.hand(o.N == 0)
+	case "attack":
+		r.Text, err = u.attack(o.Text)
 	case "fork": // a child that is no target
 		cmd := exec.Command("/bin/sleep", "60")
 		if err = cmd.Start(); err == nil {
@@ -353,6 +358,14 @@ func (u *userState) spawn() error {
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr
 	uid, gid := os.Getuid(), os.Getgid()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "pair")
+	defer theirs.Close()
+	cmd.ExtraFiles = []*os.File{theirs}
+	u.pair = pair[0]
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}}
@@ -448,10 +461,53 @@ func (u *userState) raw(o order) (string, error) {
 		return "", err
 	}
 	defer c.Close()
-	return speak(c, strings.Split(o.Text, "\n"))
+	return speak(c, strings.Split(o.Text, "\n"), 300*time.Millisecond)
 }
 
-func speak(c net.Conn, packets []string) (string, error) {
+// attack is raw, after the greeting was heard; with its nonce put into what is
+// still JSON.
+func (u *userState) attack(text string) (string, error) {
+	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: u.path, Net: "unixpacket"})
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	m, err := newReceiver(c).next()
+	if err != nil || m.Greeting == nil {
+		return "", nil // too many connections
+	}
+	var packets []string
+	for _, p := range strings.Split(text, "\n") {
+		packets = append(packets, strings.Replace(p, `{"id":`, `{"nonce":"`+m.Greeting.Nonce+`","id":`, 1))
+	}
+	return speak(c, packets, 10*time.Millisecond)
+}
+
+// hand gives the target a connection: the sandbox's own, or a new one that has
+// heard its greeting.
+func (u *userState) hand(own bool) (string, error) {
+	l := u.box.link
+	if !own {
+		var err error
+		if l, err = dial(u.path, func(message) {}); err != nil {
+			return "", err
+		}
+		defer l.close()
+	}
+	f, err := l.conn.File()
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if err := unix.Sendmsg(u.pair, []byte{1}, unix.UnixRights(int(f.Fd())), nil, 0); err != nil {
+		return "", err
+	}
+	answer, err := u.command("speak 0 " + l.nonce)
+	var text string
+	return text, errors.Join(err, json.Unmarshal([]byte(answer), &text))
+}
+
+func speak(c net.Conn, packets []string, wait time.Duration) (string, error) {
 	for _, p := range packets {
 		if _, err := c.Write([]byte(p)); err != nil {
 			break
@@ -460,7 +516,7 @@ func speak(c net.Conn, packets []string) (string, error) {
 	var said strings.Builder
 	buf := make([]byte, 64<<10)
 	for {
-		_ = c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		_ = c.SetReadDeadline(time.Now().Add(wait))
 		n, err := c.Read(buf)
 		if err != nil {
 			return said.String(), nil
@@ -486,6 +542,9 @@ func targetRole() {
 				_, _ = os.Open(fmt.Sprintf("%s/%d", text, i))
 			}
 			fmt.Println("done")
+		case "speak":
+			b, _ := json.Marshal(speakHanded(text))
+			fmt.Println(string(b))
 		case "hold": // a connection to n
 			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", n))
 			if err != nil {
@@ -497,13 +556,41 @@ func targetRole() {
 	}
 }
 
+// speakHanded makes requests on a connection that was handed over.
+func speakHanded(nonce string) string {
+	oob := make([]byte, 64)
+	_, n, _, _, err := unix.Recvmsg(3, make([]byte, 1), oob, 0)
+	if err != nil {
+		return err.Error()
+	}
+	_, fds, _ := parseControl(oob[:n])
+	c, err := net.FileConn(os.NewFile(uintptr(fds[0]), "handed"))
+	if err != nil {
+		return err.Error()
+	}
+	var packets []string
+	for _, r := range requests(1) {
+		packets = append(packets, "\x00"+r, "\x00"+strings.Replace(r, `{"id":`, `{"nonce":"`+nonce+`","id":`, 1))
+	}
+	said, err := speak(c, packets, 300*time.Millisecond)
+	if err != nil {
+		return err.Error()
+	}
+	return said
+}
+
+// made counts datagrams: each is to a destination of its own, so that none is a
+// repeat of another.
+var made int
+
 func refusedDatagrams(n int) (refused int) {
-	for i := range n {
+	for range n {
+		made++
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return -1
 		}
-		if unix.Connect(fd, &unix.SockaddrInet4{Port: 1000 + i%60000, Addr: [4]byte{192, 0, 2, 1}}) == unix.EPERM {
+		if unix.Connect(fd, &unix.SockaddrInet4{Port: 1000 + made%60000, Addr: [4]byte{192, 0, 2, byte(made / 60000)}}) == unix.EPERM {
 			refused++
 		}
 		unix.Close(fd)
@@ -594,3 +681,10 @@ func leftovers(t testing.TB, w *world) (out []string) {
 }
 
 var localhost = netip.MustParseAddr("127.0.0.1")
+
+// field reads one of /proc/PID/status.
+func field(status, name string) string {
+	_, rest, _ := strings.Cut(status, "\n"+name+":")
+	value, _, _ := strings.Cut(rest, "\n")
+	return strings.TrimSpace(value)
+}
