@@ -52,6 +52,12 @@ func (s *Server) serve(c *net.UnixConn) {
 			s.warn(fmt.Sprintf("a request was given up: %v\n%s", r, debug.Stack()))
 		}
 	}()
+	// What a listener accepts may have been made before that was told (a service
+	// manager's): who speaks before the greeting is not known, and turned away.
+	if err := onFD(c, passCredentials); err != nil {
+		s.warn(err.Error())
+		return
+	}
 	peer, cred, err := peerOf(c)
 	if err != nil {
 		return // it has gone

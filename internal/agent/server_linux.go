@@ -167,9 +167,6 @@ func (s *Server) startReading() {
 
 // Serve answers on a listener until it is closed.
 func (s *Server) Serve(l *net.UnixListener) error {
-	if err := onFD(l, passCredentials); err != nil {
-		return err
-	}
 	for {
 		c, err := l.AcceptUnix()
 		switch {

@@ -78,8 +78,7 @@ func parseControl(oob []byte) (from sender, fds []int, err error) {
 	return from, fds, err
 }
 
-// passCredentials has the kernel name the sender of every packet; what is
-// accepted inherits it.
+// passCredentials has the kernel name the sender of every packet from now on.
 func passCredentials(fd int) error {
 	return os.NewSyscallError("setsockopt SO_PASSCRED", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1))
 }

@@ -494,12 +494,8 @@ func (u *userState) hand(own bool) (string, error) {
 		}
 		defer l.close()
 	}
-	f, err := l.conn.File()
+	err := onFD(l.conn, func(fd int) error { return unix.Sendmsg(u.pair, []byte{1}, unix.UnixRights(fd), nil, 0) })
 	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	if err := unix.Sendmsg(u.pair, []byte{1}, unix.UnixRights(int(f.Fd())), nil, 0); err != nil {
 		return "", err
 	}
 	answer, err := u.command("speak 0 " + l.nonce)
