@@ -107,6 +107,7 @@ func (f *agentFlags) serve(ctx context.Context, s *agent.Server, signals <-chan 
 		return err
 	}
 	go func() { failed <- s.Serve(l) }()
+	debug.SetGCPercent(50)
 	debug.FreeOSMemory() // loading takes much more than running
 	if err := agent.Notify("READY=1"); err != nil {
 		return err

@@ -23,7 +23,7 @@ import (
 type box struct {
 	journal
 	sandbox event.Sandbox // as in its events
-	policy  *policy.Policy
+	rules   loader.Rules
 	group   *cgroup.Group
 	begun   time.Time
 	lostAt  uint64 // what had been lost on the machine before
@@ -33,7 +33,6 @@ type box struct {
 	ending   bool
 	reported uint64 // number of the last report in the log
 	watcher  func() // ends watching the caller; nil: it is not watched
-	missed   uint64 // events that earlier connections were not handed
 }
 
 func newID() string {
@@ -48,7 +47,7 @@ func (s *Server) newBox(j journal) (*box, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &box{journal: j, policy: p, begun: time.Now(), lostAt: s.lost.Load(),
+	return &box{journal: j, begun: time.Now(), lostAt: s.lost.Load(), rules: rules(p),
 		sandbox: event.Sandbox{ID: j.ID, Name: event.Text(j.Registration.Name), PolicySHA256: p.SHA256(), Tier: s.tier}}, nil
 }
 
@@ -67,6 +66,9 @@ func (s *Server) register(k *conn, r *Registration) (*registered, error) {
 	defer target.close()
 	if err := s.check.registrable(target, k.peer, k.uid); err != nil {
 		return nil, err
+	}
+	if r.size() > policyBytes {
+		return nil, refuse("", fmt.Sprintf("the policy has more than %d bytes", policyBytes))
 	}
 	if len(r.Name) > 256 {
 		return nil, refuse("", "the name is longer than 256 bytes")
@@ -114,7 +116,7 @@ func (s *Server) putUp(b *box, target *process) (err error) {
 	if err := s.place.write(&b.journal); err != nil {
 		return err
 	}
-	if err := s.load.AddSandbox(b.Cgroup, rules(b.policy)); err != nil {
+	if err := s.load.AddSandbox(b.Cgroup, b.rules); err != nil {
 		return err
 	}
 	if err := b.group.Place(target.pid, target.pidfd); err != nil {
@@ -170,6 +172,7 @@ func (s *Server) takeDown(b *box) error {
 	delete(s.boxes, b.ID)
 	delete(s.groups, b.Cgroup)
 	s.mu.Unlock()
+	s.policies.forget(b.ID)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("end sandbox %s: %w", b.ID, err)
 	}
@@ -354,6 +357,6 @@ func (s *Server) attach(k *conn, id string) (*box, error) {
 }
 
 // rules are what the kernel decides by itself.
-func rules(p *policy.Policy) loader.Rules {
+func rules(*policy.Policy) loader.Rules {
 	return loader.Rules{TCP: true, UDP: true, NoRefused: true}
 }

@@ -14,11 +14,6 @@ import (
 	"time"
 )
 
-const (
-	queueMessages = 1024
-	queueBytes    = 256 << 10 // of events that a caller has not read yet
-)
-
 // conn is one connection. Its requests are handled one after the other.
 type conn struct {
 	s      *Server
@@ -29,18 +24,9 @@ type conn struct {
 	in     joiner
 	held   int // bytes of unfinished messages accounted for
 	box    atomic.Pointer[box]
-	out    chan outgoing
-	queued atomic.Int64
-	missed atomic.Uint64 // events that found the queue full
-	gone   chan struct{} // closed: nothing more is sent
-	leave  sync.Once
+	out    *outbox
+	ending atomic.Bool
 	said   sync.Once // of foreign senders
-}
-
-type outgoing struct {
-	packets [][]byte
-	files   []*os.File
-	size    int64
 }
 
 // serve handles a connection until it ends.
@@ -67,8 +53,7 @@ func (s *Server) serve(c *net.UnixConn) {
 		return
 	}
 	defer s.quotas.disconnect(cred.Uid)
-	k := &conn{s: s, c: c, peer: peer, uid: cred.Uid, nonce: newNonce(),
-		out: make(chan outgoing, queueMessages), gone: make(chan struct{})}
+	k := &conn{s: s, c: c, peer: peer, uid: cred.Uid, nonce: newNonce(), out: newOutbox()}
 	if !s.enter(k) {
 		return
 	}
@@ -88,10 +73,9 @@ func newNonce() string {
 
 // stop ends sending, once what is queued was sent.
 func (k *conn) stop() {
-	k.leave.Do(func() {
-		close(k.gone)
-		_ = k.c.SetWriteDeadline(time.Now().Add(lastWords))
-	})
+	k.out.close()
+	_ = k.c.SetWriteDeadline(time.Now().Add(lastWords))
+	k.ending.Store(true)
 }
 
 // read handles requests until the connection ends or does what it may not.
@@ -206,83 +190,46 @@ func (k *conn) sendFiles(m message, files []*os.File) bool {
 		k.s.warn("encode an answer: " + err.Error())
 		return false
 	}
-	select {
-	case k.out <- o:
-		k.queued.Add(o.size)
-		return true
-	case <-k.gone:
-		o.close()
-		return false
-	}
+	return k.out.answer(o)
 }
 
 // tell queues what nobody has asked for, if there is room. It never waits.
 func (k *conn) tell(m message) {
-	if k.queued.Load() > queueBytes || len(k.out) > queueMessages/2 {
-		k.missed.Add(1)
-		return
-	}
-	o, err := outgoingOf(m, nil)
-	if err != nil {
-		k.missed.Add(1)
-		return
-	}
-	select {
-	case k.out <- o:
-		k.queued.Add(o.size)
-	default:
-		k.missed.Add(1)
+	if o, err := outgoingOf(m, nil); err == nil {
+		k.out.offer(o)
 	}
 }
 
 func outgoingOf(m message, files []*os.File) (outgoing, error) {
 	b, err := json.Marshal(m)
-	o := outgoing{packets: cut(b), files: files, size: int64(len(b))}
+	o := outgoing{packets: cut(b), files: files, size: len(b)}
 	if err != nil {
 		o.close()
 	}
 	return o, err
 }
 
-func (o outgoing) close() {
-	for _, f := range o.files {
-		f.Close()
-	}
-}
-
 // sendAll sends what is queued until the connection ends. A caller that is
 // stopped (Ctrl-Z) must not lose its sandbox for not reading.
 func (k *conn) sendAll() {
 	defer k.c.Close() // the reader ends, too
+	defer k.out.drop()
 	for {
-		select {
-		case o := <-k.out:
-			limit := sendLimit
-			if k.box.Load() != nil {
-				limit = 0
-			}
-			if !k.write(o, limit) {
-				k.stop()
-			}
-			continue
-		case <-k.gone:
+		o, ok := k.out.take()
+		if !ok {
+			return
 		}
-		for { // what was queued before the end
-			select {
-			case o := <-k.out:
-				if k.write(o, lastWords) {
-					continue
-				}
-			default:
-			}
+		limit := sendLimit
+		switch {
+		case k.ending.Load():
+			limit = lastWords
+		case k.box.Load() != nil:
+			limit = 0
+		}
+		err := sendPackets(k.c, o.packets, o.files, limit)
+		o.close()
+		if err != nil {
 			return
 		}
 	}
-}
-
-func (k *conn) write(o outgoing, limit time.Duration) bool {
-	defer o.close()
-	err := sendPackets(k.c, o.packets, o.files, limit)
-	k.queued.Add(-o.size)
-	return err == nil
 }

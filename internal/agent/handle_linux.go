@@ -49,7 +49,7 @@ func (k *conn) handle(r *request) (*message, []*os.File, error) {
 		k.s.mu.Lock()
 		b.conn = nil
 		k.s.mu.Unlock()
-		return &message{Ended: &Ended{Lost: k.s.lost.Load() - b.lostAt, Missed: b.missed + k.missed.Load()}}, nil, err
+		return &message{Ended: &Ended{Lost: k.s.lost.Load() - b.lostAt, Missed: k.out.missedSoFar()}}, nil, err
 	}
 }
 
@@ -158,7 +158,10 @@ func (s *Server) Denied(r loader.Record) {
 	}
 	e := r.Event
 	e.Sandbox = b.sandbox
-	judge(b.policy, &e)
+	p, err := s.policies.of(b.ID, &b.Registration, func(bytes int) { s.quotas.spend(b.UID, 5+float64(bytes)/1024) })
+	if err == nil {
+		judge(p, &e)
+	}
 	_ = s.keep(b, e)
 	if k != nil {
 		k.tell(message{Event: &e})

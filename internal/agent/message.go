@@ -17,7 +17,7 @@ const (
 	packetLast = 0
 	packetMore = 1
 
-	packetData = 32 << 10
+	packetData = 4 << 10
 	messageMax = 4 << 20
 )
 

@@ -115,6 +115,13 @@ func (q *quotas) event(uid uint32, now time.Time) bool {
 	return true
 }
 
+// spend takes from a user's events what costs as much time.
+func (q *quotas) spend(uid uint32, events float64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.of(uid, time.Now()).events -= events
+}
+
 // sandboxes is how many a user has.
 func (q *quotas) sandboxes(uid uint32) int {
 	q.mu.Lock()

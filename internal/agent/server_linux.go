@@ -31,13 +31,14 @@ type Options struct {
 
 // Server is the daemon.
 type Server struct {
-	opts   Options
-	place  places
-	load   *loader.Loader
-	check  checker
-	quotas *quotas
-	logs   *logbook
-	tier   event.Tier
+	opts     Options
+	place    places
+	load     *loader.Loader
+	check    checker
+	quotas   *quotas
+	logs     *logbook
+	policies policies
+	tier     event.Tier
 
 	draining atomic.Bool
 	refused  atomic.Uint64 // requests

@@ -27,7 +27,7 @@ import (
 )
 
 // roles are what the test binary does when it is started as something else.
-var roles = map[string]func(){"agent": agentRole, "user": userRole, "target": targetRole}
+var roles = map[string]func(){"agent": agentRole, "user": userRole, "target": targetRole, "activated": activatedRole}
 
 const roleVariable = "AGENT_TEST_ROLE"
 
@@ -332,6 +332,8 @@ func (u *userState) obey(o order, r *result) (err error) {
 		err = u.logs(r)
 	case "raw":
 		r.Text, err = u.raw(o)
+	case "many":
+		err = u.many(o.N)
 	case "hand":
 		r.Text, err = u.hand(o.N == 0)
 	case "attack":
@@ -464,6 +466,28 @@ func (u *userState) raw(o order) (string, error) {
 	return speak(c, strings.Split(o.Text, "\n"), 300*time.Millisecond)
 }
 
+// many makes sandboxes of children that do nothing.
+func (u *userState) many(n int) error {
+	uid, gid := os.Getuid(), os.Getgid()
+	for range n {
+		cmd := exec.Command("/bin/sleep", "300")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		box, err := Register(u.path, Registration{PID: cmd.Process.Pid, Env: testEnv}, Handler{})
+		if err == nil {
+			err = box.Start()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // attack is raw, after the greeting was heard; with its nonce put into what is
 // still JSON.
 func (u *userState) attack(text string) (string, error) {
@@ -541,8 +565,8 @@ func targetRole() {
 		case "speak":
 			b, _ := json.Marshal(speakHanded(text))
 			fmt.Println(string(b))
-		case "hold": // a connection to n
-			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", n))
+		case "hold": // a connection
+			c, err := net.Dial("tcp", text)
 			if err != nil {
 				fmt.Println(err)
 				continue
