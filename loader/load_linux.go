@@ -11,7 +11,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/bpf"
 	"github.com/sallyport/sallyport/internal/cgroup"
@@ -39,10 +39,7 @@ func Load(o Options) (*Loader, error) {
 	if o.RingBytes == 0 {
 		o.RingBytes = 4 << 20
 	}
-	// Before 5.11 the memory of maps is charged to this limit.
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("raise memlock limit: %w", err)
-	}
+	unlimitMemory()
 	parent, err := cgroup.Stat(o.Cgroup)
 	if err != nil {
 		return nil, err
@@ -55,6 +52,14 @@ func Load(o Options) (*Loader, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// unlimitMemory raises the limit that the memory of maps is charged to before
+// Linux 5.11. The library's own way tries the kernel in every process that
+// links it, from an init function.
+func unlimitMemory() {
+	none := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &none) // refused: making a map will say if it matters
 }
 
 func (l *Loader) load(parent cgroup.Info) error {

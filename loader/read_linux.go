@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,15 +155,33 @@ func (r *reader) pause() error {
 	case time.Since(r.settled) >= settleEvery:
 		err = r.settle()
 	}
-	for _, id := range gone {
-		for k := range r.sent {
-			if k.Sandbox == id {
-				delete(r.sent, k)
-			}
-		}
+	if len(gone) > 0 {
+		err = errors.Join(err, r.forgetTallies(gone))
 	}
 	for _, w := range waiting {
 		close(w)
+	}
+	return err
+}
+
+// forgetTallies takes those of sandboxes that are no more out of both tables:
+// out of one alone they would be taken for new.
+func (r *reader) forgetTallies(gone []uint64) error {
+	var keys []bpf.KernelTallyKey
+	err := r.eachTally(func(k bpf.KernelTallyKey, _ bpf.KernelTally) {
+		if slices.Contains(gone, k.Sandbox) {
+			keys = append(keys, k)
+		}
+	})
+	for _, k := range keys {
+		if e := r.l.maps["tallies"].Delete(k); e != nil && !errors.Is(e, ebpf.ErrKeyNotExist) {
+			err = errors.Join(err, fmt.Errorf("forget tally: %w", e))
+		}
+	}
+	for k := range r.sent {
+		if slices.Contains(gone, k.Sandbox) {
+			delete(r.sent, k)
+		}
 	}
 	return err
 }

@@ -69,7 +69,13 @@ func SelfTest(ctx context.Context, parent string) ([]Finding, error) {
 		return judgeFailure(err), nil
 	}
 	defer l.Close()
-	hits, err := l.provoked(ctx, g.Dir)
+	return l.SelfTest(ctx)
+}
+
+// SelfTest provokes every program of a Loader that nobody reads yet, in a
+// sandbox of its own, which it takes away again.
+func (l *Loader) SelfTest(ctx context.Context) ([]Finding, error) {
+	hits, err := l.provoked(ctx, l.opts.Cgroup)
 	if err != nil {
 		return nil, fmt.Errorf("test the kernel: %w", err)
 	}
@@ -82,7 +88,7 @@ func SelfTest(ctx context.Context, parent string) ([]Finding, error) {
 		case hits[p.name]:
 			f.State = Works
 		case hits[noIPv6] && (p.name == "connect6" || p.name == "sendmsg6"):
-			f.Err = errors.New("this machine has no IPv6")
+			f.Err = errNoIPv6
 		default:
 			f.State, f.Err = Broken, errors.New("attached, and did nothing")
 		}
@@ -90,6 +96,19 @@ func SelfTest(ctx context.Context, parent string) ([]Finding, error) {
 	}
 	return out, nil
 }
+
+// Lacking is the first thing that a self-test found missing for the tier, nil if
+// nothing is.
+func Lacking(list []Finding) error {
+	for _, f := range list {
+		if f.Needed && f.State != Works && f.Err != nil && f.Err != errNoIPv6 {
+			return fmt.Errorf("program %s, which %s, %s: %w", f.Program, f.Purpose, f.State, f.Err)
+		}
+	}
+	return nil
+}
+
+var errNoIPv6 = errors.New("this machine has no IPv6")
 
 func findingOf(p program) Finding {
 	return Finding{Program: p.name, Purpose: p.purpose, Since: p.since, Needed: !p.optional}
@@ -132,13 +151,16 @@ func (s *sightings) Lost(event.Operation, uint64) {}
 // provoked runs the provoking process in a sandbox and names the programs that
 // took notice.
 func (l *Loader) provoked(ctx context.Context, dir string) (map[string]bool, error) {
-	box, err := cgroup.Make(dir, "box")
+	box, err := cgroup.Make(dir, "self-test")
 	if err != nil {
 		return nil, err
 	}
 	if err := l.AddSandbox(box.Info.ID, Rules{TCP: true, UDP: true}); err != nil {
-		return nil, err
+		return nil, errors.Join(err, box.Remove())
 	}
+	defer func() {
+		_ = errors.Join(box.Kill(5*time.Second), l.RemoveSandbox(box.Info.ID), box.Remove()) // goes with its parent at the latest
+	}()
 	if err := l.Start(box.Info.ID, nil); err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
-	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/sallyport/sallyport/bpf"
 )
@@ -21,9 +20,7 @@ func mayLack(name string) bool {
 
 func TestTheKernelAcceptsEveryProgram(t *testing.T) {
 	needRoot(t)
-	if err := rlimit.RemoveMemlock(); err != nil {
-		t.Fatal(err)
-	}
+	unlimitMemory()
 	spec, err := bpf.LoadKernel()
 	if err != nil {
 		t.Fatal(err)

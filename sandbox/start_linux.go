@@ -45,8 +45,11 @@ type Sandbox struct {
 	emit    func(event.Event)
 	plan    *plan.Plan
 	calls   *listener
-	rights  *rightsReader // stage 2's messages
-	NoPing  string        // why ICMP echo is refused without a record; empty: it is recorded
+	// What a kernel side of the run adds; see Attribute.
+	describe Describe
+	made     *connections
+	rights   *rightsReader // stage 2's messages
+	NoPing   string        // why ICMP echo is refused without a record; empty: it is recorded
 }
 
 // Start makes the namespaces and the network, in stage 1. Nothing of the
