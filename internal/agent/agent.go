@@ -45,6 +45,9 @@ type Refusal struct {
 func (r *Refusal) Error() string { return "the agent refused: " + r.Text }
 func (r *Refusal) Unwrap() error { return ErrRefused }
 
+// hintAgain is the hint of a refusal that may be none the next time.
+const hintAgain = "try again"
+
 func refuse(hint, text string) *Refusal { return &Refusal{text, hint} }
 
 // Status is what an agent says of itself.
@@ -57,6 +60,9 @@ type Status struct {
 
 // Registration is what a run tells the agent of itself.
 type Registration struct {
+	// ID is the sandbox's, 12 hexadecimal digits; the agent refuses one that there
+	// is.
+	ID   string `json:"id"`
 	Name string `json:"name,omitempty"`
 	// PID is of stage 1, a child of the caller in namespaces of its own.
 	PID   int          `json:"pid"`

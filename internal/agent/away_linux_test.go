@@ -54,7 +54,8 @@ func TestAKilledAgentLosesNothingUnsaid(t *testing.T) {
 			}
 		}
 	}
-	for range 3 {
+	const kills = 3
+	for range kills {
 		load(30)
 		if err := a.Process.Kill(); err != nil { // with events on their way
 			t.Fatal(err)
@@ -72,7 +73,9 @@ func TestAKilledAgentLosesNothingUnsaid(t *testing.T) {
 	ended := u.do("end", 0).Ended
 	list := w.records()
 	told, lost := count(list, func(e event.Event) bool { return isHook(e) && e.Sandbox.ID == id }), lostIn(list)
-	if told+lost != uint64(made) {
+	// One that was written when the agent was killed, but not yet noted as told, is
+	// counted as lost, too.
+	if told > uint64(made) || told+lost < uint64(made) || told+lost > uint64(made)+kills {
 		t.Errorf("%d told and %d lost of %d", told, lost, made)
 	}
 	if told < uint64(made)/2 {

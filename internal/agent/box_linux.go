@@ -1,13 +1,12 @@
 package agent
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,7 +25,13 @@ type box struct {
 	rules   loader.Rules
 	group   *cgroup.Group
 	begun   time.Time
-	lostAt  uint64 // what had been lost on the machine before
+	own     map[int]bool // processes of ours in it: stage 1, stage 2; fixed before it starts
+
+	sifting sync.Mutex // of what follows
+	sifter  Sifter
+	held    uint64 // by the sifter
+
+	lostAt uint64 // what had been lost on the machine before
 
 	// Under Server.mu.
 	conn     *conn // nil: the one that registered it is gone, or not back yet
@@ -35,10 +40,8 @@ type box struct {
 	watcher  func() // ends watching the caller; nil: it is not watched
 }
 
-func newID() string {
-	var b [6]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-	return hex.EncodeToString(b[:])
+func validID(id string) bool {
+	return len(id) == 12 && strings.Trim(id, "0123456789abcdef") == ""
 }
 
 // newBox parses what was registered. It performs nothing.
@@ -47,8 +50,12 @@ func (s *Server) newBox(j journal) (*box, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &box{journal: j, begun: time.Now(), lostAt: s.lost.Load(), rules: rules(p),
-		sandbox: event.Sandbox{ID: j.ID, Name: event.Text(j.Registration.Name), PolicySHA256: p.SHA256(), Tier: s.tier}}, nil
+	b := &box{journal: j, begun: time.Now(), sifter: s.opts.Sift(), own: map[int]bool{}, lostAt: s.lost.Load(), rules: rules(p),
+		sandbox: event.Sandbox{ID: j.ID, Name: event.Text(j.Registration.Name), PolicySHA256: p.SHA256(), Tier: s.tier}}
+	for _, pid := range j.Own {
+		b.own[pid] = true
+	}
+	return b, nil
 }
 
 // register makes a sandbox of a child of the caller.
@@ -70,10 +77,13 @@ func (s *Server) register(k *conn, r *Registration) (*registered, error) {
 	if r.size() > policyBytes {
 		return nil, refuse("", fmt.Sprintf("the policy has more than %d bytes", policyBytes))
 	}
+	if !validID(r.ID) {
+		return nil, refuse("", "the sandbox's id is not 12 hexadecimal digits")
+	}
 	if len(r.Name) > 256 {
 		return nil, refuse("", "the name is longer than 256 bytes")
 	}
-	b, err := s.newBox(journal{ID: newID(), Boot: s.place.boot, UID: k.uid, CallerPID: k.peer.pid, CallerStart: k.peer.start, Registration: *r})
+	b, err := s.newBox(journal{ID: r.ID, Boot: s.place.boot, Own: []int{r.PID}, UID: k.uid, CallerPID: k.peer.pid, CallerStart: k.peer.start, Registration: *r})
 	if err != nil {
 		return nil, err
 	}
@@ -167,6 +177,7 @@ func (s *Server) takeDown(b *box) error {
 	if s.known(b.Cgroup) {
 		errs = append(errs, s.load.RemoveSandbox(b.Cgroup))
 	}
+	s.release(b, b.sifter.Flush)
 	errs = append(errs, b.group.Remove(), ignoreMissing(os.Remove(s.place.journal(b.ID))))
 	s.mu.Lock()
 	delete(s.boxes, b.ID)
@@ -200,11 +211,46 @@ func (s *Server) start(b *box) error {
 	if b.Started {
 		return nil
 	}
+	inner, err := onlyChild(b.Own[0])
+	if err != nil {
+		return err
+	}
+	if inner != 0 {
+		b.Own = append(b.Own, inner)
+		b.own[inner] = true
+	}
 	if err := s.load.Start(b.Cgroup, nil); err != nil {
 		return err
 	}
 	b.Started = true
 	return s.place.write(&b.journal)
+}
+
+// onlyChild finds the one process below another, process 1 of the sandbox; 0:
+// there is none. With more of them something runs already.
+func onlyChild(pid int) (int, error) {
+	below, err := childrenOf(pid)
+	if err != nil || len(below) == 0 {
+		return 0, err
+	}
+	deeper, err := childrenOf(below[0])
+	if err != nil {
+		return 0, err
+	}
+	if len(below)+len(deeper) > 1 {
+		return 0, refuse("", "more than one process runs in the sandbox already")
+	}
+	return below[0], nil
+}
+
+// inside cuts a list of ancestors before our own processes.
+func (b *box) inside(list []event.Process) []event.Process {
+	for i, p := range list {
+		if b.own[p.PID] {
+			return list[:i]
+		}
+	}
+	return list
 }
 
 // end ends a sandbox, once; what it did is recorded then.
@@ -357,6 +403,8 @@ func (s *Server) attach(k *conn, id string) (*box, error) {
 }
 
 // rules are what the kernel decides by itself.
-func rules(*policy.Policy) loader.Rules {
-	return loader.Rules{TCP: true, UDP: true, NoRefused: true}
+func rules(p *policy.Policy) loader.Rules {
+	// What seccomp refuses the supervisor records. Unix sockets are reached through
+	// it, too: what it may not is decided there.
+	return loader.Rules{TCP: true, UDP: true, Ping: true, MPTCP: true, NoRefused: true, AnyUnix: p.Unix().All}
 }

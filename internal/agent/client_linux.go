@@ -267,8 +267,8 @@ func Logs(path, after string) ([]LogFile, error) {
 // Handler takes what the agent says of a sandbox by itself. Its fields are called
 // from one goroutine and may be nil.
 type Handler struct {
-	Event  func(event.Event) // the kernel saw; it is in the log
-	Canary func()            // the denial that proves recording arrived
+	// Event is one that the kernel saw, with the call that failed; it is in the log.
+	Event func(e event.Event, call string)
 	// Back says that the agent was away and is there again.
 	Back func(away time.Duration)
 }
@@ -293,14 +293,19 @@ type Sandbox struct {
 	dropped uint64     // reports that were too many to keep
 	changed *sync.Cond // any of these
 	closed  bool
+	gone    chan struct{}
 }
+
+// Gone is closed when an agent is there that does not know the sandbox: it is
+// one no more.
+func (s *Sandbox) Gone() <-chan struct{} { return s.gone }
 
 // keptMax bounds what is kept for an agent that is away.
 const keptMax = 50_000
 
 // Register makes a sandbox.
 func Register(path string, r Registration, h Handler) (*Sandbox, error) {
-	s := &Sandbox{path: path, handler: h}
+	s := &Sandbox{path: path, handler: h, gone: make(chan struct{})}
 	s.changed = sync.NewCond(&s.mu)
 	l, err := dial(path, s.unasked)
 	if err != nil {
@@ -355,7 +360,14 @@ func (s *Sandbox) comeBack() {
 		if closed {
 			return
 		}
-		if l := s.reattach(); l != nil {
+		l, refused := s.reattach()
+		if refused {
+			s.mu.Lock()
+			close(s.gone)
+			s.mu.Unlock()
+			return
+		}
+		if l != nil {
 			s.mu.Lock()
 			away := time.Since(s.since)
 			s.mu.Unlock()
@@ -393,20 +405,21 @@ func (s *Sandbox) sendReports(l *link) {
 }
 
 // reattach takes the sandbox over, on a new connection.
-func (s *Sandbox) reattach() *link {
+func (s *Sandbox) reattach() (l *link, refused bool) {
 	l, err := dial(s.path, s.unasked)
 	if err != nil {
-		return nil
+		return nil, false
 	}
 	a, err := l.ask(request{Attach: &attach{s.ID}})
 	if err != nil || a.Sandbox == nil {
 		l.close()
-		return nil
+		var r *Refusal
+		return nil, errors.As(err, &r) && r.Hint != hintAgain
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wrote(a.Written)
-	return l
+	return l, false
 }
 
 // wrote forgets what is in the log. Called under mu.
@@ -425,9 +438,7 @@ func (s *Sandbox) wrote(n uint64) {
 func (s *Sandbox) unasked(m message) {
 	switch {
 	case m.Event != nil && s.handler.Event != nil:
-		s.handler.Event(*m.Event)
-	case m.Canary && s.handler.Canary != nil:
-		s.handler.Canary()
+		s.handler.Event(*m.Event, m.Call)
 	case m.Written > 0:
 		s.mu.Lock()
 		s.wrote(m.Written)
@@ -466,6 +477,15 @@ func (s *Sandbox) Start() error {
 
 // ProcessOf finds the process behind a connection; nil where it is not known.
 func (s *Sandbox) ProcessOf(c loader.Connection) (*event.Process, []event.Process) {
+	return s.who(request{ProcessOf: &c})
+}
+
+// Process says who a process of the sandbox is.
+func (s *Sandbox) Process(pid int) (*event.Process, []event.Process) {
+	return s.who(request{Process: pid})
+}
+
+func (s *Sandbox) who(r request) (*event.Process, []event.Process) {
 	s.mu.Lock()
 	left := time.Second
 	if s.link == nil {
@@ -478,7 +498,7 @@ func (s *Sandbox) ProcessOf(c loader.Connection) (*event.Process, []event.Proces
 	if err != nil {
 		return nil, nil
 	}
-	a, err := l.ask(request{ProcessOf: &c})
+	a, err := l.ask(r)
 	if err != nil || a.Processes == nil {
 		return nil, nil
 	}
@@ -487,7 +507,12 @@ func (s *Sandbox) ProcessOf(c loader.Connection) (*event.Process, []event.Proces
 
 // Append reports an event that this process saw: audit.Appender. It does not
 // wait for it to be written: see Settle.
-func (s *Sandbox) Append(e event.Event) error {
+func (s *Sandbox) Append(e event.Event) error { return s.report(report{Event: e}) }
+
+// Lost reports attempts of which there is no record.
+func (s *Sandbox) Lost(n uint64) error { return s.report(report{Lost: n}) }
+
+func (s *Sandbox) report(r report) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.kept) >= keptMax {
@@ -495,7 +520,8 @@ func (s *Sandbox) Append(e event.Event) error {
 		return fmt.Errorf("report to agent: %d events wait for it", len(s.kept))
 	}
 	s.number++
-	s.kept = append(s.kept, report{s.number, e})
+	r.Number = s.number
+	s.kept = append(s.kept, r)
 	s.changed.Broadcast()
 	return nil
 }

@@ -52,7 +52,7 @@ func (s *Server) expose(w *strings.Builder) {
 	f.one("sallyport_agent_requests_refused_total", "counter", "Requests on the agent's socket that were refused.", s.refused.Load())
 	f.one("sallyport_events_total", "counter", "Events written to the log.", c.events)
 	f.head("sallyport_events_lost_total", "counter", "Attempts without a record, by where they were lost.")
-	for _, where := range []string{"audit-log", "kernel", "rate"} {
+	for _, where := range []string{"audit-log", "kernel", "rate", "reported"} {
 		fmt.Fprintf(w, "sallyport_events_lost_total{where=%q} %d\n", where, c.lost[where])
 	}
 	f.head("sallyport_denials_total", "counter", "Attempts that the policy refused.")

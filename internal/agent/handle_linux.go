@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/loader"
 )
 
 // handle does what a request asks for. No message: no answer is wanted.
 func (k *conn) handle(r *request) (*message, []*os.File, error) {
 	if k.s.draining.Load() {
-		return nil, nil, refuse("try again", "the agent is ending")
+		return nil, nil, refuse(hintAgain, "the agent is ending")
 	}
 	switch {
 	case r.Status != nil:
@@ -40,7 +41,10 @@ func (k *conn) handle(r *request) (*message, []*os.File, error) {
 		return &message{}, nil, k.s.start(b)
 	case r.ProcessOf != nil:
 		p, ancestors := k.s.load.ProcessOf(b.Cgroup, *r.ProcessOf)
-		return &message{Processes: &processes{p, ancestors}}, nil, nil
+		return &message{Processes: &processes{p, b.inside(ancestors)}}, nil, nil
+	case r.Process != 0:
+		p, ancestors := k.s.load.ProcessByID(b.Cgroup, r.Process)
+		return &message{Processes: &processes{p, b.inside(ancestors)}}, nil, nil
 	case r.Report != nil:
 		return k.s.report(b, r.Report)
 	default: // End
@@ -95,12 +99,19 @@ func (s *Server) report(b *box, r *report) (*message, []*os.File, error) {
 		return &message{Written: last}, nil, nil
 	case r.Number != last+1:
 		return nil, nil, refuse("", fmt.Sprintf("report %d after %d", r.Number, last))
-	case !slices.Contains(reportLayers, r.Event.Layer):
+	case r.Lost == 0 && !slices.Contains(reportLayers, r.Event.Layer):
 		return nil, nil, refuse("", "layer "+r.Event.Layer.String()+" is the kernel's")
 	}
 	e := r.Event
+	if r.Lost > 0 {
+		e = lossEvent("supervisor", "attempts of which the sandbox's supervisor could make no record")
+		s.logs.lost(b.UID, min(r.Lost, 1<<32), "reported")
+	}
 	e.Sandbox, e.Reported = b.sandbox, r.Number
 	bound(&e, b.begun, time.Now())
+	b.sifting.Lock()
+	b.sifter.Reported(e)
+	b.sifting.Unlock()
 	_ = s.keep(b, e)
 	return &message{Written: r.Number}, nil, nil
 }
@@ -150,22 +161,69 @@ func (s *Server) Denied(r loader.Record) {
 		_ = s.logs.ownEvent(r.Event, 0, "")
 		return
 	}
-	if r.Canary {
-		if k != nil {
-			k.tell(message{Canary: true})
-		}
-		return
+	if e := r.Event; e.Process != nil && b.own[e.Process.PID] {
+		return // our own stages'
 	}
-	e := r.Event
-	e.Sandbox = b.sandbox
+	r.Event.Ancestors = b.inside(r.Event.Ancestors)
+	b.sifting.Lock()
+	out := b.sifter.Denied(r, func() *policy.Policy { return s.policyOf(b) }, time.Now())
+	s.owe(b)
+	b.sifting.Unlock()
+	s.pass(b, k, r.Call, out)
+}
+
+// policyOf gives a sandbox's policy, which may have to be parsed for it.
+func (s *Server) policyOf(b *box) *policy.Policy {
 	p, err := s.policies.of(b.ID, &b.Registration, func(bytes int) { s.quotas.spend(b.UID, 5+float64(bytes)/1024) })
-	if err == nil {
-		judge(p, &e)
+	if err != nil { // it was parsed before, and has not changed
+		panic(err)
 	}
-	_ = s.keep(b, e)
-	if k != nil {
-		k.tell(message{Event: &e})
+	return p
+}
+
+// owe notes how much is held back, before the kernel's side is told that it was
+// read. Called under box.sifting.
+func (s *Server) owe(b *box) {
+	if held := b.sifter.Held(); held != b.held {
+		s.owed.add(int64(held - b.held))
+		b.held = held
 	}
+}
+
+// pass writes events of the kernel's and hands them to the sandbox's supervisor.
+func (s *Server) pass(b *box, k *conn, call string, events []event.Event) {
+	for _, e := range events {
+		e.Sandbox = b.sandbox
+		_ = s.keep(b, e)
+		if k != nil {
+			k.tell(message{Event: &e, Call: call})
+		}
+	}
+}
+
+// tick records what was held back long enough.
+func (s *Server) tick(now time.Time) {
+	s.mu.Lock()
+	var list []*box
+	for _, b := range s.boxes {
+		list = append(list, b)
+	}
+	s.mu.Unlock()
+	for _, b := range list {
+		s.release(b, func() []event.Event { return b.sifter.Tick(now) })
+	}
+	s.logs.tick()
+}
+
+// release records what a sifter gives back.
+func (s *Server) release(b *box, give func() []event.Event) {
+	s.mu.Lock()
+	k := b.conn
+	s.mu.Unlock()
+	b.sifting.Lock()
+	defer b.sifting.Unlock()
+	s.pass(b, k, "", give())
+	s.owe(b) // when it is written
 }
 
 // Lost takes the number of denials of which there is no record.

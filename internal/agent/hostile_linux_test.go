@@ -206,10 +206,10 @@ func requests(pid int) []string {
 	var out []string
 	for _, r := range []request{
 		{ID: 1, Status: &struct{}{}},
-		{ID: 2, Register: &Registration{Name: "x", PID: pid, Env: testEnv, Files: []PolicyFile{{Name: "p", Data: []byte("{}")}}}},
+		{ID: 2, Register: &Registration{ID: "0123456789ab", Name: "x", PID: pid, Env: testEnv, Files: []PolicyFile{{Name: "p", Data: []byte("{}")}}}},
 		{ID: 3, Attach: &attach{"0123456789ab"}},
 		{ID: 4, Start: &struct{}{}},
-		{ID: 6, Report: &report{1, event.Event{Layer: event.LayerProxy}}},
+		{ID: 6, Report: &report{Number: 1, Event: event.Event{Layer: event.LayerProxy}}},
 		{ID: 7, End: &struct{}{}},
 		{ID: 8, Logs: &logs{}},
 	} {

@@ -82,8 +82,11 @@ func TestTheProcessBehindAConnectionIsNamed(t *testing.T) {
 	}
 	c := loader.Connection{From: from, To: to}
 	p := u.try(order{Op: "process", Conn: c}).Processes
-	if len(p) == 0 || p[0].PID != r.PID || p[0].UID != 4001 {
-		t.Errorf("the agent says %+v, want process %d of user 4001", p, r.PID)
+	if len(p) != 1 || p[0].UID != 4001 {
+		t.Fatalf("the agent says %+v, want one process of user 4001", p)
+	}
+	if st, err := readStatus(p[0].PID); err != nil || st.ppid != r.PID {
+		t.Errorf("the agent says %+v, whose parent is %d, want a child of %d", p, st.ppid, r.PID)
 	}
 	other, _ := w.sandbox(4002)
 	if p := other.try(order{Op: "process", Conn: c}).Processes; len(p) != 0 {

@@ -34,6 +34,7 @@ type request struct {
 	Attach    *attach            `json:"attach,omitempty"`
 	Start     *struct{}          `json:"start,omitempty"`
 	ProcessOf *loader.Connection `json:"process_of,omitempty"`
+	Process   int                `json:"process,omitempty"` // who is this?
 	Report    *report            `json:"report,omitempty"`
 	End       *struct{}          `json:"end,omitempty"`
 	Logs      *logs              `json:"logs,omitempty"`
@@ -48,6 +49,8 @@ type attach struct {
 type report struct {
 	Number uint64      `json:"number"`
 	Event  event.Event `json:"event"`
+	// Lost says that this is no attempt but so many of which there is no record.
+	Lost uint64 `json:"lost,omitempty"`
 }
 
 // logs asks for the caller's own logs with names behind this one.
@@ -71,9 +74,8 @@ type message struct {
 	// Written is the number up to which reports are in the log.
 	Written uint64 `json:"written,omitempty"`
 
-	Event  *event.Event `json:"event,omitempty"` // the kernel saw
-	Canary bool         `json:"canary,omitempty"`
-	Lost   uint64       `json:"lost,omitempty"`
+	Event *event.Event `json:"event,omitempty"` // the kernel saw
+	Call  string       `json:"call,omitempty"`  // what failed, with Event
 }
 
 type greeting struct {
@@ -105,7 +107,7 @@ func decodeRequest(b []byte) (*request, error) {
 	}
 	n := 0
 	for _, set := range []bool{r.Status != nil, r.Register != nil, r.Attach != nil, r.Start != nil,
-		r.ProcessOf != nil, r.Report != nil, r.End != nil, r.Logs != nil} {
+		r.ProcessOf != nil, r.Process != 0, r.Report != nil, r.End != nil, r.Logs != nil} {
 		if set {
 			n++
 		}

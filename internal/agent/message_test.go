@@ -42,7 +42,7 @@ func TestAMessageWithoutEndIsRefused(t *testing.T) {
 	more := append([]byte{packetMore}, make([]byte, packetData)...)
 	var err error
 	n := 0
-	for ; err == nil && n < 1000; n++ {
+	for ; err == nil && n < 2000; n++ {
 		_, err = j.add(more)
 	}
 	if !errors.Is(err, errTooLarge) || n != messageMax/packetData+1 || j.begun() != 0 {

@@ -245,7 +245,7 @@ func (c *checker) registrable(target, caller *process, uid uint32) error {
 	if err != nil {
 		return err
 	}
-	if children {
+	if len(children) > 0 {
 		return fmt.Errorf("process %d has children already", target.pid)
 	}
 	return target.alive()
@@ -281,20 +281,24 @@ func (c *checker) ownUserNamespace(p *process, uid uint32) error {
 	return nil
 }
 
-// childrenOf reports whether a process has any (proc_tid_children(5)).
-func childrenOf(pid int) (bool, error) {
+// childrenOf lists a process's children (proc_tid_children(5)).
+func childrenOf(pid int) (pids []int, err error) {
 	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil || len(lists) == 0 {
-		return false, errors.Join(err, errEnded)
+		return nil, errors.Join(err, errEnded)
 	}
 	for _, l := range lists {
 		b, err := os.ReadFile(l)
 		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) { // the thread ended
-			return false, err
+			return nil, err
 		}
-		if len(bytes.TrimSpace(b)) > 0 {
-			return true, nil
+		for _, f := range strings.Fields(string(b)) {
+			n, err := strconv.Atoi(f)
+			if err != nil {
+				return nil, fmt.Errorf("read children: %w", err)
+			}
+			pids = append(pids, n)
 		}
 	}
-	return false, nil
+	return pids, nil
 }

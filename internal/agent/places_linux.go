@@ -165,6 +165,7 @@ type journal struct {
 	CallerPID    int          `json:"caller_pid"`
 	CallerStart  uint64       `json:"caller_start"`
 	Started      bool         `json:"started"`
+	Own          []int        `json:"own"` // pids of stage 1, and of stage 2 once it is known
 	Registration Registration `json:"registration"`
 }
 

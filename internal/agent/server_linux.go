@@ -25,6 +25,8 @@ type Options struct {
 	Ceiling string
 	Version string
 	Limits  Limits
+	// Sift makes a sandbox's Sifter; nil: everything is recorded as it comes.
+	Sift func() Sifter
 	// Warn takes what an administrator should know.
 	Warn func(string)
 }
@@ -42,6 +44,7 @@ type Server struct {
 
 	draining atomic.Bool
 	refused  atomic.Uint64 // requests
+	owed     *owed
 	lost     atomic.Uint64 // denials of which there is no record, of the machine
 	starts   atomic.Uint64
 	ceiling  atomic.Pointer[string] // the first file in it; nil: none
@@ -61,6 +64,9 @@ type Server struct {
 func New(o Options) (*Server, error) {
 	if o.StateDir == "" {
 		o.StateDir = DefaultStateDir
+	}
+	if o.Sift == nil {
+		o.Sift = func() Sifter { return plain{} }
 	}
 	if o.Warn == nil {
 		o.Warn = func(string) {}
@@ -101,6 +107,13 @@ func (s *Server) open() (err error) {
 		if err := s.adopt(j); err != nil {
 			s.warn(fmt.Sprintf("sandbox %s was not taken over: %v", j.ID, err))
 		}
+	}
+	if s.owed, err = openOwed(filepath.Join(s.place.state, "owed")); err != nil {
+		return err
+	}
+	if n := s.owed.add(0); n > 0 {
+		s.Lost(event.OpUnknown, n)
+		s.owed.add(-int64(n))
 	}
 	s.startReading()
 	return s.sweep()
@@ -153,12 +166,12 @@ func (s *Server) startReading() {
 			s.warn("what the kernel records is not read any more: " + err.Error())
 		}
 	})
-	s.ticker = time.NewTicker(5 * time.Second)
+	s.ticker = time.NewTicker(time.Second)
 	s.reader.Go(func() {
 		for {
 			select {
-			case <-s.ticker.C:
-				s.logs.tick()
+			case now := <-s.ticker.C:
+				s.tick(now)
 			case <-ctx.Done():
 				return
 			}
@@ -249,6 +262,9 @@ func (s *Server) Close() error {
 		s.unread()
 		s.reader.Wait()
 	}
+	for _, b := range s.boxes {
+		s.release(b, b.sifter.Flush)
+	}
 	var errs []error
 	if s.load != nil {
 		errs = append(errs, s.load.Close())
@@ -256,6 +272,7 @@ func (s *Server) Close() error {
 	if s.logs != nil {
 		errs = append(errs, s.logs.close())
 	}
+	errs = append(errs, s.owed.close())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("stop agent: %w", err)
 	}

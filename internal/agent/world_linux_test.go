@@ -27,7 +27,7 @@ import (
 )
 
 // roles are what the test binary does when it is started as something else.
-var roles = map[string]func(){"agent": agentRole, "user": userRole, "target": targetRole, "activated": activatedRole}
+var roles = map[string]func(){"agent": agentRole, "user": userRole, "target": targetRole, "payload": payloadRole, "activated": activatedRole}
 
 const roleVariable = "AGENT_TEST_ROLE"
 
@@ -174,7 +174,6 @@ type result struct {
 	ID        string
 	Text      string
 	Events    []event.Event
-	Canaries  int
 	Returns   int
 	Left      int
 	Ended     Ended
@@ -286,7 +285,6 @@ type userState struct {
 	box     *Sandbox
 	mu      sync.Mutex
 	events  []event.Event
-	canary  int
 	returns int
 }
 
@@ -315,7 +313,7 @@ func (u *userState) obey(o order, r *result) (err error) {
 		}
 	case "events":
 		u.mu.Lock()
-		r.Events, r.Canaries, r.Returns = append(r.Events, u.events...), u.canary, u.returns
+		r.Events, r.Returns = append(r.Events, u.events...), u.returns
 		u.mu.Unlock()
 	case "end":
 		u.killTarget()
@@ -409,7 +407,7 @@ func (u *userState) register(o order, r *result) error {
 			return err
 		}
 	}
-	reg := Registration{Name: o.Name, PID: o.PID, Env: testEnv}
+	reg := Registration{ID: newID(), Name: o.Name, PID: o.PID, Env: testEnv}
 	if o.PID == 0 {
 		reg.PID = u.target.Process.Pid
 	}
@@ -417,9 +415,8 @@ func (u *userState) register(o order, r *result) error {
 		reg.Files = []PolicyFile{{Name: "policy.yaml", Data: []byte(o.Policy)}}
 	}
 	box, err := Register(u.path, reg, Handler{
-		Event:  func(e event.Event) { u.mu.Lock(); defer u.mu.Unlock(); u.events = append(u.events, e) },
-		Canary: func() { u.mu.Lock(); defer u.mu.Unlock(); u.canary++ },
-		Back:   func(time.Duration) { u.mu.Lock(); defer u.mu.Unlock(); u.returns++ },
+		Event: func(e event.Event, _ string) { u.mu.Lock(); defer u.mu.Unlock(); u.events = append(u.events, e) },
+		Back:  func(time.Duration) { u.mu.Lock(); defer u.mu.Unlock(); u.returns++ },
 	})
 	if err != nil {
 		return err
@@ -477,7 +474,7 @@ func (u *userState) many(n int) error {
 		if err := cmd.Start(); err != nil {
 			return err
 		}
-		box, err := Register(u.path, Registration{PID: cmd.Process.Pid, Env: testEnv}, Handler{})
+		box, err := Register(u.path, Registration{ID: newID(), PID: cmd.Process.Pid, Env: testEnv}, Handler{})
 		if err == nil {
 			err = box.Start()
 		}
@@ -546,9 +543,33 @@ func speak(c net.Conn, packets []string, wait time.Duration) (string, error) {
 	}
 }
 
-// targetRole stands where stage 1 and the payload stand.
+// targetRole stands where stage 1 stands: what it does itself is not recorded. On
+// the first order it starts a payload, and passes orders on.
 func targetRole() {
 	fmt.Println("here")
+	in := bufio.NewScanner(os.Stdin)
+	var payload io.Writer
+	for in.Scan() {
+		if payload == nil {
+			cmd := exec.Command("/proc/self/exe")
+			cmd.Env = []string{roleVariable + "=payload", "GOMAXPROCS=1"}
+			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+			cmd.ExtraFiles = []*os.File{os.NewFile(3, "pair")}
+			var err error
+			if payload, err = cmd.StdinPipe(); err == nil {
+				err = cmd.Start()
+			}
+			if err != nil {
+				fmt.Println(err)
+				return
+			}
+		}
+		fmt.Fprintln(payload, in.Text())
+	}
+}
+
+// payloadRole stands where the payload stands.
+func payloadRole() {
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
 		var op, text string
@@ -701,6 +722,8 @@ func leftovers(t testing.TB, w *world) (out []string) {
 }
 
 var localhost = netip.MustParseAddr("127.0.0.1")
+
+func newID() string { return newNonce()[:12] }
 
 // field reads one of /proc/PID/status.
 func field(status, name string) string {
