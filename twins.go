@@ -120,6 +120,6 @@ func (t *twins) release(n int) (out []event.Event) {
 		}
 		out = append(out, h.event)
 	}
-	t.held = append([]heldPacket(nil), t.held[n:]...)
+	t.held = t.held[n:]
 	return out
 }
