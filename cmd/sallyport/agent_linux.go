@@ -68,7 +68,7 @@ func (f *agentFlags) run(ctx context.Context, errOut io.Writer) error {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	var writing sync.Mutex
-	s, err := agent.New(agent.Options{StateDir: f.state, Ceiling: sallyport.AdminPolicies, Version: versionString(),
+	s, err := agent.New(agent.Options{StateDir: f.state, Ceiling: sallyport.AdminPolicies, Version: versionString(), Sift: sallyport.NewSifter,
 		Warn: func(text string) { writing.Lock(); defer writing.Unlock(); warn(errOut, text, "") }})
 	if err != nil {
 		return err

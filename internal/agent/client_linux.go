@@ -526,6 +526,13 @@ func (s *Sandbox) report(r report) error {
 	return nil
 }
 
+// Dropped is how many reports were too many to keep.
+func (s *Sandbox) Dropped() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dropped
+}
+
 // Settle waits until all that was reported is in the log, or limit is over. It
 // gives back what is not.
 func (s *Sandbox) Settle(limit time.Duration) []event.Event {
