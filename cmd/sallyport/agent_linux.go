@@ -18,6 +18,7 @@ import (
 
 	"github.com/sallyport/sallyport"
 	"github.com/sallyport/sallyport/internal/agent"
+	"github.com/sallyport/sallyport/internal/audit"
 )
 
 type agentFlags struct {
@@ -58,6 +59,27 @@ log files.`,
 	flags.StringVar(&f.metrics, "metrics-listen", "", "serve /metrics on `ADDRESS:PORT`")
 	flags.BoolVar(&f.remove, "remove", false, "end what an agent that runs no more left behind, sandboxes too; the logs stay")
 	return []*cobra.Command{cmd}
+}
+
+// machineLog is the caller's part of the machine's log, if there is an agent; all
+// of it for root, who needs none to read the files.
+func machineLog(cmd *cobra.Command) []audit.Source {
+	path := agent.SocketPath(os.LookupEnv)
+	if _, err := os.Stat(path); path != "" && err == nil {
+		_, err := agent.Ask(path)
+		if err == nil {
+			return []audit.Source{agent.Logs(path)}
+		}
+		if os.Geteuid() != 0 {
+			warn(cmd.ErrOrStderr(), "the machine's log is left out: "+err.Error(), "see 'sallyport doctor'")
+		}
+	}
+	if dir := filepath.Join(agent.DefaultStateDir, "audit"); os.Geteuid() == 0 {
+		if _, err := os.Stat(dir); err == nil {
+			return []audit.Source{audit.DirSource(dir)}
+		}
+	}
+	return nil
 }
 
 func (f *agentFlags) run(ctx context.Context, errOut io.Writer) error {

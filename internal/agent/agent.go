@@ -30,6 +30,14 @@ const (
 	SocketVariable = "SALLYPORT_AGENT"
 )
 
+// SocketPath is where a run looks for the agent; empty: it shall not.
+func SocketPath(lookup func(string) (string, bool)) string {
+	if path, set := lookup(SocketVariable); set {
+		return path
+	}
+	return DefaultSocket
+}
+
 // version of the protocol. Either side refuses another.
 const version = 1
 

@@ -25,14 +25,6 @@ const (
 // ErrGone: the agent ended and has not come back.
 var ErrGone = errors.New("the agent is gone")
 
-// SocketPath is where a run looks for the agent; empty: it shall not.
-func SocketPath(lookup func(string) (string, bool)) string {
-	if path, set := lookup(SocketVariable); set {
-		return path
-	}
-	return DefaultSocket
-}
-
 // link is one connection to an agent, and the answers that are waited for.
 type link struct {
 	conn    *net.UnixConn
@@ -226,42 +218,6 @@ func Ask(path string) (*Status, error) {
 		return nil, errors.New("ask agent: it said nothing of itself")
 	}
 	return a.Status, nil
-}
-
-// LogFile is one file of the machine's log, open for reading.
-type LogFile struct {
-	Name string
-	File *os.File
-}
-
-// Logs opens the caller's own files of the machine's log with names behind after;
-// all of them for root.
-func Logs(path, after string) ([]LogFile, error) {
-	l, err := dial(path, func(message) {})
-	if err != nil {
-		return nil, err
-	}
-	defer l.close()
-	var out []LogFile
-	for more := true; more; {
-		a, err := l.ask(request{Logs: &logs{After: after}})
-		if err == nil && len(a.files) != len(a.Logs) {
-			a.close()
-			err = fmt.Errorf("open the machine's log: %d descriptors for %d files", len(a.files), len(a.Logs))
-		}
-		if err != nil {
-			for _, f := range out {
-				f.File.Close()
-			}
-			return nil, err
-		}
-		for i, name := range a.Logs {
-			out = append(out, LogFile{name, a.files[i]})
-			after = name
-		}
-		more = a.More && len(a.Logs) > 0
-	}
-	return out, nil
 }
 
 // Handler takes what the agent says of a sandbox by itself. Its fields are called

@@ -21,7 +21,7 @@ func (k *conn) handle(r *request) (*message, []*os.File, error) {
 	case r.Status != nil:
 		return &message{Status: k.s.status(k.uid)}, nil, nil
 	case r.Logs != nil:
-		return k.logs(r.Logs.After)
+		return k.logs(r.Logs)
 	case r.Register != nil:
 		b, err := k.s.register(k, r.Register)
 		return &message{Sandbox: b}, nil, err
@@ -61,18 +61,24 @@ func (s *Server) status(uid uint32) *Status {
 	return &Status{Version: s.opts.Version, Tier: s.tier, Sandboxes: s.quotas.sandboxes(uid), Limit: s.quotas.limits.Sandboxes}
 }
 
-// logsAtOnce is how many descriptors go out with one message; the kernel takes
-// 253 (unix(7)).
-const logsAtOnce = 64
-
-// logs hands out the caller's own logs; all of them to root.
-func (k *conn) logs(after string) (*message, []*os.File, error) {
+// logs names, or opens, the caller's own logs; all of them for root.
+func (k *conn) logs(r *logs) (*message, []*os.File, error) {
 	name := userLog(k.uid)
 	if k.uid == 0 {
 		name = ""
 	}
-	names, files, more, err := k.s.logs.hand(name, after, logsAtOnce)
-	return &message{Logs: names, More: more}, files, err
+	if r.Name != "" {
+		f, err := k.s.logs.hand(name, r.Name)
+		if err != nil {
+			return nil, nil, err
+		}
+		return &message{Logs: []string{r.Name}}, []*os.File{f}, nil
+	}
+	names, err := k.s.logs.names(name)
+	i, _ := slices.BinarySearch(names, r.After+"\x00") // the first behind it
+	names = names[i:]
+	const atOnce = 1000
+	return &message{Logs: names[:min(len(names), atOnce)], More: len(names) > atOnce}, nil, err
 }
 
 func (s *Server) writtenOf(b *box) uint64 {
@@ -114,26 +120,6 @@ func (s *Server) report(b *box, r *report) (*message, []*os.File, error) {
 	b.sifting.Unlock()
 	_ = s.keep(b, e)
 	return &message{Written: r.Number}, nil, nil
-}
-
-// bound takes times and numbers that cannot be out of a report.
-func bound(e *event.Event, begun, now time.Time) {
-	e.Time = now
-	clamp := func(t time.Time) time.Time {
-		switch {
-		case t.IsZero() || t.After(now):
-			return now
-		case t.Before(begun):
-			return begun
-		}
-		return t
-	}
-	e.First, e.Last = clamp(e.First), clamp(e.Last)
-	if e.Last.Before(e.First) {
-		e.Last = e.First
-	}
-	e.Count = min(max(e.Count, 1), 1<<32)
-	e.LostSinceLast = 0
 }
 
 var errThrottled = errors.New("too many events")

@@ -84,7 +84,7 @@ func (l *logbook) file(name string) (*userFile, error) {
 	return next, err
 }
 
-// names lists the files of one log, or of all, the oldest first.
+// names lists the files of one log, or of all, sorted: the oldest first.
 func (l *logbook) names(name string) ([]string, error) {
 	entries, err := os.ReadDir(l.dir)
 	if err != nil {
@@ -240,33 +240,23 @@ func (l *logbook) reported(uid uint32, sandbox string) (last uint64, err error) 
 	return last, nil
 }
 
-// hand opens up to limit files with names behind after: one user's, or all. None
-// of them is new and not locked yet: who gets it could lock it first.
-func (l *logbook) hand(name, after string, limit int) (names []string, files []*os.File, more bool, err error) {
+// hand opens a file of one log, or of any. Not one that is new and not locked yet:
+// who gets it could lock it first.
+func (l *logbook) hand(name, file string) (*os.File, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all, err := l.names(name)
 	if err != nil {
-		return nil, nil, false, err
+		return nil, err
 	}
-	for _, n := range all {
-		if n <= after {
-			continue
-		}
-		if len(files) == limit {
-			return names, files, true, nil
-		}
-		f, err := os.Open(filepath.Join(l.dir, n))
-		if errors.Is(err, os.ErrNotExist) {
-			continue // an empty one, removed since
-		}
-		if err != nil {
-			outgoing{files: files}.close()
-			return nil, nil, false, fmt.Errorf("open the log: %w", err)
-		}
-		names, files = append(names, n), append(files, f)
+	if _, found := slices.BinarySearch(all, file); !found {
+		return nil, refuse("", "the caller has no such log")
 	}
-	return names, files, false, nil
+	f, err := os.Open(filepath.Join(l.dir, file))
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	return f, nil
 }
 
 // snapshot is for the exposition.

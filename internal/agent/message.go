@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/loader"
@@ -53,9 +54,11 @@ type report struct {
 	Lost uint64 `json:"lost,omitempty"`
 }
 
-// logs asks for the caller's own logs with names behind this one.
+// logs asks for the names of the caller's own logs behind After; with Name, for
+// that one, open for reading.
 type logs struct {
 	After string `json:"after,omitempty"`
+	Name  string `json:"name,omitempty"`
 }
 
 // message is what the agent says.
@@ -67,8 +70,7 @@ type message struct {
 	Sandbox   *registered `json:"sandbox,omitempty"`
 	Processes *processes  `json:"processes,omitempty"`
 	Ended     *Ended      `json:"ended,omitempty"`
-	// Logs name the descriptors that come with the message; More: there are
-	// others.
+	// Logs are names; More: there are others.
 	Logs []string `json:"logs,omitempty"`
 	More bool     `json:"more,omitempty"`
 	// Written is the number up to which reports are in the log.
@@ -116,6 +118,26 @@ func decodeRequest(b []byte) (*request, error) {
 		return nil, fmt.Errorf("decode request: it asks for %d things", n)
 	}
 	return r, nil
+}
+
+// bound takes times and numbers that cannot be out of a report.
+func bound(e *event.Event, begun, now time.Time) {
+	e.Time = now
+	clamp := func(t time.Time) time.Time {
+		switch {
+		case t.IsZero() || t.After(now):
+			return now
+		case t.Before(begun):
+			return begun
+		}
+		return t
+	}
+	e.First, e.Last = clamp(e.First), clamp(e.Last)
+	if e.Last.Before(e.First) {
+		e.Last = e.First
+	}
+	e.Count = min(max(e.Count, 1), 1<<32)
+	e.LostSinceLast = 0
 }
 
 // joiner puts a message together from its packets.

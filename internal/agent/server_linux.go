@@ -161,11 +161,16 @@ func (s *Server) loadOrReplace(sandboxes int) (*loader.Loader, error) {
 func (s *Server) startReading() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.unread = cancel
+	var ended atomic.Bool
 	s.reader.Go(func() {
+		defer ended.Store(true)
 		if err := s.load.Read(ctx, s); err != nil {
 			s.warn("what the kernel records is not read any more: " + err.Error())
 		}
 	})
+	for !s.load.Reading() && !ended.Load() { // what is removed before is not read to its end
+		time.Sleep(time.Millisecond)
+	}
 	s.ticker = time.NewTicker(time.Second)
 	s.reader.Go(func() {
 		for {

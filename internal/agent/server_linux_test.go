@@ -113,7 +113,13 @@ func TestWhatAnotherUserHasCannotBeSeenNorTouched(t *testing.T) {
 		t.Errorf("alice sees %d of her 3 denials", n)
 	}
 	root := w.user(0)
-	if r := root.do("logs", 0); len(r.Names) < 2 {
-		t.Errorf("root is handed %q", r.Names)
+	names := root.do("logs", 0).Names
+	if len(names) < 2 {
+		t.Errorf("root is handed %q", names)
+	}
+	for _, name := range append(names, "", "../../owed", "/etc/shadow") {
+		if r := bob.try(order{Op: "open", Text: name}); (r.Err == "") != (name == logs.Names[0]) {
+			t.Errorf("bob opens %q: %q", name, r.Err)
+		}
 	}
 }

@@ -326,6 +326,8 @@ func (u *userState) obey(o order, r *result) (err error) {
 		if st, err = Ask(u.path); err == nil {
 			r.Text, r.Left = st.Tier.String(), st.Sandboxes
 		}
+	case "open":
+		_, err = Logs(u.path).Open(o.Text)
 	case "logs":
 		err = u.logs(r)
 	case "raw":
@@ -428,26 +430,31 @@ func (u *userState) register(o order, r *result) error {
 var testEnv = policy.Env{Home: "/home/test", Cwd: "/home/test/work", Exe: "/usr/bin/sallyport"}
 
 func (u *userState) logs(r *result) error {
-	files, err := Logs(u.path, "")
+	src := Logs(u.path)
+	files, _, err := src.List()
 	if err != nil {
 		return err
 	}
-	for _, f := range files {
-		r.Names = append(r.Names, f.Name)
-		for e, err := range audit.Read(f.File, f.Name) {
+	for _, entry := range files {
+		r.Names = append(r.Names, entry.Name())
+		f, err := src.Open(entry.Name())
+		if err != nil {
+			return err
+		}
+		for e, err := range audit.Read(f, entry.Name()) {
 			if err != nil {
 				return err
 			}
 			r.Events = append(r.Events, e)
 		}
-		if _, err := f.File.Write([]byte("x")); err == nil {
+		if _, err := f.Write([]byte("x")); err == nil {
 			return errors.New("the log can be written to")
 		}
-		if again, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.File.Fd()), os.O_WRONLY, 0); err == nil && os.Getuid() != 0 {
+		if again, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_WRONLY, 0); err == nil && os.Getuid() != 0 {
 			again.Close()
 			return errors.New("the log can be opened again for writing")
 		}
-		f.File.Close()
+		f.Close()
 	}
 	return nil
 }
