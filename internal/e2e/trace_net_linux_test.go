@@ -24,6 +24,7 @@ func dialer() {
 		for _, how := range []string{"plain", "mptcp", "fastopen", "v6"} {
 			for range 12 {
 				port++
+				port := port
 				wg.Go(func() {
 					c := exec.Command("/proc/self/exe", how, strconv.Itoa(port))
 					c.Env = []string{helperEnv + "=dialer"}
