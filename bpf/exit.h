@@ -155,6 +155,8 @@ int syscall_exit(__u64 *ctx)
 	now = bpf_ktime_get_boot_ns();
 	start(s, id, ret, now);
 	long nr = read_regs((struct pt_regs *)ctx[0], s->d.args);
+	if (nr < 0)
+		return 0; /* no call: a return from a signal handler brings registers back */
 	s->d.nr = nr;
 	if (compat(current_task(), nr)) {
 		s->d.compat = 1;
@@ -163,7 +165,7 @@ int syscall_exit(__u64 *ctx)
 		s->d.key.object = nr;
 		return finish(s, CALL_SLOTS);
 	}
-	if (nr < 0 || nr >= ABSENT)
+	if (nr >= ABSENT)
 		return 0;
 	const volatile struct call *c = &calls[nr];
 	if (!c->id || (c->refused && sb->flags & SANDBOX_NO_REFUSED))
