@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -33,6 +34,8 @@ type initProcess struct {
 	pty     *pty
 	release chan struct{} // closed: the payload may start
 	payload atomic.Int64  // its process, once there is one
+	ice     freezer
+	saying  sync.Mutex // of out
 }
 
 // stage2 never returns.
@@ -61,8 +64,14 @@ func (p *initProcess) fail(err error) {
 	if errors.As(err, &e) {
 		m.Hint, m.Code = e.Hint, e.Status
 	}
-	_ = p.out.Encode(m) // nobody is left to tell if this fails
+	_ = p.say(m) // nobody is left to tell if this fails
 	os.Exit(125)
+}
+
+func (p *initProcess) say(m initMessage) error {
+	p.saying.Lock()
+	defer p.saying.Unlock()
+	return p.out.Encode(m)
 }
 
 func (p *initProcess) run() error {
@@ -86,17 +95,17 @@ func (p *initProcess) run() error {
 	}
 	p.payload.Store(int64(pid))
 	debug.SetGCPercent(100) // off until here (stageEnv); from now on it may live long
-	if err := p.out.Encode(initMessage{PID: pid}); err != nil {
+	if err := p.say(initMessage{PID: pid}); err != nil {
 		return err
 	}
-	return p.out.Encode(initMessage{Exit: p.reap(pid)})
+	return p.say(initMessage{Exit: p.reap(pid)})
 }
 
 // ready says that the payload can start. The payload's terminal, if it is to
 // have one, goes with it: without it there is no payload.
 func (p *initProcess) ready() error {
 	if p.config.PTY == nil {
-		return p.out.Encode(initMessage{Ready: true})
+		return p.say(initMessage{Ready: true})
 	}
 	pty, master, err := openPTY(p.config.PTY)
 	if err != nil {
@@ -224,19 +233,30 @@ func (p *initProcess) obey() {
 		if c.Go {
 			close(p.release)
 		}
-		pid := int(p.payload.Load())
-		if pid == 0 {
-			continue
+		p.perform(c, int(p.payload.Load()))
+	}
+}
+
+// perform does what can only be done to a payload that is there.
+func (p *initProcess) perform(c initCommand, pid int) {
+	switch {
+	case pid == 0:
+	case c.Freeze:
+		p.ice.freeze(pid)
+		_ = p.say(initMessage{Frozen: true}) // nobody is left to tell if this fails
+	case c.Thaw:
+		for _, held := range p.ice.thaw() {
+			p.perform(held, pid)
 		}
-		if c.Signal != 0 {
-			_ = unix.Kill(-pid, unix.Signal(c.Signal)) // ESRCH: it has just ended
+	case p.ice.on && c.Signal != int(unix.SIGKILL):
+		p.ice.held = append(p.ice.held, c)
+	case c.Signal != 0:
+		_ = unix.Kill(-pid, unix.Signal(c.Signal)) // ESRCH: it has just ended
+	case c.Continue:
+		if p.pty != nil {
+			p.pty.foreground(pid, c.Foreground, c.Claim)
 		}
-		if c.Continue {
-			if p.pty != nil {
-				p.pty.foreground(pid, c.Foreground, c.Claim)
-			}
-			_ = unix.Kill(-pid, unix.SIGCONT)
-		}
+		_ = unix.Kill(-pid, unix.SIGCONT)
 	}
 }
 
@@ -253,7 +273,10 @@ func (p *initProcess) reap(payload int) *ExitStatus {
 			continue
 		}
 		if ws.Stopped() {
-			_ = p.out.Encode(initMessage{Stopped: int(ws.StopSignal())}) // nobody is left to tell if this fails
+			if ws.StopSignal() == unix.SIGSTOP && p.ice.swallow.CompareAndSwap(true, false) {
+				continue
+			}
+			_ = p.say(initMessage{Stopped: int(ws.StopSignal())}) // nobody is left to tell if this fails
 			continue
 		}
 		if ws.Signaled() {

@@ -46,6 +46,7 @@ type Sandbox struct {
 	plan    *plan.Plan
 	calls   *listener
 	rights  *rightsReader // stage 2's messages
+	masks   *masks        // nil: there are none to keep
 	NoPing  string        // why ICMP echo is refused without a record; empty: it is recorded
 }
 
@@ -323,14 +324,20 @@ func (s *Sandbox) Signal(sig syscall.Signal) error {
 // sandbox. Without stage 2's word of how it ended, that is an error.
 func (s *Sandbox) Wait() (ExitStatus, error) {
 	m, err := s.next()
-	for err == nil && m.Stopped != 0 {
-		s.job.payloadStopped(syscall.Signal(m.Stopped))
-		m, err = s.next()
+	for ; err == nil && m.Exit == nil && (m.Frozen || m.Stopped != 0); m, err = s.next() {
+		if m.Frozen {
+			s.masks.isFrozen()
+		} else {
+			s.job.payloadStopped(syscall.Signal(m.Stopped))
+		}
 	}
 	if err != nil {
-		return ExitStatus{}, err
+		return ExitStatus{}, errors.Join(s.masks.stop(), err)
 	}
 	<-s.exited
+	if err := s.masks.stop(); err != nil {
+		return ExitStatus{}, err
+	}
 	s.calls.stop()
 	s.job.stop()
 	s.relay.wait()
@@ -380,6 +387,7 @@ func (s *Sandbox) Close() error {
 			f.Close()
 		}
 	}
+	_ = s.masks.stop() // told by Wait
 	s.relay.close()
 	s.job.stop()
 	s.term.close()
