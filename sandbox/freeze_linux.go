@@ -13,10 +13,10 @@ import (
 )
 
 // freezer is stage 2's: it stops everything in the sandbox but itself, and
-// makes go on what it has stopped. Cgroups have a better freezer, which an
+// makes go on what it has stopped, when it has been told as often. Cgroups have a better freezer, which an
 // ordinary user has not got.
 type freezer struct {
-	on      bool
+	depth   int
 	already map[int]bool  // stopped before, by somebody else
 	held    []initCommand // what has to wait until it is over
 	// swallow: the next stop of the payload is this one.
@@ -31,10 +31,10 @@ const freezeTime = 200 * time.Millisecond
 // processes but this one, and none is born meanwhile: a fork that finds a signal
 // pending starts anew (copy_process in kernel/fork.c).
 func (f *freezer) freeze(payload int) {
-	if f.on {
+	if f.depth++; f.depth > 1 {
 		return
 	}
-	f.on, f.already = true, map[int]bool{}
+	f.already = map[int]bool{}
 	for _, p := range listProcesses() {
 		if p.stopped {
 			f.already[p.pid] = true
@@ -52,7 +52,10 @@ func (f *freezer) freeze(payload int) {
 // thaw goes from the youngest branches to the root: a shell that goes on before
 // its child would see it stopped, and say so.
 func (f *freezer) thaw() (held []initCommand) {
-	if !f.on {
+	if f.depth == 0 {
+		return nil
+	}
+	if f.depth--; f.depth > 0 {
 		return nil
 	}
 	list := listProcesses()
@@ -73,7 +76,7 @@ func (f *freezer) thaw() (held []initCommand) {
 		}
 	}
 	held = f.held
-	f.on, f.already, f.held = false, nil, nil
+	f.already, f.held = nil, nil
 	return held
 }
 

@@ -53,6 +53,12 @@ func (in *inside) enter(tid int) error {
 	return nil
 }
 
+// lives reports whether process 1 is there, and not another by its number.
+func (in *inside) lives() bool {
+	id, err := netnsOf(in.init)
+	return err == nil && id == in.netns
+}
+
 // privateDevice gives the device of a directory that is a tmpfs there, and not
 // the one that is seen here.
 func (in *inside) privateDevice(dir string) (uint64, bool) {

@@ -13,6 +13,9 @@ import (
 	"github.com/sallyport/sallyport/internal/plan"
 )
 
+// errEnded keeps anybody from looking into a sandbox that is no more.
+var errEnded = errors.New("the sandbox has ended")
+
 // MaskOptions are what the keeping of masks needs of the run.
 type MaskOptions struct {
 	// Stub makes a placeholder where the host has removed what was masked.
@@ -41,8 +44,9 @@ type masks struct {
 	gone        map[string]bool
 	frozen      chan struct{} // stage 2 says so
 	ended       chan struct{}
-	err         error // a mask that could not be put back; read when ended
+	err         error // a mask that could not be put back; set while settling
 	stopping    sync.Once
+	settling    sync.Mutex
 }
 
 // maskState is what is found at a mask's path.
@@ -62,8 +66,11 @@ func (s *Sandbox) KeepMasks(o MaskOptions) error {
 	}
 	g := &masks{box: s, opts: o, list: list, gone: map[string]bool{}, root: -1, mount: -1, user: -1,
 		frozen: make(chan struct{}, 1), ended: make(chan struct{})}
-	if err := g.enter(s.calls.inside.init); err != nil {
+	if err := g.enter(s.calls.inside.init); err != nil || !s.calls.inside.lives() {
 		g.closeFDs()
+		if !s.calls.inside.lives() {
+			return nil // it was a short command
+		}
 		return fmt.Errorf("keep masks: %w", err)
 	}
 	g.watch = watchMasks(list)
@@ -71,7 +78,7 @@ func (s *Sandbox) KeepMasks(o MaskOptions) error {
 		o.Warn(fmt.Sprintf("masked files that the host replaces are found up to %s later: %v", blindLook, g.watch.blind),
 			"raise fs.inotify.max_user_watches and max_user_instances")
 	}
-	s.masks = g
+	s.masks.Store(g)
 	go g.run()
 	return nil
 }
@@ -100,13 +107,42 @@ func (g *masks) closeFDs() {
 func (g *masks) run() {
 	defer close(g.ended)
 	for {
-		if err := g.settle(time.Now()); err != nil {
-			g.fail(err)
+		if !g.settled() {
 			return
 		}
 		if !g.watch.wait() {
 			return
 		}
+	}
+}
+
+// settled reports whether everything is covered; else it has ended the sandbox.
+func (g *masks) settled() bool {
+	g.settling.Lock()
+	defer g.settling.Unlock()
+	if g.err != nil {
+		return false
+	}
+	// No boundary, no command.
+	if g.err = g.settle(time.Now()); g.err != nil {
+		g.box.cmd.kill()
+	}
+	return g.err == nil
+}
+
+// standStill stops everything inside for as long as this process may be
+// stopped, and nobody looks. What it gives back looks before anything goes on.
+func (g *masks) standStill() (goOn func()) {
+	if g == nil {
+		return func() {}
+	}
+	g.settling.Lock()
+	g.freeze()
+	g.awaitFrozen()
+	g.settling.Unlock()
+	return func() {
+		g.settled()
+		g.thaw()
 	}
 }
 
@@ -118,15 +154,17 @@ func (g *masks) stop() error {
 	g.stopping.Do(func() {
 		g.watch.close()
 		<-g.ended
+		g.settling.Lock()
+		defer g.settling.Unlock()
+		if g.err == nil {
+			g.err = errEnded
+		}
 		g.closeFDs()
 	})
+	if errors.Is(g.err, errEnded) {
+		return nil
+	}
 	return g.err
-}
-
-// fail ends the sandbox: no boundary, no command.
-func (g *masks) fail(err error) {
-	g.err = err
-	g.box.cmd.kill()
 }
 
 // look sorts the masks out that are not in their place.
@@ -327,6 +365,7 @@ func missingOf(lost, missing []maskState) []maskState {
 // events tells of masks that are back. Whoever inside has got hold of a bare
 // file meanwhile is named, and ended.
 func (g *masks) events(covered []maskState, took time.Duration) []event.Event {
+	holders := g.holders(covered)
 	var out []event.Event
 	seen := map[string]bool{}
 	for _, m := range covered {
@@ -335,7 +374,7 @@ func (g *masks) events(covered []maskState, took time.Duration) []event.Event {
 		}
 		seen[m.Path] = true
 		e := tamper(m, fmt.Sprintf("replaced on the host while the command ran: covered again %s after that was seen", took.Round(10*time.Microsecond)))
-		for _, pid := range g.holders(m) {
+		for _, pid := range holders[m.Path] {
 			if e.Process == nil {
 				e.Process = readProcess(pid)
 				e.Detail += "; this process had opened it meanwhile, and was killed"
@@ -352,33 +391,6 @@ func tamper(m maskState, detail string) event.Event {
 	return event.Event{Verdict: event.Audit, Layer: event.LayerSupervisor, Operation: event.FileRename,
 		Object: event.Object{Path: event.Text(m.Path)}, Reason: event.Tampered, Rule: m.Rule.String(),
 		Detail: event.Text(detail), Count: 1, First: now, Last: now, Time: now}
-}
-
-// holders finds the processes that have what a mask hides open, or for writing
-// what it protects.
-func (g *masks) holders(m maskState) []int {
-	var out []int
-	for pid := range descendants(g.box.calls.inside.init) {
-		if holdsBare(pid, m) {
-			out = append(out, pid)
-		}
-	}
-	return out
-}
-
-func holdsBare(pid int, m maskState) bool {
-	found := false
-	eachDescriptor(pid, func(fd int) bool {
-		var st unix.Stat_t
-		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-		if err != nil || flags&unix.O_PATH != 0 || unix.Fstat(fd, &st) != nil {
-			return true
-		}
-		same := st.Dev == m.found.Dev && st.Ino == m.found.Ino
-		found = same && (m.Access != plan.ReadOnly || flags&unix.O_ACCMODE != unix.O_RDONLY)
-		return !found
-	})
-	return found
 }
 
 // freeze has stage 2 stop everything. It does not wait for that: covering is

@@ -248,7 +248,7 @@ func (p *initProcess) perform(c initCommand, pid int) {
 		for _, held := range p.ice.thaw() {
 			p.perform(held, pid)
 		}
-	case p.ice.on && c.Signal != int(unix.SIGKILL):
+	case p.ice.depth > 0 && c.Signal != int(unix.SIGKILL):
 		p.ice.held = append(p.ice.held, c)
 	case c.Signal != 0:
 		_ = unix.Kill(-pid, unix.Signal(c.Signal)) // ESRCH: it has just ended

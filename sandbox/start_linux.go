@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,9 +46,9 @@ type Sandbox struct {
 	emit    func(event.Event)
 	plan    *plan.Plan
 	calls   *listener
-	rights  *rightsReader // stage 2's messages
-	masks   *masks        // nil: there are none to keep
-	NoPing  string        // why ICMP echo is refused without a record; empty: it is recorded
+	rights  *rightsReader         // stage 2's messages
+	masks   atomic.Pointer[masks] // nil: there are none to keep
+	NoPing  string                // why ICMP echo is refused without a record; empty: it is recorded
 }
 
 // Start makes the namespaces and the network, in stage 1. Nothing of the
@@ -326,16 +327,16 @@ func (s *Sandbox) Wait() (ExitStatus, error) {
 	m, err := s.next()
 	for ; err == nil && m.Exit == nil && (m.Frozen || m.Stopped != 0); m, err = s.next() {
 		if m.Frozen {
-			s.masks.isFrozen()
+			s.masks.Load().isFrozen()
 		} else {
 			s.job.payloadStopped(syscall.Signal(m.Stopped))
 		}
 	}
 	if err != nil {
-		return ExitStatus{}, errors.Join(s.masks.stop(), err)
+		return ExitStatus{}, errors.Join(s.masks.Load().stop(), err)
 	}
 	<-s.exited
-	if err := s.masks.stop(); err != nil {
+	if err := s.masks.Load().stop(); err != nil {
 		return ExitStatus{}, err
 	}
 	s.calls.stop()
@@ -387,7 +388,7 @@ func (s *Sandbox) Close() error {
 			f.Close()
 		}
 	}
-	_ = s.masks.stop() // told by Wait
+	_ = s.masks.Load().stop() // told by Wait
 	s.relay.close()
 	s.job.stop()
 	s.term.close()
