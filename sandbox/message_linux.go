@@ -2,20 +2,6 @@ package sandbox
 
 import "github.com/sallyport/sallyport/internal/plan"
 
-// launch is what stage 1 executes once the plan is made.
-type launch struct {
-	Bwrap string
-}
-
-// stage1Report comes from stage 1 with the sockets it made, in the order of
-// netSockets.files.
-type stage1Report struct {
-	Err  string `json:",omitempty"`
-	Hint string `json:",omitempty"`
-	// NoPing says why an ICMP echo is refused without a record.
-	NoPing string `json:",omitempty"`
-}
-
 // initConfig tells stage 2 what to run and how to confine it.
 type initConfig struct {
 	Argv     []string

@@ -137,13 +137,6 @@ func rootMapped() bool {
 
 // explainNamespaces turns the failure to start stage 1 into advice.
 func explainNamespaces(err error) error {
-	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EACCES) {
-		return fail("the binary must be readable and executable for the user who runs it", "start stage 1: %w", err)
-	}
-	var at *fs.PathError // names this binary, which is not at fault
-	if errors.As(err, &at) {
-		err = at.Err
-	}
 	return fail(namespaceHint(), "make user, pid, mount and network namespaces: %w", err)
 }
 
