@@ -45,20 +45,20 @@ type socketSpec struct {
 // accepted MPTCP client is the original destination, too.
 func networkSockets(n plan.Network) []socketSpec {
 	specs := []socketSpec{
-		{"for links and routes", unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE},
-		{"for rules", unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_NETFILTER},
-		{"for sock_diag", unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_INET_DIAG},
-		{"for refused packets", unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_NETFILTER},
-		{"for TCP over IPv4", unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_TCP},
+		{"of NETLINK_ROUTE", unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE},
+		{"of nftables", unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_NETFILTER},
+		{"of sock_diag", unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_INET_DIAG},
+		{"of NFLOG", unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_NETFILTER},
+		{"of TCP over IPv4", unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_TCP},
 	}
 	family := unix.AF_INET
 	if n.Proxy6.IsValid() {
 		family = unix.AF_INET6
-		specs = append(specs, socketSpec{"for TCP over IPv6", family, unix.SOCK_STREAM, unix.IPPROTO_TCP})
+		specs = append(specs, socketSpec{"of TCP over IPv6", family, unix.SOCK_STREAM, unix.IPPROTO_TCP})
 	}
 	return append(specs,
-		socketSpec{"for DNS", family, unix.SOCK_DGRAM, unix.IPPROTO_UDP},
-		socketSpec{"for DNS over TCP", family, unix.SOCK_STREAM, unix.IPPROTO_TCP})
+		socketSpec{"of DNS", family, unix.SOCK_DGRAM, unix.IPPROTO_UDP},
+		socketSpec{"of DNS over TCP", family, unix.SOCK_STREAM, unix.IPPROTO_TCP})
 }
 
 // setupNetwork builds n with sockets that networkSockets(n) asked for, which

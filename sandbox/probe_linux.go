@@ -140,6 +140,22 @@ func explainNamespaces(err error) error {
 	return fail(namespaceHint(), "make user, pid, mount and network namespaces: %w", err)
 }
 
+// explainStage1 says what to do about an error in or around stage 1.
+func explainStage1(err error) error {
+	var known *Error
+	hint := namespaceHint()
+	switch {
+	case errors.As(err, &known):
+		hint = known.Hint
+	case strings.Contains(err.Error(), "socket of nftables"):
+		hint = nftHint
+	case strings.Contains(err.Error(), "/proc/self/") && errors.Is(err, syscall.EACCES):
+		// The files in /proc of a process that runs such a program are root's.
+		hint = "the binary must be readable for the user who runs it"
+	}
+	return fail(hint, "set up the sandbox: %w", err)
+}
+
 // Obstacle is a setting that keeps an ordinary user from making namespaces.
 type Obstacle struct {
 	Setting string // name and value

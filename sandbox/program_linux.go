@@ -134,14 +134,14 @@ func (p *program) array(list []string) uintptr {
 
 // explain gives the error behind a failure that a program has reported.
 func (p *program) explain(failure [2]uint32) error {
-	i := int(failure[0]) - 1
-	if i < 0 || i >= len(p.names) {
+	i, errno := int(failure[0])-1, syscall.Errno(failure[1])
+	switch {
+	case i < 0 || i >= len(p.names):
 		return fmt.Errorf("step %d of %d failed", i, len(p.names))
-	}
-	if failure[1] == 0 {
+	case errno == 0:
 		return fmt.Errorf("%s: nothing came", p.names[i])
 	}
-	return fmt.Errorf("%s: %w", p.names[i], syscall.Errno(failure[1]))
+	return fmt.Errorf("%s: %w", p.names[i], errno)
 }
 
 // fork starts the program in a new process, made with flags (clone(2)). The

@@ -197,7 +197,7 @@ func (s *Sandbox) receive() error {
 	}
 	report, err := s.report(buf[:n])
 	if err != nil {
-		return fail(namespaceHint(), "set up the sandbox's network: %w", err)
+		return explainStage1(err)
 	}
 	if report != 0 {
 		s.NoPing = fmt.Sprintf("allow ping sockets: %v", syscall.Errno(report))
@@ -232,11 +232,7 @@ func (s *Sandbox) adopt(oob []byte) error {
 	}
 	socks, err := setupNetwork(s.net, fds)
 	if err != nil {
-		var e *Error
-		if errors.As(err, &e) {
-			return fail(e.Hint, "set up the sandbox's network: %w", err)
-		}
-		return fail(namespaceHint(), "set up the sandbox's network: %w", err)
+		return explainStage1(err)
 	}
 	s.who.diag, s.who.root = socks.Diag, s.cmd.pid
 	s.sockets, err = adoptSockets(socks)
@@ -369,7 +365,7 @@ func (s *Sandbox) died(who string) error {
 	buf := make([]byte, 64)
 	if n, _, err := unix.Recvfrom(int(s.control.Fd()), buf, unix.MSG_DONTWAIT); err == nil && n > 0 {
 		if _, err := s.report(buf[:n]); err != nil {
-			return fail("", "%s: %w", who, err)
+			return explainStage1(err)
 		}
 	}
 	said := s.stderr.text()
