@@ -98,9 +98,14 @@ func (s *Sandbox) Serve(conn *os.File) {
 	defer rights.close()
 	in := json.NewDecoder(rights)
 	var r request
+	patience := func(seconds int64) {
+		_ = unix.SetsockoptTimeval(int(conn.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: seconds})
+	}
+	patience(10)
 	if err := in.Decode(&r); err != nil {
 		return
 	}
+	patience(0) // what it asked for may run for ever
 	if r.Kill {
 		_ = s.Signal(syscall.SIGKILL) // gone: nothing to kill
 		return
