@@ -19,6 +19,7 @@ type Registration struct {
 	entry Entry
 	file  *os.File // locked
 	sock  int      // listens
+	made  []string // its files, newest first
 }
 
 // Register makes an entry in the first directory in which that can be done, and
@@ -96,6 +97,7 @@ func (r *Registration) create() error {
 	if r.sock, err = listenAt(r.entry.socket()); err != nil {
 		return err
 	}
+	r.made = []string{r.entry.socket()}
 	temp := filepath.Join(r.entry.dir, "."+r.entry.ID)
 	if r.file, err = os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
 		return err
@@ -110,8 +112,10 @@ func (r *Registration) create() error {
 	}
 	if err != nil {
 		os.Remove(temp)
+		return err
 	}
-	return err
+	r.made = []string{r.entry.path(), r.entry.socket()}
+	return nil
 }
 
 func (e Entry) path() string   { return filepath.Join(e.dir, e.ID+entrySuffix) }
@@ -140,10 +144,10 @@ func (r *Registration) Stop() {
 	if r.sock >= 0 {
 		_ = unix.Shutdown(r.sock, unix.SHUT_RDWR) // wakes Accept
 	}
-	if r.entry.dir != "" {
-		os.Remove(r.entry.path())
-		os.Remove(r.entry.socket())
+	for _, name := range r.made {
+		os.Remove(name)
 	}
+	r.made = nil
 }
 
 // Close is for when Accept has returned.
