@@ -49,7 +49,8 @@ type Sandbox struct {
 	plan    *plan.Plan
 	calls   *listener
 	rights  *rightsReader // stage 2's messages
-	NoPing  string        // why ICMP echo is refused without a record; empty: it is recorded
+	guests  guests
+	NoPing  string // why ICMP echo is refused without a record; empty: it is recorded
 }
 
 // Start makes the namespaces and the network, in stage 1. Nothing of the
@@ -323,7 +324,7 @@ func (s *Sandbox) next() (initMessage, error) {
 	if err := s.in.Decode(&m); err != nil {
 		return m, s.died("bubblewrap")
 	}
-	if m.Err != "" {
+	if m.Err != "" && m.Of == 0 {
 		return m, &Error{Err: errors.New(m.Err), Hint: m.Hint, Status: m.Code}
 	}
 	return m, nil
@@ -337,9 +338,14 @@ func (s *Sandbox) Signal(sig syscall.Signal) error {
 // Wait returns when the payload has ended and with it everything in the
 // sandbox. Without stage 2's word of how it ended, that is an error.
 func (s *Sandbox) Wait() (ExitStatus, error) {
+	defer s.guests.end()
 	m, err := s.next()
-	for err == nil && m.Stopped != 0 {
-		s.job.payloadStopped(syscall.Signal(m.Stopped))
+	for err == nil && (m.Stopped != 0 || m.Of != 0) {
+		if m.Of != 0 {
+			s.guests.deliver(m, s.rights)
+		} else {
+			s.job.payloadStopped(syscall.Signal(m.Stopped))
+		}
 		m, err = s.next()
 	}
 	if err != nil {
