@@ -34,8 +34,10 @@ type initProcess struct {
 	pty     *pty
 	release chan struct{} // closed: the payload may start
 	payload atomic.Int64  // its process, once there is one
+	rights  *rightsReader // what in reads
+	sending sync.Mutex    // of out
+	joined  joiners
 	ice     freezer
-	saying  sync.Mutex // of out
 }
 
 // stage2 never returns.
@@ -51,7 +53,9 @@ func stage2() {
 	// the runtime; catching each costs two switches between threads.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGABRT)
 	control := os.NewFile(plan.FDInit, "control")
-	p := &initProcess{control: control, in: json.NewDecoder(control), out: json.NewEncoder(control), release: make(chan struct{})}
+	rights := &rightsReader{file: control}
+	p := &initProcess{control: control, rights: rights, in: json.NewDecoder(rights), out: json.NewEncoder(control),
+		release: make(chan struct{}), joined: newJoiners()}
 	if err := p.run(); err != nil {
 		p.fail(err)
 	}
@@ -66,12 +70,6 @@ func (p *initProcess) fail(err error) {
 	}
 	_ = p.say(m) // nobody is left to tell if this fails
 	os.Exit(125)
-}
-
-func (p *initProcess) say(m initMessage) error {
-	p.saying.Lock()
-	defer p.saying.Unlock()
-	return p.out.Encode(m)
 }
 
 func (p *initProcess) run() error {
@@ -98,7 +96,23 @@ func (p *initProcess) run() error {
 	if err := p.say(initMessage{PID: pid}); err != nil {
 		return err
 	}
-	return p.say(initMessage{Exit: p.reap(pid)})
+	go p.end(pid)
+	p.joined.serve() // only this thread is confined, and so are those that it starts
+	return nil
+}
+
+// end says how the payload ended, and ends the sandbox with it.
+func (p *initProcess) end(payload int) {
+	if err := p.say(initMessage{Exit: p.reap(payload)}); err != nil {
+		os.Exit(125)
+	}
+	os.Exit(0)
+}
+
+func (p *initProcess) say(m initMessage) error {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	return p.out.Encode(m)
 }
 
 // ready says that the payload can start. The payload's terminal, if it is to
@@ -250,6 +264,10 @@ func (p *initProcess) perform(c initCommand, pid int) {
 		}
 	case p.ice.depth > 0 && c.Signal != int(unix.SIGKILL):
 		p.ice.held = append(p.ice.held, c)
+	case c.Exec != nil:
+		p.join(c.Exec)
+	case c.Of != 0:
+		p.joined.signal(c.Of, unix.Signal(c.Signal))
 	case c.Signal != 0:
 		_ = unix.Kill(-pid, unix.Signal(c.Signal)) // ESRCH: it has just ended
 	case c.Continue:
@@ -270,6 +288,7 @@ func (p *initProcess) reap(payload int) *ExitStatus {
 			return &ExitStatus{Code: 125}
 		}
 		if pid != payload {
+			p.joinedEnded(pid, ws)
 			continue
 		}
 		if ws.Stopped() {
@@ -279,9 +298,13 @@ func (p *initProcess) reap(payload int) *ExitStatus {
 			_ = p.say(initMessage{Stopped: int(ws.StopSignal())}) // nobody is left to tell if this fails
 			continue
 		}
-		if ws.Signaled() {
-			return &ExitStatus{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
-		}
-		return &ExitStatus{Code: ws.ExitStatus()}
+		return exitStatus(ws)
 	}
+}
+
+func exitStatus(ws unix.WaitStatus) *ExitStatus {
+	if ws.Signaled() {
+		return &ExitStatus{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
+	}
+	return &ExitStatus{Code: ws.ExitStatus()}
 }
