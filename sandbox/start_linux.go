@@ -289,9 +289,7 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 
 // Release starts the payload.
 func (s *Sandbox) Release() error {
-	if err := s.term.start(s.hangUp); err != nil {
-		return err
-	}
+	s.term.show(s.hangUp)
 	if err := s.send(initCommand{Go: true}); err != nil {
 		return s.died("stage 2")
 	}
@@ -303,6 +301,9 @@ func (s *Sandbox) Release() error {
 		return err
 	}
 	s.pid = m.PID
+	if err := s.term.begin(); err != nil {
+		return err
+	}
 	s.relay.start()
 	s.job = startJob(s, s.term)
 	return nil
