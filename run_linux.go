@@ -239,7 +239,7 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 		status.Code = statusTimeout
 	}
 	r.stopServing()
-	r.reportPlanted()
+	planted := r.reportPlanted()
 	err := r.agg.Close()
 	stats := r.log.Stats()
 	err = errors.Join(err, r.log.Close())
@@ -253,6 +253,7 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 	sum := r.summary.Summary()
 	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.prep.policy.SHA256(), event.TierRootless
 	sum.Exit, sum.Lost, sum.NotRecorded = status.Code, stats.LostTotal(), r.notRecorded()
+	sum.Planted = planted
 	return &Result{Status: status.Code, TimedOut: late, Summary: sum}, nil
 }
 
