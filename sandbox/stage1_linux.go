@@ -121,7 +121,10 @@ func become(control *os.File) error {
 	}
 	// A new, empty session keyring (keyctl(2)): the caller's is out of reach.
 	// ENOSYS: a kernel without keyrings.
-	if _, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); errno != 0 && errno != unix.ENOSYS {
+	if _, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); errno == unix.EDQUOT {
+		return fail("too many runs at once for this user's keys (keyrings(7)); as root: sysctl -w kernel.keys.maxkeys=2000 kernel.keys.maxbytes=200000",
+			"join a new session keyring: %w", errno)
+	} else if errno != 0 && errno != unix.ENOSYS {
 		return fmt.Errorf("join a new session keyring: %w", errno)
 	}
 	var one [1]byte
