@@ -2,20 +2,6 @@ package sandbox
 
 import "github.com/sallyport/sallyport/internal/plan"
 
-// launch is what stage 1 executes once the plan is made.
-type launch struct {
-	Bwrap string
-}
-
-// stage1Report comes from stage 1 with the sockets it made, in the order of
-// netSockets.files.
-type stage1Report struct {
-	Err  string `json:",omitempty"`
-	Hint string `json:",omitempty"`
-	// NoPing says why an ICMP echo is refused without a record.
-	NoPing string `json:",omitempty"`
-}
-
 // initConfig tells stage 2 what to run and how to confine it.
 type initConfig struct {
 	Argv     []string
@@ -39,11 +25,13 @@ type initMessage struct {
 	Listener *listenerMessage `json:",omitempty"`
 	PID      int              `json:",omitempty"` // of the payload, inside
 	// Stopped is the signal that stopped the payload.
-	Stopped int         `json:",omitempty"`
-	Exit    *ExitStatus `json:",omitempty"`
-	Err     string      `json:",omitempty"`
-	Hint    string      `json:",omitempty"`
-	Code    int         `json:",omitempty"` // with Err: 126, 127
+	Stopped int `json:",omitempty"`
+	// Frozen: everything inside has stopped, as told.
+	Frozen bool        `json:",omitempty"`
+	Exit   *ExitStatus `json:",omitempty"`
+	Err    string      `json:",omitempty"`
+	Hint   string      `json:",omitempty"`
+	Code   int         `json:",omitempty"` // with Err: 126, 127
 }
 
 // listenerMessage says what kind of listener it is.
@@ -66,6 +54,9 @@ type initCommand struct {
 	Continue   bool `json:",omitempty"`
 	Foreground bool `json:",omitempty"`
 	Claim      bool `json:",omitempty"`
+	// Freeze stops everything inside; what else there is to do waits for Thaw.
+	Freeze bool `json:",omitempty"`
+	Thaw   bool `json:",omitempty"`
 }
 
 // execCommand has another program join the payload.
