@@ -273,7 +273,7 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 	}
 	s.plan, s.rights = p, &rightsReader{file: s.init}
 	s.in, s.out = json.NewDecoder(s.rights), json.NewEncoder(s.init)
-	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Landlock: p.Landlock, Seccomp: p.Seccomp, Canary: canary, PTY: s.term.config()}
+	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: raw(p.Dir), Landlock: rawLandlock(p.Landlock), Seccomp: p.Seccomp, Canary: canary, PTY: s.term.config()}
 	if err := s.send(config); err != nil {
 		return s.died("bubblewrap")
 	}
