@@ -142,7 +142,8 @@ func mapsRoot(uidMap string) bool {
 // Nested refuses to begin where it cannot come to an end: in a sandbox of
 // another run's.
 func Nested() error {
-	if _, err := os.Lstat(plan.InitPath); err != nil {
+	first, err := os.ReadFile("/proc/1/cmdline")
+	if err != nil || !bytes.HasPrefix(first, []byte(plan.InitPath+"\x00")) {
 		return nil
 	}
 	return fail("run the command as it is: the boundary is there already, and another cannot be put up in it",
