@@ -1,14 +1,12 @@
 package sandbox
 
-import "github.com/sallyport/sallyport/internal/plan"
-
 // initConfig tells stage 2 what to run and how to confine it.
 type initConfig struct {
 	Argv     rawList
 	Env      rawList
 	Dir      raw
 	Landlock rawLandlock
-	Seccomp  plan.Seccomp
+	Filter   []byte // see seccompFilter
 	Canary   Canary
 	PTY      *ptyConfig `json:",omitempty"`
 }
