@@ -113,11 +113,16 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 
 func (r *run) run(ctx context.Context) (*Result, error) {
 	defer r.release()
+	if err := sandbox.Nested(); err != nil {
+		return nil, err
+	}
 	// From the start: one that comes too early waits for the command, so that
 	// none ends this process with its placeholders in place.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
-		syscall.SIGPIPE) // a warning that nobody reads must not end this process, which may hold the terminal
+		// A warning that nobody reads, and a file that may not grow (RLIMIT_FSIZE),
+		// must not end this process, which may hold the terminal.
+		syscall.SIGPIPE, syscall.SIGXFSZ)
 	defer signal.Stop(signals)
 	if err := r.putUp(); err != nil {
 		return nil, err
@@ -310,7 +315,7 @@ func (r *run) release() {
 func sandboxAdvice(err error, status int) (string, int) {
 	var e *sandbox.Error
 	if !errors.As(err, &e) {
-		return "", status
+		return sandbox.LimitHint(err), status
 	}
 	if e.Status != 0 {
 		status = e.Status

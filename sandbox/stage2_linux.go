@@ -162,7 +162,7 @@ func (c Canary) connect() error {
 // seccomp are inherited and can only be tightened.
 func (p *initProcess) start() (int, error) {
 	runtime.LockOSThread() // for good: it is confined from now on
-	if err := os.Chdir(p.config.Dir); err != nil {
+	if err := os.Chdir(string(p.config.Dir)); err != nil {
 		return 0, fail("name a directory that the sandbox can see: --chdir DIR", "enter working directory: %w", err)
 	}
 	if err := ownPath(p.config.Env); err != nil {
@@ -172,7 +172,7 @@ func (p *initProcess) start() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := restrictWrites(p.config.Landlock); err != nil {
+	if err := restrictWrites(plan.Landlock(p.config.Landlock)); err != nil {
 		return 0, err
 	}
 	if err := p.filter(); err != nil {

@@ -296,7 +296,7 @@ func (s *Sandbox) Prove(canary Canary) error {
 	if err != nil {
 		return err
 	}
-	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Landlock: p.Landlock, Filter: filter, Canary: canary, PTY: s.term.config()}
+	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: raw(p.Dir), Landlock: rawLandlock(p.Landlock), Filter: filter, Canary: canary, PTY: s.term.config()}
 	if err := s.send(config); err != nil {
 		return s.died("bubblewrap")
 	}
