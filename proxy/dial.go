@@ -35,8 +35,9 @@ const maxAttempts = 8
 // and dials one that was checked. A *refusedError says that an address was not
 // allowed; then nothing was dialled.
 func (p *Proxy) dial(ctx context.Context, req policy.NetRequest) (stream, error) {
-	if p.cfg.Parent.byName(req.Host) {
-		return p.cfg.Parent.connect(ctx, p, req.Host.Name, req.Port)
+	parent := p.parent(req)
+	if parent != nil && parent.ByHostname && !req.Host.IsAddr() {
+		return parent.connect(ctx, p, req.Host.Name, req.Port)
 	}
 	addrs, err := p.addresses(ctx, req)
 	if err != nil {
@@ -45,8 +46,8 @@ func (p *Proxy) dial(ctx context.Context, req policy.NetRequest) (stream, error)
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Limits.DialTimeout)
 	defer cancel()
 	return race(ctx, addrs, func(ctx context.Context, a netip.Addr) (stream, error) {
-		if p.cfg.Parent.covers(req.Host) {
-			return p.cfg.Parent.connect(ctx, p, a.String(), req.Port)
+		if parent != nil {
+			return parent.connect(ctx, p, a.String(), req.Port)
 		}
 		return p.dialAddr(ctx, netip.AddrPortFrom(a, req.Port))
 	})

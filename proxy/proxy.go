@@ -76,11 +76,13 @@ type Config struct {
 	// Token, if set, is the password of TokenUser that explicit clients must give.
 	Token  string
 	Canary Canary
-	// Dial and Resolver reach the outside; Dial only ever gets an address.
+	// Dial and Resolver reach the outside; but for a parent's, Dial only ever gets
+	// addresses.
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
 	Resolver Resolver
-	// Parent, if set, is a proxy through which everything is dialled.
-	Parent *Parent
+	// Parent, if set, gives the proxy through which a destination is dialled, nil
+	// for one that is reached directly.
+	Parent func(policy.NetRequest) *Parent
 	Limits Limits
 	// Origin finds the original destination of a connection: under TPROXY it is
 	// the local address, the default.
