@@ -145,7 +145,7 @@ func TestUnixSocketIsAnExplicitProxy(t *testing.T) {
 	r := newRig(t, allowing("ok.test"), func(c *Config) {
 		c.ProcessOf = func(e Endpoints) (*event.Process, []event.Process) {
 			asked = e
-			return &event.Process{PID: e.PID}, nil
+			return &event.Process{PID: int(e.Socket)}, nil
 		}
 	})
 	r.outside("ok.test", 7000, serveTCP(t, echo))
@@ -154,7 +154,7 @@ func TestUnixSocketIsAnExplicitProxy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.p.goTracked(l, func() { r.p.acceptLoop(l, r.p.serveUnix) })
+	r.p.ServeUnix(l)
 	c, err := net.Dial("unix", path)
 	if err != nil {
 		t.Fatal(err)

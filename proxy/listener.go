@@ -109,7 +109,7 @@ func (p *Proxy) serveUnix(c net.Conn) {
 		p.panicked(fmt.Sprintf("accepted a %T", c))
 		return
 	}
-	s := &session{p: p, conn: u, ends: Endpoints{Proto: "unix", PID: peerPID(u)}}
+	s := &session{p: p, conn: u, ends: Endpoints{Proto: "unix", Socket: socketInode(u)}}
 	defer s.release()
 	defer s.limitTotal()()
 	s.serveExplicit()

@@ -58,7 +58,7 @@ type Endpoints struct {
 	Proto  string         // "tcp", "udp" or "unix"
 	Client netip.AddrPort // of the process; invalid for "unix"
 	Origin netip.AddrPort // what the process connected to; invalid for "unix"
-	PID    int            // of the peer, for "unix"
+	Socket uint64         // inode of our end, for "unix"
 }
 
 // Config says how a Proxy decides and what it reports. Decider and Emit are
@@ -92,7 +92,7 @@ type Config struct {
 // Listeners are live in the sandbox's network namespace. All are optional.
 type Listeners struct {
 	TCP       []net.Listener // IP_TRANSPARENT, one a family
-	Unix      net.Listener   // an explicit proxy as a unix socket
+	Unix      net.Listener   // an explicit proxy as a unix socket; see ServeUnix
 	DNSPacket *net.UDPConn   // [::]:53
 	DNSStream net.Listener
 }
@@ -152,7 +152,7 @@ func (p *Proxy) Serve(ctx context.Context, ls Listeners) error {
 		p.goTracked(l, func() { p.acceptLoop(l, p.serveCaptured) })
 	}
 	if ls.Unix != nil {
-		p.goTracked(ls.Unix, func() { p.acceptLoop(ls.Unix, p.serveUnix) })
+		p.ServeUnix(ls.Unix)
 	}
 	if ls.DNSStream != nil {
 		p.goTracked(ls.DNSStream, func() { p.acceptLoop(ls.DNSStream, p.serveDNSStream) })
@@ -166,6 +166,12 @@ func (p *Proxy) Serve(ctx context.Context, ls Listeners) error {
 	p.goTracked(nil, p.flushLoop)
 	<-p.ctx.Done()
 	return nil
+}
+
+// ServeUnix serves one more unix socket, while Serve serves the rest: one that
+// could be made only later.
+func (p *Proxy) ServeUnix(l net.Listener) {
+	p.goTracked(l, func() { p.acceptLoop(l, p.serveUnix) })
 }
 
 // Close ends every connection and returns when all have ended and the events of

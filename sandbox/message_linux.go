@@ -29,7 +29,7 @@ type initConfig struct {
 
 // initMessage is what stage 2 says; one field is set.
 type initMessage struct {
-	Ready bool `json:",omitempty"` // the canary came through; with the terminal, if one was wanted
+	Ready bool `json:",omitempty"` // the canary came through; with the proxy's socket and the terminal, if one was wanted
 	// Listener comes with the descriptor that answers for the filter.
 	Listener *listenerMessage `json:",omitempty"`
 	PID      int              `json:",omitempty"` // of the payload, inside

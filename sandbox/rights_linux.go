@@ -75,13 +75,13 @@ func (r *rightsReader) close() {
 	r.fds = nil
 }
 
-// sendWith sends a message with a descriptor.
-func sendWith(control *os.File, message any, fd int) error {
+// sendWith sends a message with descriptors.
+func sendWith(control *os.File, message any, fds ...int) error {
 	b, err := json.Marshal(message)
 	if err != nil {
 		return fmt.Errorf("encode message: %w", err)
 	}
-	if err := unix.Sendmsg(int(control.Fd()), append(b, '\n'), unix.UnixRights(fd), nil, 0); err != nil {
+	if err := unix.Sendmsg(int(control.Fd()), append(b, '\n'), unix.UnixRights(fds...), nil, 0); err != nil {
 		return fmt.Errorf("hand out a descriptor: %w", err)
 	}
 	return nil

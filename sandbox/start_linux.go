@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"runtime"
 	"strings"
@@ -223,6 +224,10 @@ func (s *Sandbox) adopt(oob []byte) error {
 // Sockets are the proxy's to serve and to close.
 func (s *Sandbox) Sockets() *Sockets { return s.sockets }
 
+// UnixProxy is the proxy's unix socket, there once Launch has returned, and the
+// proxy's to serve and to close like Sockets.
+func (s *Sandbox) UnixProxy() net.Listener { return s.sockets.unix }
+
 // Launch puts up the rest of the boundary and returns when stage 2 has proved
 // that its traffic reaches the proxy, which must be serving by then. The
 // payload is not started yet.
@@ -265,6 +270,9 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 	}
 	if !m.Ready {
 		return errors.New("start stage 2: it did not get ready")
+	}
+	if err := s.sockets.adoptUnix(s.rights.take()); err != nil {
+		return err
 	}
 	return s.term.adopt(s.rights.take())
 }

@@ -27,7 +27,7 @@ func network() shape {
 		"ambiguousRequestTarget":  choice(ambiguousTarget, "refuse", "asSpelled", "normalize"),
 		"mitmProxy": object(map[string]shape{
 			"socketPath": anyText, "domains": list(host)}),
-		"parentProxy":             parentProxy,
+		"parentProxy": parentProxy,
 		"tlsTerminate": object(map[string]shape{
 			"caCertPath": anyText, "caKeyPath": anyText, "excludeDomains": list(host),
 			"extraCaCertPaths": list(anyText), "maxTunnels": integer(1, 65536, nil),

@@ -2,7 +2,7 @@ package policy
 
 import (
 	"errors"
-	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -35,7 +35,10 @@ func (p *Policy) ParentFor(req NetRequest) (parent *ParentProxy, byHostname bool
 	if p.parents == nil {
 		return nil, false
 	}
-	to := &url.URL{Scheme: "https", Host: net.JoinHostPort(req.Host.String(), strconv.Itoa(int(req.Port)))}
+	to := &url.URL{Scheme: "https", Host: netip.AddrPortFrom(req.Host.Addr, req.Port).String()}
+	if !req.Host.IsAddr() {
+		to.Host = req.Host.Name + ":" + strconv.Itoa(int(req.Port))
+	}
 	if through, err := p.parents.direct(to); err == nil && through == nil {
 		return nil, false
 	}
