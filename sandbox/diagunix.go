@@ -14,7 +14,6 @@ const (
 	showPeer        = 4 // UDIAG_SHOW_PEER
 	attrPeer        = 2 // UNIX_DIAG_PEER
 	attrHeader      = 4
-	afUnix          = 1
 )
 
 // unixRequest asks for the other end of one socket. A connected pair cannot be
@@ -25,7 +24,7 @@ func unixRequest(inode uint32) []byte {
 	binary.NativeEndian.PutUint16(b[4:], sockDiagByFamily)
 	binary.NativeEndian.PutUint16(b[6:], nlmFlagRequest)
 	r := b[nlmsgHeader:]
-	r[0] = afUnix
+	r[0] = afUNIX
 	binary.NativeEndian.PutUint32(r[4:], 0xffffffff) // every state
 	binary.NativeEndian.PutUint32(r[8:], inode)
 	binary.NativeEndian.PutUint32(r[12:], showPeer)
