@@ -87,7 +87,7 @@ type run struct {
 	prep    *prepared
 	id      string
 	box     *sandbox.Sandbox
-	stubs   *sandbox.Stubs
+	stubs   []*sandbox.Stubs
 	log     *audit.Writer
 	agg     *audit.Aggregator
 	proxy   *proxy.Proxy
@@ -98,6 +98,7 @@ type run struct {
 	holding sync.Mutex  // of held
 	token   [32]byte
 	serving sync.WaitGroup
+	listing listing
 }
 
 // Run runs a command inside a boundary and returns when it has ended and its
@@ -121,9 +122,11 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 	if err := r.putUp(); err != nil {
 		return nil, err
 	}
+	r.list(r.prep.plan.Argv, r.prep.plan.Dir)
 	stop := r.forwardSignals(ctx, signals)
 	status, err := r.box.Wait()
 	late := stop()
+	r.unlist()
 	return r.finish(status, late, err)
 }
 
@@ -155,7 +158,10 @@ func (r *run) putUp() error {
 	}
 	r.proxy.ServeUnix(r.box.UnixProxy())
 	r.running.Store(true)
-	return r.box.Release()
+	if err := r.box.Release(); err != nil {
+		return err
+	}
+	return r.box.KeepMasks(sandbox.MaskOptions{Stub: r.stub, Warn: r.warn})
 }
 
 func (r *run) openLog() error {
@@ -283,8 +289,8 @@ func (r *run) release() {
 		r.box.Close()
 	}
 	r.speak()
-	if r.stubs != nil {
-		if err := r.stubs.Remove(); err != nil {
+	for _, s := range r.stubs {
+		if err := s.Remove(); err != nil {
 			r.warn(err.Error(), "remove the named files by hand")
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -33,6 +34,10 @@ type initProcess struct {
 	pty     *pty
 	release chan struct{} // closed: the payload may start
 	payload atomic.Int64  // its process, once there is one
+	rights  *rightsReader // what in reads
+	sending sync.Mutex    // of out
+	joined  joiners
+	ice     freezer
 }
 
 // stage2 never returns.
@@ -48,7 +53,9 @@ func stage2() {
 	// the runtime; catching each costs two switches between threads.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGABRT)
 	control := os.NewFile(plan.FDInit, "control")
-	p := &initProcess{control: control, in: json.NewDecoder(control), out: json.NewEncoder(control), release: make(chan struct{})}
+	rights := &rightsReader{file: control}
+	p := &initProcess{control: control, rights: rights, in: json.NewDecoder(rights), out: json.NewEncoder(control),
+		release: make(chan struct{}), joined: newJoiners()}
 	if err := p.run(); err != nil {
 		p.fail(err)
 	}
@@ -61,7 +68,7 @@ func (p *initProcess) fail(err error) {
 	if errors.As(err, &e) {
 		m.Hint, m.Code = e.Hint, e.Status
 	}
-	_ = p.out.Encode(m) // nobody is left to tell if this fails
+	_ = p.say(m) // nobody is left to tell if this fails
 	os.Exit(125)
 }
 
@@ -86,10 +93,26 @@ func (p *initProcess) run() error {
 	}
 	p.payload.Store(int64(pid))
 	debug.SetGCPercent(100) // off until here (stageEnv); from now on it may live long
-	if err := p.out.Encode(initMessage{PID: pid}); err != nil {
+	if err := p.say(initMessage{PID: pid}); err != nil {
 		return err
 	}
-	return p.out.Encode(initMessage{Exit: p.reap(pid)})
+	go p.end(pid)
+	p.joined.serve() // only this thread is confined, and so are those that it starts
+	return nil
+}
+
+// end says how the payload ended, and ends the sandbox with it.
+func (p *initProcess) end(payload int) {
+	if err := p.say(initMessage{Exit: p.reap(payload)}); err != nil {
+		os.Exit(125)
+	}
+	os.Exit(0)
+}
+
+func (p *initProcess) say(m initMessage) error {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	return p.out.Encode(m)
 }
 
 // ready says that the payload can start. The proxy's unix socket goes with it
@@ -251,19 +274,34 @@ func (p *initProcess) obey() {
 		if c.Go {
 			close(p.release)
 		}
-		pid := int(p.payload.Load())
-		if pid == 0 {
-			continue
+		p.perform(c, int(p.payload.Load()))
+	}
+}
+
+// perform does what can only be done to a payload that is there.
+func (p *initProcess) perform(c initCommand, pid int) {
+	switch {
+	case pid == 0:
+	case c.Freeze:
+		p.ice.freeze(pid)
+		_ = p.say(initMessage{Frozen: true}) // nobody is left to tell if this fails
+	case c.Thaw:
+		for _, held := range p.ice.thaw() {
+			p.perform(held, pid)
 		}
-		if c.Signal != 0 {
-			_ = unix.Kill(-pid, unix.Signal(c.Signal)) // ESRCH: it has just ended
+	case p.ice.depth > 0 && c.Signal != int(unix.SIGKILL):
+		p.ice.held = append(p.ice.held, c)
+	case c.Exec != nil:
+		p.join(c.Exec)
+	case c.Of != 0:
+		p.joined.signal(c.Of, unix.Signal(c.Signal))
+	case c.Signal != 0:
+		_ = unix.Kill(-pid, unix.Signal(c.Signal)) // ESRCH: it has just ended
+	case c.Continue:
+		if p.pty != nil {
+			p.pty.foreground(pid, c.Foreground, c.Claim)
 		}
-		if c.Continue {
-			if p.pty != nil {
-				p.pty.foreground(pid, c.Foreground, c.Claim)
-			}
-			_ = unix.Kill(-pid, unix.SIGCONT)
-		}
+		_ = unix.Kill(-pid, unix.SIGCONT)
 	}
 }
 
@@ -277,15 +315,23 @@ func (p *initProcess) reap(payload int) *ExitStatus {
 			return &ExitStatus{Code: 125}
 		}
 		if pid != payload {
+			p.joinedEnded(pid, ws)
 			continue
 		}
 		if ws.Stopped() {
-			_ = p.out.Encode(initMessage{Stopped: int(ws.StopSignal())}) // nobody is left to tell if this fails
+			if ws.StopSignal() == unix.SIGSTOP && p.ice.swallow.CompareAndSwap(true, false) {
+				continue
+			}
+			_ = p.say(initMessage{Stopped: int(ws.StopSignal())}) // nobody is left to tell if this fails
 			continue
 		}
-		if ws.Signaled() {
-			return &ExitStatus{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
-		}
-		return &ExitStatus{Code: ws.ExitStatus()}
+		return exitStatus(ws)
 	}
+}
+
+func exitStatus(ws unix.WaitStatus) *ExitStatus {
+	if ws.Signaled() {
+		return &ExitStatus{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
+	}
+	return &ExitStatus{Code: ws.ExitStatus()}
 }
