@@ -17,10 +17,11 @@ import (
 	"github.com/sallyport/sallyport/internal/event"
 )
 
-// In this tier who is behind a connection is looked up after the fact: the
-// socket by its addresses (sock_diag(7)), its holder in /proc. That can fail,
-// where the process has gone or the socket was handed on; then nobody is named
-// rather than somebody else.
+// Who is behind a connection that was made without connect(2), or without the
+// supervisor, or behind a packet, is looked up after the fact: the socket by its
+// addresses (sock_diag(7)), its holder in /proc. That can fail, where the process
+// has gone or the socket was handed on; then nobody is named rather than somebody
+// else.
 const (
 	maxAncestors   = 16
 	lookupsPerSec  = 200 // a flood must not turn into a flood of look-ups in /proc
@@ -40,6 +41,11 @@ type processes struct {
 // its ancestors inside the sandbox, nearest first. Both are nil where that is
 // not known. proto is "tcp" or "udp".
 func (s *Sandbox) ProcessOf(proto string, client, origin netip.AddrPort) (*event.Process, []event.Process) {
+	if proto == "tcp" {
+		if who, ok := s.opened.take(client, origin); ok {
+			return who.process, who.ancestors
+		}
+	}
 	id := socketID{proto: protoTCP, local: client, remote: origin}
 	if proto == "udp" {
 		id.proto = protoUDP

@@ -47,6 +47,7 @@ type Sandbox struct {
 	pid     int
 	sockets *Sockets
 	who     processes
+	opened  *opened
 	emit    func(event.Event)
 	plan    *plan.Plan
 	calls   *listener
@@ -59,7 +60,7 @@ type Sandbox struct {
 // Start makes the namespaces and the network, in stage 1. Nothing of the
 // payload exists yet.
 func Start(cfg Config) (*Sandbox, error) {
-	s := &Sandbox{thread: make(chan struct{}), exited: make(chan struct{}), stderr: &tail{}, emit: cfg.Emit}
+	s := &Sandbox{thread: make(chan struct{}), exited: make(chan struct{}), stderr: &tail{}, emit: cfg.Emit, opened: newOpened()}
 	if s.emit == nil {
 		s.emit = func(event.Event) {}
 	}
