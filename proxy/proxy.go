@@ -105,7 +105,9 @@ type Proxy struct {
 	mem    memory
 	allows *aggregate
 	twins  twinQueries
-	canary canaryState
+	// answers are the outside's.
+	answers answers
+	canary  canaryState
 
 	ctx  context.Context // ends with Close; bounds look-ups and dials
 	stop context.CancelFunc
