@@ -215,7 +215,7 @@ func (r *macRun) sum(e event.Event) {
 }
 
 func (r *macRun) serve() error {
-	p, err := proxy.New(proxy.Config{Decider: r.policy, Emit: r.record, Self: []netip.AddrPort{r.port()}, Token: r.token})
+	p, err := proxy.New(proxy.Config{Decider: r.policy, Emit: r.record, Parent: parents(r.policy), Self: []netip.AddrPort{r.port()}, Token: r.token})
 	if err != nil {
 		return err
 	}

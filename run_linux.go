@@ -166,6 +166,7 @@ func (r *run) putUp() error {
 	if err := r.box.Prove(sandbox.Canary{Addr: canaryAddr, Token: r.token}); err != nil {
 		return err
 	}
+	r.proxy.ServeUnix(r.box.UnixProxy())
 	r.running.Store(true)
 	if err := r.box.Release(); err != nil {
 		return err
@@ -210,7 +211,11 @@ func (r *run) serve() error {
 	p, err := proxy.New(proxy.Config{
 		Decider: r.prep.policy,
 		Emit:    r.record,
+		Parent:  parents(r.prep.policy),
 		ProcessOf: func(e proxy.Endpoints) (*event.Process, []event.Process) {
+			if e.Proto == "unix" {
+				return r.box.ProcessOfUnix(e.Socket)
+			}
 			return r.box.ProcessOf(e.Proto, e.Client, e.Origin)
 		},
 		Self:   []netip.AddrPort{net.Proxy4, net.Proxy6},
