@@ -115,7 +115,7 @@ func readRecords(t testing.TB) map[string]string {
 func messageOf(t testing.TB, text string) string {
 	t.Helper()
 	if strings.HasPrefix(text, "{") {
-		r, o, _ := parseNDJSON([]byte(text), nil)
+		r, o := parseNDJSON([]byte(text), &lineMemory{})
 		if o != Kept {
 			t.Fatalf("%s: %v", text, o)
 		}
