@@ -427,6 +427,7 @@ func both(t testing.TB, p *Profile) [2]*machine {
 }
 
 func TestTheProfileSaysWhatThePolicySaysHoweverItIsRead(t *testing.T) {
+	t.Parallel()
 	policies, paths := 320, 80 // of each, eight operations
 	if testing.Short() {
 		policies = 50
