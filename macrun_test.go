@@ -2,6 +2,7 @@ package sallyport
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -281,6 +282,11 @@ func TestACommandOnMacOSGetsItsProfileAndItsProxy(t *testing.T) {
 		if socks := w.env("ALL_PROXY"); socks != "socks5h://"+at.User.String()+"@"+at.Host {
 			t.Errorf("ALL_PROXY %s", socks)
 		}
+		for auth, want := range map[string][]byte{"wrong": {1, 1}, token: {1, 0, 5, 2}} { // refused; accepted, and denied by a rule (RFC 1929, RFC 1928)
+			if got := socksReply(t, at.Host, at.User.Username(), auth, "denied.test"); !bytes.Equal(got, want) {
+				t.Errorf("SOCKS with %q: %v, want %v", auth, got, want)
+			}
+		}
 		w.checkLaunch(at)
 	}
 	result, err := w.run(context.Background(), "sh", "-c", untilDone, "a b", `$(c)"`)
@@ -348,6 +354,38 @@ func connectStatus(t *testing.T, proxy, target, auth string) int {
 	}
 	io.Copy(io.Discard, resp.Body)
 	return resp.StatusCode
+}
+
+// socksReply gives all that a SOCKS5 proxy says after it has chosen passwords.
+func socksReply(t *testing.T, proxy, user, password, host string) []byte {
+	c, err := net.DialTimeout("tcp", proxy, 10*time.Second)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.Write([]byte{5, 1, 2})
+	if chosen := make([]byte, 2); readFull(t, c, chosen) && chosen[1] != 2 {
+		t.Errorf("chose %v without a password", chosen)
+	}
+	c.Write(slices.Concat([]byte{1, byte(len(user))}, []byte(user), []byte{byte(len(password))}, []byte(password)))
+	status := make([]byte, 2)
+	if !readFull(t, c, status) || status[1] != 0 {
+		return status
+	}
+	c.Write(slices.Concat([]byte{5, 1, 0, 3, byte(len(host))}, []byte(host), []byte{1, 187}))
+	reply := make([]byte, 2)
+	readFull(t, c, reply)
+	return append(status, reply...)
+}
+
+func readFull(t *testing.T, r io.Reader, b []byte) bool {
+	_, err := io.ReadFull(r, b)
+	if err != nil {
+		t.Error(err)
+	}
+	return err == nil
 }
 
 func TestNothingStartsOnMacOSWithoutItsBoundary(t *testing.T) {
