@@ -206,8 +206,12 @@ func (r *macRun) violation(rec seatbelt.Record, v seatbelt.Violation, by seatbel
 	r.sum(e)
 }
 
-// record takes every event of the proxy's.
+// record takes every event of the proxy's, which does not know who called.
 func (r *macRun) record(e event.Event) {
+	if e.Detail != "" {
+		e.Detail += "; "
+	}
+	e.Detail += event.Text("attribution=" + seatbelt.ByNothing.String())
 	r.append(e)
 	r.sum(e)
 }

@@ -293,6 +293,11 @@ func TestACommandOnMacOSGetsItsProfileAndItsProxy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, e := range w.events {
+		if e.Process != nil || !strings.HasSuffix(string(e.Detail), "attribution=none") {
+			t.Errorf("of whom this is is not known here: %+v", e)
+		}
+	}
 	denied := 0
 	for _, d := range result.Summary.Denials {
 		if d.Object.Host == "denied.test" {
