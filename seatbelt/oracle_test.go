@@ -479,6 +479,49 @@ func TestTheProfileSaysWhatThePolicySaysHoweverItIsRead(t *testing.T) {
 	t.Logf("%d cases, %d allowed, %d refused that the policy would not", cases, allowed, tighter)
 }
 
+// TestPatternsThatMatchBelowEachOtherOpenNothing: of two patterns with **/, each
+// can match below what the other does.
+func TestPatternsThatMatchBelowEachOtherOpenNothing(t *testing.T) {
+	names := []string{"a", "b", "k.pem"}
+	paths := []string{"/Users/u/proj"}
+	for i := 0; len(paths[i]) < len("/Users/u/proj/1/2/3/4"); i++ {
+		for _, n := range names {
+			paths = append(paths, paths[i]+"/"+n)
+		}
+	}
+	opened := 0
+	for i := range 30 {
+		w := world{rand.New(rand.NewPCG(19, uint64(i)))}
+		deep := func() string {
+			p := pick(w, []string{"/Users/u", "/Users/u/proj", "/Users/u/proj/a"}) + "/**/" + pick(w, append(names, "*.pem"))
+			if w.IntN(3) == 0 {
+				p += "/" + pick(w, names)
+			}
+			return p
+		}
+		yaml := fmt.Sprintf("filesystem:\n  denyRead: [%q, %q]\n  allowRead: [%q]\n  allowWrite: [/Users/u/proj]\n", deep(), deep(), deep())
+		p := macPolicy(t, yaml)
+		m := both(t, build(t, p))[1]
+		o := newOracle(p.Files(), macEnv.Home, worldTmp)
+		for _, path := range paths {
+			s := subject{path: path}
+			match := m.matches(s)
+			for _, op := range []string{"file-read-data", "file-write-data"} {
+				got := m.modelH(op, match)
+				if got != m.flat(op, match) || got && !o.allows(op, s) {
+					t.Fatalf("%s %s: allowed %v, want %v\n%s", op, path, got, o.allows(op, s), yaml)
+				}
+				if got && deepest(p.Files().DenyRead, path) >= 0 {
+					opened++
+				}
+			}
+		}
+	}
+	if opened < 100 {
+		t.Errorf("only %d times did a permission open what a denial covers", opened)
+	}
+}
+
 // checkAgainstPolicy: what a profile allows, the policy's own decision does.
 func checkAgainstPolicy(t *testing.T, p *policy.Policy, op string, s subject, allowed bool, yaml string) {
 	t.Helper()
