@@ -51,6 +51,12 @@ endif
 test-e2e: build need-test $(APPARMOR) ## the end-to-end tests alone
 	$(GOTEST) ./internal/e2e/...
 
+CRASHES ?= 200
+
+.PHONY: crashes
+crashes: build need-test $(APPARMOR) ## kill the parts of a run at CRASHES (200) random moments
+	SALLYPORT_CRASHES=$(CRASHES) $(GOTEST) -v -run TestACrashAtAnyMomentEndsEverything ./internal/e2e/
+
 # Not openssh-server: installing it opens a port. Its test is skipped without.
 .PHONY: need-test
 need-test:

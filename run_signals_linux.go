@@ -53,7 +53,7 @@ func (r *run) forwardSignals(ctx context.Context, signals <-chan os.Signal) (sto
 				finished <- late
 				return
 			case s := <-signals:
-				if s != syscall.SIGPIPE {
+				if s != syscall.SIGPIPE && s != syscall.SIGXFSZ {
 					_ = r.box.Signal(s.(syscall.Signal)) // gone: nothing to signal
 				}
 			case <-ended:
