@@ -121,6 +121,11 @@ func (r *run) place() error {
 	if r.kernel == nil {
 		return nil
 	}
+	// What it opened before is the proxy's, and no business of the sandbox's
+	// cgroup.
+	if _, err := r.box.Sockets(); err != nil {
+		return err
+	}
 	pid, pidfd, err := r.box.Stage1()
 	if err != nil {
 		return err
@@ -228,12 +233,21 @@ func (k *kernelSide) byPID(pid int) (*event.Process, []event.Process) {
 // processOf names the process behind a connection, exactly or not at all.
 func (r *run) processOf(e proxy.Endpoints) (*event.Process, []event.Process) {
 	k := r.kernel
+	if k == nil && e.Proto == "unix" {
+		return r.box.ProcessOfUnix(e.Socket)
+	}
 	if k == nil {
 		return r.box.ProcessOf(e.Proto, e.Client, e.Origin)
 	}
 	switch e.Proto {
 	case "unix":
-		return k.byPID(e.PID)
+		p, ancestors := r.box.ProcessOfUnix(e.Socket)
+		if p != nil {
+			if known, above := k.byPID(p.PID); known != nil {
+				return known, above
+			}
+		}
+		return p, ancestors
 	case "tcp":
 		if p, ancestors := r.box.ConnectedBy(e.Client, e.Origin); p != nil {
 			return p, ancestors

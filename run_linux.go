@@ -109,7 +109,7 @@ type run struct {
 	id      string
 	box     *sandbox.Sandbox
 	kernel  *kernelSide // nil: tier rootless
-	stubs   *sandbox.Stubs
+	stubs   []*sandbox.Stubs
 	log     runLog
 	agg     *audit.Aggregator
 	proxy   *proxy.Proxy
@@ -120,6 +120,7 @@ type run struct {
 	holding sync.Mutex  // of held
 	token   [32]byte
 	serving sync.WaitGroup
+	listing listing
 }
 
 // Run runs a command inside a boundary and returns when it has ended and its
@@ -134,11 +135,16 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 
 func (r *run) run(ctx context.Context) (*Result, error) {
 	defer r.release()
+	if err := sandbox.Nested(); err != nil {
+		return nil, err
+	}
 	// From the start: one that comes too early waits for the command, so that
 	// none ends this process with its placeholders in place.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
-		syscall.SIGPIPE) // a warning that nobody reads must not end this process, which may hold the terminal
+		// A warning that nobody reads, and a file that may not grow (RLIMIT_FSIZE),
+		// must not end this process, which may hold the terminal.
+		syscall.SIGPIPE, syscall.SIGXFSZ)
 	defer signal.Stop(signals)
 	var err error
 	if r.kernel = r.opts.kernel; r.kernel == nil {
@@ -149,14 +155,17 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 	if err := r.putUp(); err != nil {
 		return nil, err
 	}
+	r.list(r.prep.plan.Argv, r.prep.plan.Dir)
 	stop := r.forwardSignals(ctx, signals)
 	status, err := r.box.Wait()
 	late := stop()
+	r.unlist()
 	return r.finish(status, late, err)
 }
 
-// putUp builds the boundary from the outside in. The namespaces are made while
-// the policy is read.
+// putUp builds the boundary from the outside in. What does not depend on one
+// another is done side by side: the namespaces are made while the policy is
+// read, and the network and the record while bubblewrap mounts.
 func (r *run) putUp() error {
 	boxed := make(chan error, 1)
 	go func() {
@@ -175,23 +184,31 @@ func (r *run) putUp() error {
 	if err != nil {
 		return err
 	}
+	if err := r.place(); err != nil {
+		return err
+	}
+	if err := r.box.Launch(r.prep.plan); err != nil {
+		return err
+	}
+	// Bubblewrap mounts meanwhile.
 	if err := r.openLog(); err != nil {
 		return err
 	}
 	if err := r.serve(); err != nil {
 		return err
 	}
-	if err := r.place(); err != nil {
+	if err := r.box.Prove(sandbox.Canary{Addr: canaryAddr, Token: r.token}); err != nil {
 		return err
 	}
-	if err := r.box.Launch(r.prep.plan, sandbox.Canary{Addr: canaryAddr, Token: r.token}); err != nil {
-		return err
-	}
+	r.proxy.ServeUnix(r.box.UnixProxy())
 	if err := r.startKernel(); err != nil {
 		return err
 	}
 	r.running.Store(true)
-	return r.box.Release()
+	if err := r.box.Release(); err != nil {
+		return err
+	}
+	return r.box.KeepMasks(sandbox.MaskOptions{Stub: r.stub, Warn: r.warn})
 }
 
 func (r *run) openLog() error {
@@ -246,6 +263,7 @@ func (r *run) serve() error {
 	p, err := proxy.New(proxy.Config{
 		Decider:   r.prep.policy,
 		Emit:      r.record,
+		Parent:    parents(r.prep.policy),
 		ProcessOf: r.processOf,
 		Self:      []netip.AddrPort{net.Proxy4, net.Proxy6},
 		Canary:    proxy.Canary{Addr: netip.MustParseAddrPort(canaryAddr), Token: r.token},
@@ -253,8 +271,11 @@ func (r *run) serve() error {
 	if err != nil {
 		return err
 	}
+	socks, err := r.box.Sockets()
+	if err != nil {
+		return err
+	}
 	r.proxy = p
-	socks := r.box.Sockets()
 	r.serving.Go(func() {
 		_ = p.Serve(context.Background(), proxy.Listeners{TCP: socks.TCP, DNSPacket: socks.DNSPacket, DNSStream: socks.DNSStream})
 	})
@@ -278,7 +299,7 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 	if err := r.kernel.finish(); err != nil && !r.kernel.failed.Load() {
 		r.warn(err.Error(), "")
 	}
-	r.reportPlanted()
+	planted := r.reportPlanted()
 	err := r.agg.Close()
 	if endErr := r.kernel.end(); endErr != nil && !r.kernel.failed.Load() {
 		r.warn(endErr.Error(), "")
@@ -298,6 +319,7 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 	sum := r.summary.Summary()
 	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.prep.policy.SHA256(), r.opts.tier
 	sum.Exit, sum.Lost, sum.NotRecorded = status.Code, stats.LostTotal(), r.notRecorded()
+	sum.Planted = planted
 	return &Result{Status: status.Code, TimedOut: late, Summary: sum}, nil
 }
 
@@ -328,18 +350,20 @@ func (r *run) notRecorded() []string {
 
 // release frees what is left, whatever happened before.
 func (r *run) release() {
-	if r.proxy != nil {
+	serving := r.proxy != nil
+	if serving {
 		r.stopServing()
-	} else if r.box != nil {
-		r.box.Sockets().Close()
 	}
 	if r.box != nil {
 		r.box.Close()
+		if socks, _ := r.box.Sockets(); !serving {
+			socks.Close()
+		}
 	}
 	r.kernel.abandon()
 	r.speak()
-	if r.stubs != nil {
-		if err := r.stubs.Remove(); err != nil {
+	for _, s := range r.stubs {
+		if err := s.Remove(); err != nil {
 			r.warn(err.Error(), "remove the named files by hand")
 		}
 	}
@@ -353,7 +377,7 @@ func (r *run) release() {
 func sandboxAdvice(err error, status int) (string, int) {
 	var e *sandbox.Error
 	if !errors.As(err, &e) {
-		return "", status
+		return sandbox.LimitHint(err), status
 	}
 	if e.Status != 0 {
 		status = e.Status

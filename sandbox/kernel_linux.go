@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -51,11 +52,18 @@ func (s *Sandbox) Root() (pid int, root *os.File, err error) {
 	return pid, os.NewFile(uintptr(fd), "root"), nil
 }
 
-// Attribute makes d say who is behind refused system calls, and remembers who is
-// behind each connection, for ConnectedBy. It comes before Release.
-func (s *Sandbox) Attribute(d Describe) {
-	s.describe = d
-	s.made = newConnections()
+// Attribute makes d say who is behind refused system calls and connections. It
+// comes before Release.
+func (s *Sandbox) Attribute(d Describe) { s.describe = d }
+
+// ConnectedBy says which process made a TCP connection by connect(2), exactly;
+// nil where it was made otherwise. It tells once.
+func (s *Sandbox) ConnectedBy(client, origin netip.AddrPort) (*event.Process, []event.Process) {
+	who, ok := s.opened.take(client, origin)
+	if !ok {
+		return nil, nil
+	}
+	return who.process, who.ancestors
 }
 
 // End kills everything in the sandbox; Wait returns then.

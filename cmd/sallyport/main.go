@@ -1,5 +1,8 @@
 // Command sallyport runs a command inside a boundary that the kernel enforces,
 // and keeps a record of everything that tried to cross it.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (
@@ -87,7 +90,7 @@ func rootCommand() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(), auditCommand(), policyCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(runCommand(), psCommand(), stopCommand(), execCommand(), auditCommand(), policyCommand(), doctorCommand(), versionCommand())
 	root.AddCommand(agentCommands()...)
 	return root
 }
