@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -83,7 +84,7 @@ func (s *Server) register(k *conn, r *Registration) (*registered, error) {
 	if len(r.Name) > 256 {
 		return nil, refuse("", "the name is longer than 256 bytes")
 	}
-	b, err := s.newBox(journal{ID: r.ID, Boot: s.place.boot, Own: []int{r.PID}, UID: k.uid, CallerPID: k.peer.pid, CallerStart: k.peer.start, Registration: *r})
+	b, err := s.newBox(journal{ID: r.ID, Boot: s.place.boot, Own: []int{r.PID}, UID: k.uid, GID: k.gid, CallerPID: k.peer.pid, CallerStart: k.peer.start, Registration: *r})
 	if err != nil {
 		return nil, err
 	}
@@ -219,11 +220,37 @@ func (s *Server) start(b *box) error {
 		b.Own = append(b.Own, inner)
 		b.own[inner] = true
 	}
-	if err := s.load.Start(b.Cgroup, nil); err != nil {
+	if err := s.record(b); err != nil {
 		return err
 	}
 	b.Started = true
 	return s.place.write(&b.journal)
+}
+
+// record has the kernel record what the sandbox is refused, with paths as its
+// user finds them.
+func (s *Server) record(b *box) error {
+	return s.load.StartAs(b.Cgroup, b.root(), loader.Eyes{UID: b.UID, GID: b.GID})
+}
+
+// root opens the root folder of the sandbox; nil where it has no process 1 yet, or
+// any more: then paths are taken as they were given.
+func (b *box) root() *os.File {
+	if len(b.Own) < 2 {
+		return nil
+	}
+	pid := b.Own[1]
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	root := os.NewFile(uintptr(fd), "root")
+	pids, err := b.group.Processes() // the number is that of one in the sandbox now: it was when it was opened
+	if err != nil || !slices.Contains(pids, pid) {
+		root.Close()
+		return nil
+	}
+	return root
 }
 
 // onlyChild finds the one process below another, process 1 of the sandbox; 0:
@@ -284,7 +311,7 @@ func (s *Server) adopt(j *journal) error {
 		b.reported, err = s.logs.reported(b.UID, b.ID)
 	}
 	if err == nil && j.Started {
-		err = s.load.Start(j.Cgroup, nil)
+		err = s.record(b)
 	}
 	if err != nil { // sweep ends what there is of it
 		return errors.Join(err, ignoreMissing(os.Remove(s.place.journal(j.ID))))

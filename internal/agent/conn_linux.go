@@ -20,6 +20,7 @@ type conn struct {
 	c      *net.UnixConn
 	peer   *process
 	uid    uint32
+	gid    uint32
 	nonce  string // empty: it came back
 	in     joiner
 	held   int // bytes of unfinished messages accounted for
@@ -53,7 +54,7 @@ func (s *Server) serve(c *net.UnixConn) {
 		return
 	}
 	defer s.quotas.disconnect(cred.Uid)
-	k := &conn{s: s, c: c, peer: peer, uid: cred.Uid, nonce: newNonce(), out: newOutbox()}
+	k := &conn{s: s, c: c, peer: peer, uid: cred.Uid, gid: cred.Gid, nonce: newNonce(), out: newOutbox()}
 	if !s.enter(k) {
 		return
 	}

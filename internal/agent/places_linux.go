@@ -161,6 +161,7 @@ type journal struct {
 	ID           string       `json:"id"`
 	Boot         string       `json:"boot"`
 	UID          uint32       `json:"uid"`
+	GID          uint32       `json:"gid"`
 	Cgroup       uint64       `json:"cgroup"`
 	CallerPID    int          `json:"caller_pid"`
 	CallerStart  uint64       `json:"caller_start"`

@@ -11,12 +11,13 @@ import (
 
 // kept are the capabilities that a running agent needs.
 var kept = []uint{
-	unix.CAP_BPF,             // bpf(2); Linux 5.8
-	unix.CAP_PERFMON,         // programs that look at the kernel's memory
-	unix.CAP_NET_ADMIN,       // programs on sockets
-	unix.CAP_KILL,            // where there is no cgroup.kill (before Linux 5.14)
-	unix.CAP_SYS_PTRACE,      // namespaces of others' processes in /proc
-	unix.CAP_DAC_READ_SEARCH, // paths in directories that only their user may enter
+	unix.CAP_BPF,        // bpf(2); Linux 5.8
+	unix.CAP_PERFMON,    // programs that look at the kernel's memory
+	unix.CAP_NET_ADMIN,  // programs on sockets
+	unix.CAP_KILL,       // where there is no cgroup.kill (before Linux 5.14)
+	unix.CAP_SYS_PTRACE, // namespaces of others' processes in /proc
+	unix.CAP_SETUID,     // to look at paths as the sandbox's user
+	unix.CAP_SETGID,
 }
 
 // Drop gives up what an agent needs only to start, for good: nothing is gained
@@ -24,6 +25,9 @@ var kept = []uint{
 func Drop() error {
 	if err := all(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	if err := all(unix.SYS_SETGROUPS, 0, 0); err != nil { // paths are looked at as users
+		return fmt.Errorf("leave groups: %w", err)
 	}
 	var mask [2]uint32
 	for _, c := range kept {
