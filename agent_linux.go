@@ -72,12 +72,7 @@ func (d *Diagnosis) agent() {
 
 // register makes the run a sandbox of the agent's, with stage 1, which waits and
 // is alone, in it.
-func (a *agentSide) register(r *run) error {
-	pid, pidfd, err := r.box.Stage1()
-	if err != nil {
-		return err
-	}
-	defer pidfd.Close()
+func (a *agentSide) register(r *run, pid int) (err error) {
 	reg := agent.Registration{ID: r.id, Name: r.opts.Name, PID: pid, Env: r.prep.env, Flags: r.opts.Policy.Flags}
 	for _, s := range r.prep.sources {
 		reg.Files = append(reg.Files, agent.PolicyFile{Name: s.Name, Dir: s.Dir, Path: s.Path, Data: s.Data})

@@ -131,6 +131,9 @@ func (r *run) place() error {
 		return err
 	}
 	defer pidfd.Close()
+	if a := r.kernel.agentSide(); a != nil {
+		return a.register(r, pid)
+	}
 	rules := keeper.Rules{AnyUnix: r.prep.policy.Unix().All, Supervised: true}
 	if err := r.kernel.client.Place(pid, pidfd, rules); err != nil {
 		return fmt.Errorf("put up the kernel side: %w", err)

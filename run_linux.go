@@ -184,6 +184,7 @@ func (r *run) putUp() error {
 	if err != nil {
 		return err
 	}
+	r.summary = audit.NewSummariser(r.suggest)
 	if err := r.place(); err != nil {
 		return err
 	}
@@ -212,11 +213,7 @@ func (r *run) putUp() error {
 }
 
 func (r *run) openLog() error {
-	r.summary = audit.NewSummariser(r.suggest)
 	if a := r.kernel.agentSide(); a != nil {
-		if err := a.register(r); err != nil {
-			return err
-		}
 		r.log = a
 	} else {
 		log, err := audit.Create(audit.Dir(os.Getenv, r.prep.env.Home), r.header())

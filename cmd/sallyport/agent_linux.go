@@ -147,11 +147,14 @@ func (f *agentFlags) obey(ctx context.Context, s *agent.Server, signals <-chan o
 			return nil
 		case sig := <-signals:
 			if sig != syscall.SIGHUP {
-				return agent.Notify("STOPPING=1")
+				_ = agent.Notify("STOPPING=1") // whether anybody hears it or not
+				return nil
 			}
-			if err := errors.Join(agent.Notify(agent.Reloading()), s.Reload(), agent.Notify("READY=1")); err != nil {
+			_ = agent.Notify(agent.Reloading())
+			if err := s.Reload(); err != nil {
 				return err
 			}
+			_ = agent.Notify("READY=1")
 		}
 	}
 }

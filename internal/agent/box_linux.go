@@ -216,6 +216,14 @@ func (s *Server) start(b *box) error {
 	if err != nil {
 		return err
 	}
+	// What was started before the sandbox was one is not in it.
+	pids, err := b.group.Processes()
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(pids, b.Own[0]) || inner != 0 && !slices.Contains(pids, inner) {
+		return refuse("", "a process of the sandbox is not in its cgroup")
+	}
 	if inner != 0 {
 		b.Own = append(b.Own, inner)
 		b.own[inner] = true

@@ -123,3 +123,42 @@ func TestWhatAnotherUserHasCannotBeSeenNorTouched(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatWasStartedBeforeTheSandboxIsNotLeftOutOfIt(t *testing.T) {
+	w := newWorld(t, Limits{})
+	u := w.user(4001)
+	u.do("early", 0)
+	if r := u.try(order{Op: "register"}); !strings.Contains(r.Err, "has children already") {
+		t.Errorf("registered: %+v", r)
+	}
+	// The same, had it been started while the agent looked.
+	b, err := w.s.newBox(journal{ID: newID(), Boot: w.s.place.boot, UID: 4001, Own: []int{u.do("events", 0).PID}, Registration: Registration{Env: testEnv}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := openProcess(b.Own[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.close()
+	if err := w.s.putUp(b, target); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.s.start(b); err == nil || !strings.Contains(err.Error(), "not in its cgroup") {
+		t.Errorf("started: %v", err)
+	}
+	if err := w.s.takeDown(b); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatTheMountsRefuseIsRecorded(t *testing.T) {
+	w := newWorld(t, Limits{})
+	u, _ := w.sandbox(4001)
+	u.try(order{Op: "hidden", N: 3, Text: "/root"})
+	u.do("end", 0)
+	isTrace := func(e event.Event) bool { return e.Layer == event.LayerTrace && e.Operation == event.FileRead }
+	if n := count(w.records(), isTrace); n != 3 {
+		t.Errorf("%d of 3 denials in the log: %+v", n, w.records())
+	}
+}

@@ -332,6 +332,10 @@ func (u *userState) obey(o order, r *result) (err error) {
 		err = u.logs(r)
 	case "raw":
 		r.Text, err = u.raw(o)
+	case "early": // a payload that is there before the sandbox
+		if err = u.spawn(); err == nil {
+			_, err = u.command("refused 0 x")
+		}
 	case "many":
 		err = u.many(o.N)
 	case "hand":
