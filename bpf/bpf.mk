@@ -3,10 +3,9 @@
 BPF_CLANG := clang-19
 
 .PHONY: bpf bpf-check
-bpf:
+bpf: ## make the kernel programs again; needs clang-19 and llvm-19
 	@$(BPF_CLANG) --version >/dev/null || { echo "bpf: $(BPF_CLANG) is not installed" >&2; exit 1; }
-	cd bpf && go generate ./...
+	cd bpf && $(GO) generate ./...
 
-# Fails if what is committed is not what the source gives.
-bpf-check: bpf
-	@git diff --exit-code -- bpf || { echo "bpf: run 'make bpf' and commit" >&2; exit 1; }
+bpf-check: bpf ## fail if the committed kernel programs are not what the source gives
+	@git diff --exit-code -- 'bpf/kernel_*' || { echo "bpf: run 'make bpf' and commit" >&2; exit 1; }

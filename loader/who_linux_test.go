@@ -234,3 +234,27 @@ func TestRepeatsBecomeOneEventWithTheirNumber(t *testing.T) {
 		t.Errorf("%d events stand for %d attempts, want few and 500", len(list), total)
 	}
 }
+
+func init() {
+	// datagram is refused by a cgroup program, whoever it is.
+	payloads["datagram"] = func([]string) int {
+		fd := must(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0))
+		_ = unix.Connect(fd, &unix.SockaddrInet4{Port: 99, Addr: [4]byte{192, 0, 2, 1}})
+		return 0
+	}
+}
+
+func TestASetUserIDProgramIsWhoItBecame(t *testing.T) {
+	b, d, self := whoWorld(t)
+	if err := unix.Chmod(self, 0o4755); err != nil {
+		t.Fatal(err)
+	}
+	pid := b.run(t, self, "datagram", d)
+	list := b.records()
+	if len(list) != 1 || list[0].Event.Operation != event.NetUDP {
+		t.Fatalf("records %+v", list)
+	}
+	if p := list[0].Event.Process; p.PID != pid || p.UID != 65534 || string(p.Exe) != self {
+		t.Errorf("process %+v, want pid %d of user 65534", p, pid) // the real user: who is answerable
+	}
+}

@@ -11,7 +11,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
 )
 
@@ -157,7 +161,10 @@ func TestTheKernelKnowsWhoTried(t *testing.T) {
 			owner.own(h.work)
 			owner.write(".ssh/id", "secret")
 			h.usePolicy(fmt.Sprintf(tracePolicy, h.dir))
-			script := fmt.Sprintf("%s %s %s/.ssh/x & wait; sleep 0.3", h.helperPath(), tt.how, h.dir)
+			script := fmt.Sprintf("%s %s %s/.ssh/x & wait", h.helperPath(), tt.how, h.dir)
+			if tt.how == "orphan" {
+				script += "; until [ -e looked ]; do sleep 0.01; done"
+			}
 			r := h.runWith([]string{"-e", helperEnv + "=look", "-e", "HOME=" + h.dir}, "sh", "-c", script).ok()
 			total, pids := 0, map[int]bool{}
 			for _, e := range r.events {
@@ -233,5 +240,134 @@ func TestAFloodFillsNeitherTheDiskNorLosesANumber(t *testing.T) {
 	}
 	if told+lost != n || len(r.events) > 3000 {
 		t.Errorf("%d attempts: %d told in %d events, %d lost", n, told, len(r.events), lost)
+	}
+}
+
+// keeperOf finds the keeper among a supervisor's children.
+func keeperOf(t *testing.T, supervisor int) int {
+	t.Helper()
+	for _, p := range descendants(t) {
+		if p.parent == supervisor && strings.HasPrefix(p.args, "sallyport: keeper") {
+			return p.pid
+		}
+	}
+	t.Fatal("there is no keeper")
+	return 0
+}
+
+// groundOf gives the cgroup of the keeper of a process.
+func groundOf(t *testing.T, pid int) string {
+	t.Helper()
+	mount, err := cgroup.Mount()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if rel, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			return filepath.Dir(filepath.Join(mount, rel))
+		}
+	}
+	t.Fatal("no cgroup")
+	return ""
+}
+
+func TestWithoutItsKeeperOrSupervisorNothingGoesOn(t *testing.T) {
+	for _, victim := range []string{"keeper", "supervisor"} {
+		t.Run(victim, func(t *testing.T) {
+			h := traceHome(t)
+			before := descendants(t)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			cmd := h.command(ctx, "run", "--", "sh", "-c", "echo started; sleep 1000")
+			var errOut strings.Builder
+			cmd.Stderr = &errOut
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := out.Read(make([]byte, 8)); err != nil {
+				t.Fatalf("%v: %s", err, errOut.String())
+			}
+			keeper := keeperOf(t, cmd.Process.Pid)
+			ground := ""
+			for _, p := range descendants(t) {
+				if strings.Contains(p.args, "sleep") {
+					ground = groundOf(t, p.pid)
+				}
+			}
+			if _, err := os.Stat(ground); err != nil || !strings.Contains(ground, "/sallyport-runs/run-") {
+				t.Fatalf("the sandbox's cgroup is below %q: %v", ground, err)
+			}
+			if victim == "keeper" {
+				_ = unix.Kill(keeper, unix.SIGKILL)
+			} else {
+				_ = unix.Kill(cmd.Process.Pid, unix.SIGKILL)
+			}
+			_ = cmd.Wait()
+			if victim == "keeper" && (cmd.ProcessState.ExitCode() != 125 || !strings.Contains(errOut.String(), "the kernel side of the run has gone")) {
+				t.Errorf("exit status %d\n%s", cmd.ProcessState.ExitCode(), errOut.String())
+			}
+			h.nothingLeft(before)
+			h.run("true").ok() // sweeps what a keeper that was killed has left
+			for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+				if _, err := os.Stat(ground); err != nil {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("%s is left", ground)
+				}
+			}
+		})
+	}
+}
+
+func TestManyRunsAtOnceKeepTheirRecordsApart(t *testing.T) {
+	h := traceHome(t)
+	runs := 12
+	if os.Getenv("SALLYPORT_LONG") != "" {
+		runs = 100
+	}
+	before := descendants(t)
+	var wg sync.WaitGroup
+	codes := make([]string, runs)
+	slots := make(chan struct{}, 6)
+	for i := range runs {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			cmd := h.command(context.Background(), "run", "--name", fmt.Sprint("run-", i), "--", "sh", "-c", "echo x >/etc/"+fmt.Sprint(i)+" 2>/dev/null; exit 3")
+			out, _ := cmd.CombinedOutput()
+			if cmd.ProcessState.ExitCode() != 3 {
+				codes[i] = string(out)
+			}
+		})
+	}
+	wg.Wait()
+	for i, said := range codes {
+		if said != "" {
+			t.Errorf("run %d: %s", i, said)
+		}
+	}
+	h.nothingLeft(before)
+	seen := map[string]int{}
+	for _, e := range h.events() {
+		if e.Operation == event.FileCreate {
+			seen[string(e.Sandbox.Name)+" "+string(e.Object.Path)] += int(e.Count)
+		}
+	}
+	for i := range runs {
+		if n := seen[fmt.Sprintf("run-%d /etc/%d", i, i)]; n != 1 {
+			t.Errorf("run %d: %d events", i, n)
+		}
+	}
+	if len(seen) != runs {
+		t.Errorf("%v", seen)
 	}
 }
