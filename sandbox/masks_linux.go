@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -24,10 +25,14 @@ type MaskOptions struct {
 	Warn func(message, hint string)
 }
 
-// maskGrace is how long a file may be missing before it counts as removed: some
-// programs save a file by moving it away and making a new one. Nothing inside
-// runs meanwhile.
-const maskGrace = 100 * time.Millisecond
+// A file may be missing for so long before it counts as removed: some programs
+// save a file by moving it away and making a new one. The time starts anew as
+// long as something happens where it was, up to a limit. Nothing inside runs
+// meanwhile.
+const (
+	maskGrace = 100 * time.Millisecond
+	graceMax  = 2 * time.Second
+)
 
 // A mask that cannot be put back, so often or for so long, ends the run.
 const (
@@ -348,10 +353,14 @@ func (g *masks) forgetBelow(covered []maskState) {
 // await gives the host time to put something in the place of what is missing,
 // and then puts a placeholder there.
 func (g *masks) await(lost []maskState) ([]event.Event, error) {
-	since := time.Now()
+	since, quiet := time.Now(), time.Now()
 	var covered []maskState
-	for len(lost) > 0 && time.Since(since) < maskGrace {
+	last := changes(lost)
+	for len(lost) > 0 && time.Since(quiet) < maskGrace && time.Since(since) < graceMax {
 		time.Sleep(time.Millisecond)
+		if now := changes(lost); now != last {
+			last, quiet = now, time.Now()
+		}
 		bare, missing, err := g.look()
 		if err != nil {
 			return nil, err
@@ -376,6 +385,17 @@ func (g *masks) await(lost []maskState) ([]event.Event, error) {
 		_, err = g.coverAll(bare) // the placeholders
 	}
 	return events, err
+}
+
+// changes grows when a name is made or removed beside what is missing.
+func changes(lost []maskState) (latest int64) {
+	for _, m := range lost {
+		var st unix.Stat_t
+		if unix.Lstat(path.Dir(m.Path), &st) == nil {
+			latest = max(latest, st.Mtim.Nano())
+		}
+	}
+	return latest
 }
 
 func missingOf(lost, missing []maskState) []maskState {

@@ -206,7 +206,7 @@ func TestMasksHoldWhenGitAndEditorsReplaceFilesOutside(t *testing.T) {
 		"vim":                 {".git/config", "vi -u NONE -es -c 'set backupcopy=no' -c 'normal Go#x' -c wq .git/config"},
 		"exchange of names":   {".git/config", "cp .git/config .git/other; python3 -c 'import ctypes; l=ctypes.CDLL(None); exit(-l.renameat2(-100, b\".git/config\", -100, b\".git/other\", 2))'"},
 		"another hooks":       {".git/hooks", "mv .git/hooks .git/old; mkdir .git/hooks"},
-		"another repository":  {".git/config", "mv .git was; cp -a was .git"},
+		"another repository":  {".git/config", "cp -a .git new; mv .git was; mv new .git"},
 		"a checkout of hooks": {".git/hooks", "rm -rf .git/hooks; mkdir .git/hooks"},
 	} {
 		t.Run(name, func(t *testing.T) {
