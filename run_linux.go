@@ -93,9 +93,10 @@ type run struct {
 	proxy   *proxy.Proxy
 	summary *audit.Summariser
 	before  map[plan.Protected]bool
-	running atomic.Bool // the command may have the terminal
-	held    []warning   // until it has not
-	holding sync.Mutex  // of held
+	known   map[identity]string // what was before; set while serving
+	running atomic.Bool         // the command may have the terminal
+	held    []warning           // until it has not
+	holding sync.Mutex          // of held
 	token   [32]byte
 	serving sync.WaitGroup
 	listing listing
@@ -166,10 +167,12 @@ func (r *run) putUp() error {
 	if err := r.box.Prove(sandbox.Canary{Addr: canaryAddr, Token: r.token}); err != nil {
 		return err
 	}
+	r.proxy.ServeUnix(r.box.UnixProxy())
 	r.running.Store(true)
 	if err := r.box.Release(); err != nil {
 		return err
 	}
+	r.serving.Go(r.identifyProtected)
 	return r.box.KeepMasks(sandbox.MaskOptions{Stub: r.stub, Warn: r.warn})
 }
 
@@ -210,7 +213,11 @@ func (r *run) serve() error {
 	p, err := proxy.New(proxy.Config{
 		Decider: r.prep.policy,
 		Emit:    r.record,
+		Parent:  parents(r.prep.policy),
 		ProcessOf: func(e proxy.Endpoints) (*event.Process, []event.Process) {
+			if e.Proto == "unix" {
+				return r.box.ProcessOfUnix(e.Socket)
+			}
 			return r.box.ProcessOf(e.Proto, e.Client, e.Origin)
 		},
 		Self:   []netip.AddrPort{net.Proxy4, net.Proxy6},

@@ -18,7 +18,7 @@ type initMessage struct {
 	Of int `json:",omitempty"`
 	// Terminal says that one comes with this message.
 	Terminal bool `json:",omitempty"`
-	Ready    bool `json:",omitempty"` // the canary came through; with the terminal, if one was wanted
+	Ready    bool `json:",omitempty"` // the canary came through; with the proxy's socket and the terminal, if one was wanted
 	// Listener comes with the descriptor that answers for the filter.
 	Listener *listenerMessage `json:",omitempty"`
 	PID      int              `json:",omitempty"` // of the payload, inside
