@@ -57,6 +57,16 @@ need-test:
 	.ci/need bwrap=bubblewrap nft=nftables ip=iproute2 curl=curl git=git python3=python3 node=nodejs \
 		ssh=openssh-client strace=strace keyctl=keyutils vi=vim-tiny less=less top=procps script=bsdutils
 
+.PHONY: test-clients
+test-clients: build need-clients $(APPARMOR) ## real clients and package managers, those that take their time too
+	SALLYPORT_CLIENTS=1 $(GOTEST) -count=1 -v -run 'Clients|PackageManagers|PythonLibraries|RealRedis' ./internal/e2e ./proxy
+
+# Not redis-server: installing it opens a port. Its test is skipped without.
+.PHONY: need-clients
+need-clients: need-test
+	.ci/need npm=npm mvn=maven javac=default-jdk-headless psql=postgresql-client redis-cli=redis-tools pip3=python3-pip \
+		wget=wget requests=python3-requests httpx=python3-httpx aiohttp=python3-aiohttp
+
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: lint
