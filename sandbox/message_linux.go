@@ -1,14 +1,12 @@
 package sandbox
 
-import "github.com/sallyport/sallyport/internal/plan"
-
 // initConfig tells stage 2 what to run and how to confine it.
 type initConfig struct {
-	Argv     []string
-	Env      []string
-	Dir      string
-	Landlock plan.Landlock
-	Seccomp  plan.Seccomp
+	Argv     rawList
+	Env      rawList
+	Dir      raw
+	Landlock rawLandlock
+	Filter   []byte // see seccompFilter
 	Canary   Canary
 	PTY      *ptyConfig `json:",omitempty"`
 }
@@ -62,8 +60,8 @@ type initCommand struct {
 // execCommand has another program join the payload.
 type execCommand struct {
 	ID   int // for Of; never 0
-	Argv []string
-	Env  []string
-	Dir  string
+	Argv rawList
+	Env  rawList
+	Dir  raw
 	PTY  *ptyConfig `json:",omitempty"`
 }
