@@ -88,13 +88,16 @@ lint: ## gofmt and staticcheck; go vet and go build for every system that it is 
 BENCH     ?= .
 BENCHTIME ?= 1s
 BENCHPKG  ?= ./...
+# Connections, and MiB that are sent, through a sandbox, a bare relay and srt.
+FIGURES   ?= 5000 1024
 
 .PHONY: bench
 bench: build need-bench $(APPARMOR) ## measure; a run against bare bubblewrap and against srt (from npm)
 	dir=$$(mktemp -d /var/tmp/sallyport-bench-XXXXXX) && trap 'rm -rf "$$dir"' EXIT && chmod 755 "$$dir" && \
 	npm install --silent --no-audit --no-fund --prefix "$$dir" @anthropic-ai/sandbox-runtime@0.0.83 >/dev/null && \
 	SALLYPORT_SRT="$$dir/node_modules/.bin/srt" $(if $(APPARMOR),SALLYPORT_BIN=$(BINARY)) \
-		$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) $(BENCHPKG)
+	sh -c '$(GO) test -run "^$$" -bench "$(BENCH)" -benchtime $(BENCHTIME) $(BENCHPKG) && \
+		SALLYPORT_FIGURES="$(FIGURES)" $(GO) test -count=1 -v -run TestFigures ./internal/e2e'
 
 .PHONY: need-bench
 need-bench: need-test
