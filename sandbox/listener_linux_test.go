@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -103,7 +104,11 @@ func init() {
 }
 
 func TestListenerAnswersAndItsDeathRefuses(t *testing.T) {
-	if out, err := inNewNet("listener", t.TempDir()).CombinedOutput(); err != nil {
+	calls := 600
+	if testing.Short() {
+		calls = 60
+	}
+	if out, err := inNewNet("listener", t.TempDir(), strconv.Itoa(calls)).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -144,7 +149,10 @@ func interruptedCalls(s *supervised) (errs []error) {
 	if _, err := listenUnix(filepath.Join(os.Args[1], "rain")); err != nil && !errors.Is(err, unix.EADDRINUSE) {
 		return []error{err}
 	}
-	const calls = 600
+	calls, err := strconv.Atoi(os.Args[2])
+	if err != nil {
+		return []error{err}
+	}
 	before := len(s.taken())
 	wrong := map[unix.Errno]int{}
 	stop := make(chan struct{})
@@ -185,7 +193,9 @@ func interruptedCalls(s *supervised) (errs []error) {
 			refused++
 		}
 	}
-	if refused != calls {
+	// A caller that does not wait through signals may be interrupted after its
+	// answer was taken, and ask again: a record too many, never one too few.
+	if refused < calls || refused > calls && !s.restarts || refused > calls+calls/10 {
 		errs = append(errs, fmt.Errorf("under signals: %d of %d refusals recorded", refused, calls))
 	}
 	return errs
