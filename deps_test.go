@@ -32,14 +32,15 @@ var layers = map[string]struct {
 	"internal/policy": {[]string{"internal/event"}, append([]string{prometheus, "os", "net"}, kernelPackages...), "a policy is a pure function of its files"},
 	"internal/plan":   {[]string{"internal/event", "internal/policy"}, append([]string{prometheus, "os", "net"}, kernelPackages...), "a plan is computed, never performed"},
 	// golang.org/x/sys: flock(2) and the boot clock, on every Unix.
-	"internal/audit":   {[]string{"internal/event"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "github.com/google/nftables", "github.com/mdlayher/netlink"}, "the record must be readable on any machine"},
-	"sandbox":          {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf"}, "the sandbox performs a plan; it neither proxies nor records"},
-	"seatbelt":         {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/landlock-lsm/go-landlock"}, "the macOS boundary is tested on every system; it neither proxies nor stores"},
-	"proxy":            {[]string{"internal/event", "internal/policy"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "hostile bytes are parsed far from what builds the boundary"},
-	"":                 {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "sandbox", "seatbelt", "proxy"}, nil, "the root wires everything"},
-	"cmd/sallyport":    {[]string{"", "internal/event", "internal/policy", "internal/plan", "internal/audit", "sandbox", "seatbelt"}, nil, "the command line shows, it does not do"},
-	"internal/fakemac": {nil, nil, "only tests import fakemac"},
-	"testvm":           {nil, nil, "only tests import testvm"},
+	"internal/audit":    {[]string{"internal/event"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "github.com/google/nftables", "github.com/mdlayher/netlink"}, "the record must be readable on any machine"},
+	"internal/registry": {nil, []string{prometheus, "github.com"}, "who asks for the list needs nothing that a run needs"},
+	"sandbox":           {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf"}, "the sandbox performs a plan; it neither proxies nor records"},
+	"seatbelt":          {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/landlock-lsm/go-landlock"}, "the macOS boundary is tested on every system; it neither proxies nor stores"},
+	"proxy":             {[]string{"internal/event", "internal/policy"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "hostile bytes are parsed far from what builds the boundary"},
+	"":                  {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/registry", "sandbox", "seatbelt", "proxy"}, nil, "the root wires everything"},
+	"cmd/sallyport":     {[]string{"", "internal/event", "internal/policy", "internal/plan", "internal/audit", "sandbox", "seatbelt"}, nil, "the command line shows, it does not do"},
+	"internal/fakemac":  {nil, nil, "only tests import fakemac"},
+	"testvm":            {nil, nil, "only tests import testvm"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {

@@ -98,6 +98,7 @@ type run struct {
 	holding sync.Mutex  // of held
 	token   [32]byte
 	serving sync.WaitGroup
+	listing listing
 }
 
 // Run runs a command inside a boundary and returns when it has ended and its
@@ -121,9 +122,11 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 	if err := r.putUp(); err != nil {
 		return nil, err
 	}
+	r.list(r.prep.plan.Argv, r.prep.plan.Dir)
 	stop := r.forwardSignals(ctx, signals)
 	status, err := r.box.Wait()
 	late := stop()
+	r.unlist()
 	return r.finish(status, late, err)
 }
 

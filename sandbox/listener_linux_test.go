@@ -114,7 +114,7 @@ func allowAll(string) policy.Decision {
 
 func init() {
 	helpers["listener"] = func([]string) error {
-		if err := setupLoopback(plan.Network{Proxy4: plan.DefaultNetwork().Proxy4}); err != nil {
+		if err := setupLoopback(plan.Network{Proxy4: plan.DefaultNetwork().Proxy4}, netlinkHere(unix.NETLINK_ROUTE)); err != nil {
 			return err
 		}
 		return errors.Join(tryListener(unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV), tryListener(0))

@@ -2,20 +2,6 @@ package sandbox
 
 import "github.com/sallyport/sallyport/internal/plan"
 
-// launch is what stage 1 executes once the plan is made.
-type launch struct {
-	Bwrap string
-}
-
-// stage1Report comes from stage 1 with the sockets it made, in the order of
-// netSockets.files.
-type stage1Report struct {
-	Err  string `json:",omitempty"`
-	Hint string `json:",omitempty"`
-	// NoPing says why an ICMP echo is refused without a record.
-	NoPing string `json:",omitempty"`
-}
-
 // initConfig tells stage 2 what to run and how to confine it.
 type initConfig struct {
 	Argv     []string
@@ -27,9 +13,14 @@ type initConfig struct {
 	PTY      *ptyConfig `json:",omitempty"`
 }
 
-// initMessage is what stage 2 says; one field is set.
+// initMessage is what stage 2 says; one field is set, besides Of.
 type initMessage struct {
-	Ready bool `json:",omitempty"` // the canary came through; with the terminal, if one was wanted
+	// Of is the number of the joined program that PID, Exit and Err are about; 0:
+	// the payload.
+	Of int `json:",omitempty"`
+	// Terminal says that one comes with this message.
+	Terminal bool `json:",omitempty"`
+	Ready    bool `json:",omitempty"` // the canary came through; with the terminal, if one was wanted
 	// Listener comes with the descriptor that answers for the filter.
 	Listener *listenerMessage `json:",omitempty"`
 	PID      int              `json:",omitempty"` // of the payload, inside
@@ -52,9 +43,22 @@ type listenerMessage struct {
 type initCommand struct {
 	Go     bool `json:",omitempty"`
 	Signal int  `json:",omitempty"`
+	// Of is the number of the joined program that Signal is for; 0: the payload.
+	Of int `json:",omitempty"`
+	// Exec comes with the streams of the program to start.
+	Exec *execCommand `json:",omitempty"`
 	// Continue says that a stopped payload goes on, in the foreground of its
 	// terminal or not; with Claim it is the payload's own group that gets there.
 	Continue   bool `json:",omitempty"`
 	Foreground bool `json:",omitempty"`
 	Claim      bool `json:",omitempty"`
+}
+
+// execCommand has another program join the payload.
+type execCommand struct {
+	ID   int // for Of; never 0
+	Argv []string
+	Env  []string
+	Dir  string
+	PTY  *ptyConfig `json:",omitempty"`
 }

@@ -59,16 +59,54 @@ func inNewNet(helper string, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// openHere opens sockets in this network namespace, as stage 1 does.
+func openHere(specs []socketSpec) ([]int, error) {
+	var fds []int
+	for _, s := range specs {
+		fd, err := unix.Socket(s.family, s.kind|unix.SOCK_CLOEXEC, s.proto)
+		if err != nil {
+			return nil, fmt.Errorf("open socket %s: %w", s.name, err)
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+// setupHere builds the network in this namespace. The second result says why
+// there can be no ping sockets.
+func setupHere(n plan.Network) (*netSockets, syscall.Errno, error) {
+	p := newProgram()
+	ping := p.setKnobs(os.Getgid())
+	if p.run(); p.failure[0] != 0 {
+		return nil, 0, p.explain(p.failure)
+	}
+	fds, err := openHere(networkSockets(n))
+	if err != nil {
+		return nil, 0, err
+	}
+	s, err := setupNetwork(n, fds)
+	return s, syscall.Errno(p.results[ping]), err
+}
+
+// netlinkHere opens a netlink socket in this namespace.
+func netlinkHere(proto int) int {
+	fds, err := openHere([]socketSpec{{"netlink", unix.AF_NETLINK, unix.SOCK_RAW, proto}})
+	if err != nil {
+		panic(err)
+	}
+	return fds[0]
+}
+
 // testStage1 builds the network, sends its sockets to the parent over
 // descriptor 3, and becomes a payload without capabilities.
 func testStage1(args []string) error {
-	s, err := setupNetwork(plan.DefaultNetwork())
+	s, noPing, err := setupHere(availableNetwork(plan.DefaultNetwork()))
 	if err != nil {
 		return err
 	}
 	var ping string
-	if s.PingErr != nil {
-		ping = s.PingErr.Error()
+	if noPing != 0 {
+		ping = noPing.Error()
 	}
 	msg, err := json.Marshal(ping)
 	if err != nil {

@@ -62,7 +62,7 @@ var helpers = map[string]func(args []string) error{
 func setupWithoutIPv6([]string) error {
 	n := plan.DefaultNetwork()
 	n.Proxy6 = netip.AddrPort{}
-	s, err := setupNetwork(n)
+	s, _, err := setupHere(n)
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func setupWhereIPv6IsOff(args []string) error {
 
 func setupOnly([]string) error {
 	start := time.Now()
-	s, err := setupNetwork(plan.DefaultNetwork())
+	s, _, err := setupHere(plan.DefaultNetwork())
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func networkOf(args []string) plan.Network {
 }
 
 func listRulesOfGo(args []string) error {
-	if err := loadRules(networkOf(args)); err != nil {
+	if err := loadRules(networkOf(args), netlinkHere(unix.NETLINK_NETFILTER)); err != nil {
 		return err
 	}
 	return nft("", "list", "ruleset")
@@ -337,7 +337,7 @@ func tryPowers([]string) error {
 	powers := map[string]func() error{
 		"list rules":    func() error { c, _ := nftables.New(); _, err := c.ListTables(); return err },
 		"flush rules":   func() error { c, _ := nftables.New(); c.FlushRuleset(); return c.Flush() },
-		"join nflog":    func() error { _, err := openNFLOG(n.NFLOGGroup + 1); return err },
+		"join nflog":    func() error { return bindNFLOG(netlinkHere(unix.NETLINK_NETFILTER), n.NFLOGGroup+1) },
 		"mark":          func() error { return unix.SetsockoptInt(sock(2, 2, 0), unix.SOL_SOCKET, unix.SO_MARK, int(n.Mark)) },
 		"transparent4":  func() error { return unix.SetsockoptInt(sock(2, 1, 0), unix.SOL_IP, unix.IP_TRANSPARENT, 1) },
 		"transparent6":  func() error { return unix.SetsockoptInt(sock(10, 1, 0), unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1) },

@@ -24,16 +24,12 @@ const (
 	nflogBuffer = 4 << 20
 )
 
-// openNFLOG binds a socket to an NFLOG group of the current network namespace.
-// The binding belongs to the socket, wherever it is handed to.
-func openNFLOG(group uint16) (*os.File, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
-	if err != nil {
-		return nil, fmt.Errorf("open nflog: %w", err)
-	}
-	defer conn.Close()
-	if err := conn.SetReadBuffer(nflogBuffer); err != nil {
-		return nil, fmt.Errorf("set nflog buffer: %w", err)
+// bindNFLOG binds a socket to an NFLOG group of its network namespace. The
+// binding belongs to the socket, wherever it is handed to.
+func bindNFLOG(fd int, group uint16) error {
+	// Cut down by the kernel to what is allowed; never an error (socket(7)).
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, nflogBuffer); err != nil {
+		return fmt.Errorf("set nflog buffer: %w", err)
 	}
 	ae := netlink.NewAttributeEncoder()
 	ae.ByteOrder = binary.BigEndian
@@ -43,12 +39,15 @@ func openNFLOG(group uint16) (*os.File, error) {
 	ae.Uint16(cfgFlags, cfgFlagSeq)
 	attrs, err := ae.Encode()
 	if err != nil {
-		return nil, fmt.Errorf("encode nflog configuration: %w", err)
+		return fmt.Errorf("encode nflog configuration: %w", err)
 	}
-	if _, err := conn.Execute(configMessage(group, attrs)); err != nil {
-		return nil, fmt.Errorf("bind nflog group %d: %w", group, err)
+	m := configMessage(group, attrs)
+	m.Header.Length = uint32(unix.SizeofNlMsghdr + len(m.Data))
+	b, err := m.MarshalBinary()
+	if err != nil {
+		return fmt.Errorf("encode nflog configuration: %w", err)
 	}
-	return dupSocket(conn)
+	return exchange(fd, b, func(uint32) string { return fmt.Sprintf("bind nflog group %d", group) }, 1)
 }
 
 func configMessage(group uint16, attrs []byte) netlink.Message {
@@ -59,24 +58,9 @@ func configMessage(group uint16, attrs []byte) netlink.Message {
 	}
 }
 
-// dupSocket gives the socket of conn as a file of its own.
-func dupSocket(conn *netlink.Conn) (*os.File, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil, fmt.Errorf("open nflog: %w", err)
-	}
-	fd, dupErr := -1, error(nil)
-	err = raw.Control(func(s uintptr) { fd, dupErr = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) })
-	if err := errors.Join(err, dupErr); err != nil {
-		return nil, fmt.Errorf("duplicate nflog socket: %w", err)
-	}
-	return os.NewFile(uintptr(fd), "nflog"), nil
-}
-
-// nflogFile makes a file of an NFLOG socket received from another process.
+// nflogFile makes a file of an NFLOG socket.
 func nflogFile(fd int) (*os.File, error) {
-	// The runtime polls only what is already non-blocking, and (*os.File).Fd
-	// on the sender's side has made it blocking.
+	// The runtime polls only what is already non-blocking.
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("set nflog non-blocking: %w", err)
 	}
@@ -86,7 +70,7 @@ func nflogFile(fd int) (*os.File, error) {
 // readNFLOG calls emit for every refused packet and lost with the number of
 // those that went unrecorded, until stopNFLOG. Closing f, too, ends it, but with
 // an error, since records may be missed. f may belong to another network
-// namespace, but must come from nflogFile or openNFLOG.
+// namespace, but must come from nflogFile.
 func readNFLOG(f *os.File, emit func(packetDenial), lost func(uint64)) error {
 	raw, err := f.SyscallConn()
 	if err != nil {

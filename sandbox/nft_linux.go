@@ -2,11 +2,14 @@ package sandbox
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"net/netip"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/plan"
@@ -18,18 +21,44 @@ type rule []expr.Any
 const nftHint = "the kernel lacks nf_tables or one of its parts; as root: modprobe -a nf_tables nft_tproxy nft_reject_inet nfnetlink_log"
 
 // loadRules installs the rules of plan.Network.NFTText in one transaction.
-func loadRules(n plan.Network) error {
-	conn, err := nftables.New()
+func loadRules(n plan.Network, rules int) error {
+	batch, acks, err := ruleMessages(n)
 	if err != nil {
-		return fail(nftHint, "open nftables: %w", err)
+		return err
 	}
+	if err := exchange(rules, batch, func(uint32) string { return "load nftables rules" }, acks); err != nil {
+		return &Error{Err: err, Hint: nftHint}
+	}
+	return nil
+}
+
+// ruleMessages gives the transaction as it is sent, and how many of its messages
+// are to be acknowledged. The library sends on no socket but its own; it only
+// has a function to be told what it would send.
+func ruleMessages(n plan.Network) (batch []byte, acks int, err error) {
+	conn, _ := nftables.New() // opens nothing yet
 	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "sallyport"})
 	addChain(conn, prerouting(table), preroutingRules(n))
 	addChain(conn, output(table), outputRules(n))
-	if err := conn.Flush(); err != nil {
-		return fail(nftHint, "load nftables rules: %w", err)
+	told := errors.New("told")
+	conn.TestDial = func(messages []netlink.Message) ([]netlink.Message, error) {
+		for _, m := range messages {
+			m.Header.Flags &^= netlink.Echo // what was added is known
+			b, err := m.MarshalBinary()
+			if err != nil {
+				return nil, err
+			}
+			batch = append(batch, b...)
+			if m.Header.Flags&netlink.Acknowledge != 0 {
+				acks++
+			}
+		}
+		return nil, told
 	}
-	return nil
+	if err := conn.Flush(); !errors.Is(err, told) {
+		return nil, 0, fmt.Errorf("encode nftables rules: %w", err)
+	}
+	return batch, acks, nil
 }
 
 func prerouting(table *nftables.Table) *nftables.Chain {

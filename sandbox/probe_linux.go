@@ -137,14 +137,23 @@ func rootMapped() bool {
 
 // explainNamespaces turns the failure to start stage 1 into advice.
 func explainNamespaces(err error) error {
-	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EACCES) {
-		return fail("the binary must be readable and executable for the user who runs it", "start stage 1: %w", err)
-	}
-	var at *fs.PathError // names this binary, which is not at fault
-	if errors.As(err, &at) {
-		err = at.Err
-	}
 	return fail(namespaceHint(), "make user, pid, mount and network namespaces: %w", err)
+}
+
+// explainStage1 says what to do about an error in or around stage 1.
+func explainStage1(err error) error {
+	var known *Error
+	hint := namespaceHint()
+	switch {
+	case errors.As(err, &known):
+		hint = known.Hint
+	case strings.Contains(err.Error(), "socket of nftables"):
+		hint = nftHint
+	case strings.Contains(err.Error(), "/proc/self/") && errors.Is(err, syscall.EACCES):
+		// The files in /proc of a process that runs such a program are root's.
+		hint = "the binary must be readable for the user who runs it"
+	}
+	return fail(hint, "set up the sandbox: %w", err)
 }
 
 // Obstacle is a setting that keeps an ordinary user from making namespaces.

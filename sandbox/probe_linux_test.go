@@ -106,16 +106,14 @@ func TestProbeFindsThisHostsBubblewrap(t *testing.T) {
 
 func TestNamespaceFailuresSayWhatToDo(t *testing.T) {
 	for name, test := range map[string]struct {
-		err       error
-		say, hint string
+		err error
+		say string
 	}{
-		"a limit":           {&os.PathError{Op: "fork/exec", Path: "/x/sallyport", Err: syscall.ENOSPC}, "no space left", ""},
-		"forbidden":         {&os.PathError{Op: "fork/exec", Path: "/x/sallyport", Err: syscall.EPERM}, "network namespaces", ""},
-		"unreadable binary": {&os.PathError{Op: "fork/exec", Path: "/x/sallyport", Err: syscall.EACCES}, "start stage 1", "readable and executable"},
+		"a limit":   {syscall.ENOSPC, "no space left"},
+		"forbidden": {syscall.EPERM, "network namespaces"},
 	} {
 		var e *Error
-		if err := explainNamespaces(test.err); !errors.As(err, &e) || e.Hint == "" || !strings.Contains(e.Hint, test.hint) ||
-			!strings.Contains(err.Error(), test.say) || test.hint == "" && strings.Contains(err.Error(), "/x/sallyport") {
+		if err := explainNamespaces(test.err); !errors.As(err, &e) || e.Hint == "" || !strings.Contains(err.Error(), test.say) {
 			t.Errorf("%s: %v, hint %q", name, err, e.Hint)
 		}
 	}

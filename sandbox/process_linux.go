@@ -94,18 +94,12 @@ func (p *processes) inode(id socketID) (uint32, error) {
 	return diagInode(buf[:n])
 }
 
-// openDiag makes a sock_diag socket in this network namespace. The timeout
-// keeps a kernel without inet_diag from holding the proxy up.
-func openDiag() (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
-	if err != nil {
-		return nil, fmt.Errorf("open sock_diag: %w", err)
+// limitDiag keeps a kernel without inet_diag from holding the proxy up.
+func limitDiag(f *os.File) error {
+	if err := unix.SetsockoptTimeval(int(f.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
+		return fmt.Errorf("set the timeout of sock_diag: %w", err)
 	}
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("open sock_diag: %w", err)
-	}
-	return os.NewFile(uintptr(fd), "sock_diag"), nil
+	return nil
 }
 
 // descendants maps every process below root, root left out, to its parent

@@ -24,38 +24,57 @@ type pty struct {
 	saved int // the group that was in the foreground before it was taken away
 }
 
-// openPTY makes a pseudo terminal in the sandbox's own devpts and makes it the
-// controlling terminal and the standard streams of this process. The other side
-// is for the supervisor.
+// openPTY makes a terminal and makes it the controlling terminal and the
+// standard streams of this process. The other side is for the supervisor.
 func openPTY(c *ptyConfig) (p *pty, master int, err error) {
-	master, err = unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, master, err := makePTY(c)
 	if err != nil {
-		return nil, -1, fmt.Errorf("open /dev/ptmx: %w", err)
-	}
-	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
-		return nil, -1, fmt.Errorf("unlock terminal: %w", err)
-	}
-	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
-	if err != nil {
-		return nil, -1, fmt.Errorf("name terminal: %w", err)
-	}
-	// By its name, so that ttyname(3) inside finds it.
-	name := fmt.Sprintf("/dev/pts/%d", n)
-	fd, err := unix.Open(name, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, -1, fmt.Errorf("open %s: %w", name, err)
+		return nil, -1, err
 	}
 	p = &pty{fd: fd}
 	return p, master, p.adopt(c)
 }
 
+// makePTY makes a pseudo terminal in the sandbox's own devpts.
+func makePTY(c *ptyConfig) (fd, master int, err error) {
+	master, err = unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, -1, fmt.Errorf("open /dev/ptmx: %w", err)
+	}
+	if fd, err = otherSide(master, c); err != nil {
+		unix.Close(master)
+		return -1, -1, err
+	}
+	return fd, master, nil
+}
+
+// otherSide opens and sets what programs are to use.
+func otherSide(master int, c *ptyConfig) (int, error) {
+	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
+		return -1, fmt.Errorf("unlock terminal: %w", err)
+	}
+	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
+	if err != nil {
+		return -1, fmt.Errorf("name terminal: %w", err)
+	}
+	// By its name, so that ttyname(3) inside finds it.
+	name := fmt.Sprintf("/dev/pts/%d", n)
+	fd, err := unix.Open(name, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", name, err)
+	}
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &c.Mode); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("set terminal: %w", err)
+	}
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &c.Size); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("set terminal size: %w", err)
+	}
+	return fd, nil
+}
+
 func (p *pty) adopt(c *ptyConfig) error {
-	if err := unix.IoctlSetTermios(p.fd, unix.TCSETS, &c.Mode); err != nil {
-		return fmt.Errorf("set terminal: %w", err)
-	}
-	if err := unix.IoctlSetWinsize(p.fd, unix.TIOCSWINSZ, &c.Size); err != nil {
-		return fmt.Errorf("set terminal size: %w", err)
-	}
 	if _, err := unix.Setsid(); err != nil {
 		return fmt.Errorf("lead a session: %w", err)
 	}

@@ -65,6 +65,14 @@ func (r *rightsReader) take() int {
 	return fd
 }
 
+// takeStreams gives the three that come with a command; fewer if they did not.
+func (r *rightsReader) takeStreams() []int {
+	n := min(len(r.fds), 3)
+	fds := r.fds[:n:n]
+	r.fds = r.fds[n:]
+	return fds
+}
+
 func (r *rightsReader) close() {
 	if r == nil {
 		return
@@ -75,14 +83,19 @@ func (r *rightsReader) close() {
 	r.fds = nil
 }
 
-// sendWith sends a message with a descriptor.
-func sendWith(control *os.File, message any, fd int) error {
+// sendWith sends a message with descriptors.
+func sendWith(control *os.File, message any, fds ...int) error {
 	b, err := json.Marshal(message)
 	if err != nil {
 		return fmt.Errorf("encode message: %w", err)
 	}
-	if err := unix.Sendmsg(int(control.Fd()), append(b, '\n'), unix.UnixRights(fd), nil, 0); err != nil {
-		return fmt.Errorf("hand out a descriptor: %w", err)
+	b = append(b, '\n')
+	n, err := unix.SendmsgN(int(control.Fd()), b, unix.UnixRights(fds...), nil, 0)
+	if err != nil {
+		return fmt.Errorf("hand out descriptors: %w", err)
+	}
+	if _, err := control.Write(b[n:]); err != nil { // a signal came between
+		return fmt.Errorf("hand out descriptors: %w", err)
 	}
 	return nil
 }

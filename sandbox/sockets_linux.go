@@ -21,42 +21,25 @@ type Sockets struct {
 	nflog     *os.File
 }
 
-// files lists the sockets in the order in which they are handed out; the last
-// is missing without IPv6.
-func (s *netSockets) files() []*os.File {
-	list := []*os.File{s.NFLOG, s.DNSUDP, s.DNSTCP, s.TCP4}
-	if s.TCP6 != nil {
-		list = append(list, s.TCP6)
-	}
-	return list
-}
-
-// adoptSockets makes Go's sockets of what stage 1 handed out.
-func adoptSockets(fds []int) (*Sockets, error) {
-	if len(fds) < 4 {
-		return nil, fmt.Errorf("receive sockets: got %d of 4", len(fds))
-	}
-	s := &Sockets{}
-	var err error
-	if s.nflog, err = nflogFile(fds[0]); err != nil {
-		return nil, err
-	}
-	files := make([]*os.File, len(fds)-1)
-	for i, fd := range fds[1:] {
-		files[i] = os.NewFile(uintptr(fd), "sandbox socket")
-		defer files[i].Close() // net makes copies
-	}
-	packet, err := net.FilePacketConn(files[0])
+// adoptSockets makes Go's sockets of the sandbox's.
+func adoptSockets(n *netSockets) (*Sockets, error) {
+	defer n.DNSUDP.Close() // net makes copies
+	s := &Sockets{nflog: n.NFLOG}
+	packet, err := net.FilePacketConn(n.DNSUDP)
 	if err != nil {
 		return nil, fmt.Errorf("receive DNS socket: %w", err)
 	}
 	s.DNSPacket = packet.(*net.UDPConn)
-	for i, f := range files[1:] {
+	for _, f := range []*os.File{n.DNSTCP, n.TCP4, n.TCP6} {
+		if f == nil {
+			continue
+		}
+		defer f.Close()
 		l, err := net.FileListener(f)
 		if err != nil {
 			return nil, fmt.Errorf("receive listener: %w", err)
 		}
-		if i == 0 {
+		if f == n.DNSTCP {
 			s.DNSStream = l
 		} else {
 			s.TCP = append(s.TCP, l)

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -33,6 +34,9 @@ type initProcess struct {
 	pty     *pty
 	release chan struct{} // closed: the payload may start
 	payload atomic.Int64  // its process, once there is one
+	rights  *rightsReader // what in reads
+	sending sync.Mutex    // of out
+	joined  joiners
 }
 
 // stage2 never returns.
@@ -48,7 +52,9 @@ func stage2() {
 	// the runtime; catching each costs two switches between threads.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGABRT)
 	control := os.NewFile(plan.FDInit, "control")
-	p := &initProcess{control: control, in: json.NewDecoder(control), out: json.NewEncoder(control), release: make(chan struct{})}
+	rights := &rightsReader{file: control}
+	p := &initProcess{control: control, rights: rights, in: json.NewDecoder(rights), out: json.NewEncoder(control),
+		release: make(chan struct{}), joined: newJoiners()}
 	if err := p.run(); err != nil {
 		p.fail(err)
 	}
@@ -61,7 +67,7 @@ func (p *initProcess) fail(err error) {
 	if errors.As(err, &e) {
 		m.Hint, m.Code = e.Hint, e.Status
 	}
-	_ = p.out.Encode(m) // nobody is left to tell if this fails
+	_ = p.say(m) // nobody is left to tell if this fails
 	os.Exit(125)
 }
 
@@ -86,10 +92,26 @@ func (p *initProcess) run() error {
 	}
 	p.payload.Store(int64(pid))
 	debug.SetGCPercent(100) // off until here (stageEnv); from now on it may live long
-	if err := p.out.Encode(initMessage{PID: pid}); err != nil {
+	if err := p.say(initMessage{PID: pid}); err != nil {
 		return err
 	}
-	return p.out.Encode(initMessage{Exit: p.reap(pid)})
+	go p.end(pid)
+	p.joined.serve() // only this thread is confined, and so are those that it starts
+	return nil
+}
+
+// end says how the payload ended, and ends the sandbox with it.
+func (p *initProcess) end(payload int) {
+	if err := p.say(initMessage{Exit: p.reap(payload)}); err != nil {
+		os.Exit(125)
+	}
+	os.Exit(0)
+}
+
+func (p *initProcess) say(m initMessage) error {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	return p.out.Encode(m)
 }
 
 // ready says that the payload can start. The payload's terminal, if it is to
@@ -228,6 +250,13 @@ func (p *initProcess) obey() {
 		if pid == 0 {
 			continue
 		}
+		if c.Exec != nil {
+			p.join(c.Exec)
+		}
+		if c.Of != 0 {
+			p.joined.signal(c.Of, unix.Signal(c.Signal))
+			continue
+		}
 		if c.Signal != 0 {
 			_ = unix.Kill(-pid, unix.Signal(c.Signal)) // ESRCH: it has just ended
 		}
@@ -250,15 +279,20 @@ func (p *initProcess) reap(payload int) *ExitStatus {
 			return &ExitStatus{Code: 125}
 		}
 		if pid != payload {
+			p.joinedEnded(pid, ws)
 			continue
 		}
 		if ws.Stopped() {
-			_ = p.out.Encode(initMessage{Stopped: int(ws.StopSignal())}) // nobody is left to tell if this fails
+			_ = p.say(initMessage{Stopped: int(ws.StopSignal())}) // nobody is left to tell if this fails
 			continue
 		}
-		if ws.Signaled() {
-			return &ExitStatus{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
-		}
-		return &ExitStatus{Code: ws.ExitStatus()}
+		return exitStatus(ws)
 	}
+}
+
+func exitStatus(ws unix.WaitStatus) *ExitStatus {
+	if ws.Signaled() {
+		return &ExitStatus{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
+	}
+	return &ExitStatus{Code: ws.ExitStatus()}
 }

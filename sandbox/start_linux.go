@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ const startTimeout = 20 * time.Second
 // Sandbox is one run's boundary.
 type Sandbox struct {
 	cmd     *child
+	stage1  *program
+	net     plan.Network
 	control *os.File // stage 1
 	launch  *os.File
 	args    *os.File
@@ -46,7 +49,8 @@ type Sandbox struct {
 	plan    *plan.Plan
 	calls   *listener
 	rights  *rightsReader // stage 2's messages
-	NoPing  string        // why ICMP echo is refused without a record; empty: it is recorded
+	guests  guests
+	NoPing  string // why ICMP echo is refused without a record; empty: it is recorded
 }
 
 // Start makes the namespaces and the network, in stage 1. Nothing of the
@@ -104,37 +108,9 @@ func (s *Sandbox) startStage1(cfg Config) error {
 	if err := s.memfiles(); err != nil {
 		return err
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
-	}
-	s.cmd = &child{
-		path:  exe,
-		args:  []string{stage1Name},
-		env:   stageEnv,
-		files: append([]*os.File{stdio[0], stdio[1], pipe, control, s.launch, s.args, initEnd, stdio[2]}, s.files...),
-		attr:  stage1Attr(),
-	}
-	if err := s.spawn(); err != nil {
-		return explainNamespaces(err)
-	}
-	return nil
-}
-
-// stage1Attr makes stage 1, and later bubblewrap, process 1 of a pid namespace:
-// whatever it has started dies with it. bubblewrap alone does not see to that:
-// its child asks for a death signal only just before it executes stage 2, and
-// until then waits for ever for a parent that was killed.
-func stage1Attr() *syscall.SysProcAttr {
-	uid, gid := os.Getuid(), os.Getgid()
-	return &syscall.SysProcAttr{
-		Setsid:      true,
-		Pdeathsig:   syscall.SIGKILL,
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}},
-		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW},
-	}
+	files := append([]*os.File{stdio[0], stdio[1], pipe, control, s.launch, s.args, initEnd, stdio[2]}, s.files...)
+	s.net = availableNetwork(cfg.Network)
+	return s.spawn(files)
 }
 
 func (s *Sandbox) memfiles() (err error) {
@@ -156,11 +132,20 @@ func (s *Sandbox) memfiles() (err error) {
 
 // spawn starts stage 1 from a thread that lives until Close: the kernel sends
 // the death signal when the thread ends, not the process (prctl(2)).
-func (s *Sandbox) spawn() error {
+func (s *Sandbox) spawn(files []*os.File) error {
+	numbers, free, err := clearOf(len(files), files)
+	if err != nil {
+		return err
+	}
+	defer free()
+	s.stage1 = stage1(numbers, networkSockets(s.net))
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		err := s.cmd.start()
+		pid, err := s.stage1.fork(stage1Flags)
+		if err == nil {
+			s.cmd = &child{pid: pid}
+		}
 		result <- err
 		if err == nil {
 			<-s.thread
@@ -168,8 +153,7 @@ func (s *Sandbox) spawn() error {
 		runtime.UnlockOSThread()
 	}()
 	if err := <-result; err != nil {
-		s.cmd = nil
-		return err
+		return explainNamespaces(err)
 	}
 	go func() {
 		s.exitErr = s.cmd.wait()
@@ -178,10 +162,33 @@ func (s *Sandbox) spawn() error {
 	return nil
 }
 
-// receive takes the sockets that stage 1 made.
+// clearOf gives the numbers of files, none of which is below first: a copy takes
+// the place of each that is.
+func clearOf(first int, files []*os.File) (numbers []int, free func(), err error) {
+	var copies []int
+	free = func() {
+		for _, fd := range copies {
+			unix.Close(fd)
+		}
+	}
+	for _, f := range files {
+		fd := int(f.Fd())
+		if fd < first {
+			if fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, first); err != nil {
+				free()
+				return nil, nil, fmt.Errorf("copy descriptor: %w", err)
+			}
+			copies = append(copies, fd)
+		}
+		numbers = append(numbers, fd)
+	}
+	return numbers, free, nil
+}
+
+// receive takes the sockets that stage 1 opened, and makes the network.
 func (s *Sandbox) receive() error {
-	buf, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(16*4))
 	_ = unix.SetsockoptTimeval(int(s.control.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(startTimeout / time.Second)})
+	buf, oob := make([]byte, 64), make([]byte, unix.CmsgSpace(16*4))
 	n, on, _, _, err := unix.Recvmsg(int(s.control.Fd()), buf, oob, unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("wait for stage 1: %w", err)
@@ -189,18 +196,27 @@ func (s *Sandbox) receive() error {
 	if n == 0 {
 		return s.died("stage 1")
 	}
-	var r stage1Report
-	if err := json.Unmarshal(buf[:n], &r); err != nil {
-		return fmt.Errorf("read stage 1's report: %w", err)
+	report, err := s.report(buf[:n])
+	if err != nil {
+		return explainStage1(err)
 	}
-	if r.Err != "" {
-		if r.Hint == "" {
-			r.Hint = namespaceHint()
-		}
-		return fail(r.Hint, "set up the sandbox's network: %s", r.Err)
+	if report != 0 {
+		s.NoPing = fmt.Sprintf("allow ping sockets: %v", syscall.Errno(report))
 	}
-	s.NoPing = r.NoPing
 	return s.adopt(oob[:on])
+}
+
+// report reads what stage 1 has said: what failed, or why there can be no ping
+// sockets.
+func (s *Sandbox) report(b []byte) (noPing uint32, err error) {
+	if len(b) != 8 {
+		return 0, fmt.Errorf("stage 1 reports in %d bytes", len(b))
+	}
+	r := [2]uint32{binary.NativeEndian.Uint32(b), binary.NativeEndian.Uint32(b[4:])}
+	if r[0] != 0 {
+		return 0, s.stage1.explain(r)
+	}
+	return r[1], nil
 }
 
 func (s *Sandbox) adopt(oob []byte) error {
@@ -212,11 +228,15 @@ func (s *Sandbox) adopt(oob []byte) error {
 	if err != nil {
 		return fmt.Errorf("receive sockets: %w", err)
 	}
-	if len(fds) == 0 {
-		return errors.New("receive sockets: none came")
+	if want := len(networkSockets(s.net)); len(fds) != want {
+		return fmt.Errorf("receive sockets: got %d of %d", len(fds), want)
 	}
-	s.who.diag, s.who.root = os.NewFile(uintptr(fds[0]), "sock_diag"), s.cmd.pid
-	s.sockets, err = adoptSockets(fds[1:])
+	socks, err := setupNetwork(s.net, fds)
+	if err != nil {
+		return explainStage1(err)
+	}
+	s.who.diag, s.who.root = socks.Diag, s.cmd.pid
+	s.sockets, err = adoptSockets(socks)
 	return err
 }
 
@@ -243,11 +263,7 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 	if _, err := s.args.WriteAt([]byte(args), 0); err != nil {
 		return fmt.Errorf("write bubblewrap's arguments: %w", err)
 	}
-	l, err := json.Marshal(launch{Bwrap: p.Caps.Bwrap})
-	if err != nil {
-		return fmt.Errorf("encode launch: %w", err)
-	}
-	if _, err := s.launch.WriteAt(l, 0); err != nil {
+	if _, err := s.launch.WriteAt([]byte(p.Caps.Bwrap), 0); err != nil {
 		return fmt.Errorf("write launch: %w", err)
 	}
 	if _, err := s.control.Write([]byte{1}); err != nil {
@@ -308,7 +324,7 @@ func (s *Sandbox) next() (initMessage, error) {
 	if err := s.in.Decode(&m); err != nil {
 		return m, s.died("bubblewrap")
 	}
-	if m.Err != "" {
+	if m.Err != "" && m.Of == 0 {
 		return m, &Error{Err: errors.New(m.Err), Hint: m.Hint, Status: m.Code}
 	}
 	return m, nil
@@ -322,9 +338,14 @@ func (s *Sandbox) Signal(sig syscall.Signal) error {
 // Wait returns when the payload has ended and with it everything in the
 // sandbox. Without stage 2's word of how it ended, that is an error.
 func (s *Sandbox) Wait() (ExitStatus, error) {
+	defer s.guests.end()
 	m, err := s.next()
-	for err == nil && m.Stopped != 0 {
-		s.job.payloadStopped(syscall.Signal(m.Stopped))
+	for err == nil && (m.Stopped != 0 || m.Of != 0) {
+		if m.Of != 0 {
+			s.guests.deliver(m, s.rights)
+		} else {
+			s.job.payloadStopped(syscall.Signal(m.Stopped))
+		}
 		m, err = s.next()
 	}
 	if err != nil {
@@ -347,10 +368,11 @@ func (s *Sandbox) died(who string) error {
 	case <-s.exited:
 	case <-time.After(time.Second):
 	}
-	buf := make([]byte, 64<<10)
-	var r stage1Report
-	if n, _, err := unix.Recvfrom(int(s.control.Fd()), buf, unix.MSG_DONTWAIT); err == nil && json.Unmarshal(buf[:n], &r) == nil && r.Err != "" {
-		return fail(r.Hint, "%s: %s", who, r.Err)
+	buf := make([]byte, 64)
+	if n, _, err := unix.Recvfrom(int(s.control.Fd()), buf, unix.MSG_DONTWAIT); err == nil && n > 0 {
+		if _, err := s.report(buf[:n]); err != nil {
+			return explainStage1(err)
+		}
 	}
 	said := s.stderr.text()
 	if said == "" {

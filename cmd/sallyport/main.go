@@ -87,6 +87,6 @@ func rootCommand() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(), auditCommand(), policyCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(runCommand(), psCommand(), stopCommand(), execCommand(), auditCommand(), policyCommand(), doctorCommand(), versionCommand())
 	return root
 }

@@ -112,7 +112,7 @@ func reapOrphans() {
 var victims = map[string]func(p process, supervisor int) bool{
 	"supervisor": func(p process, supervisor int) bool { return p.pid == supervisor },
 	"bubblewrap": func(p process, _ int) bool {
-		return p.name == "bwrap" || strings.HasPrefix(p.args, "sallyport: stage 1")
+		return p.name == "bwrap" || p.name == "sallyport-1"
 	},
 	"stage 2": func(p process, _ int) bool { return strings.HasPrefix(p.args, "/run/sallyport/init") },
 }

@@ -1,0 +1,263 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Registration is a running sandbox's own entry.
+type Registration struct {
+	entry Entry
+	file  *os.File // locked
+	sock  int      // listens
+	made  []string // its files, newest first
+}
+
+// Register makes an entry in the first directory in which that can be done, and
+// removes the stale ones there.
+func Register(dirs []string, e Entry) (*Registration, error) {
+	if !validID(e.ID) {
+		return nil, fmt.Errorf("list this run: %q is no id", e.ID)
+	}
+	errs := []error{errors.New("there is no directory for it")}
+	for i, dir := range dirs {
+		if i == 0 {
+			errs = nil
+		}
+		r, err := registerIn(dir, e)
+		if err == nil {
+			sweep(dir)
+			return r, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, fmt.Errorf("list this run: %w", errors.Join(errs...))
+}
+
+func registerIn(dir string, e Entry) (*Registration, error) {
+	if err := ownDir(dir); err != nil {
+		return nil, err
+	}
+	e.dir = dir
+	r := &Registration{entry: e, sock: -1}
+	if err := r.create(); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// ownDir makes a directory, unless it is somebody else's or open to others. The
+// one above the last is made only in the user's own places.
+func ownDir(dir string) error {
+	parent := filepath.Dir(dir)
+	if strings.HasPrefix(dir, "/run/user/") {
+		if _, err := os.Stat(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return checkDir(dir)
+}
+
+func checkDir(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return &fs.PathError{Op: "look at", Path: dir, Err: err}
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return fmt.Errorf("%s is not a directory", dir)
+	case int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to user %d", dir, st.Uid)
+	case st.Mode&0o077 != 0:
+		return fmt.Errorf("%s is open to others (mode %03o)", dir, st.Mode&0o777)
+	}
+	return nil
+}
+
+// create makes the socket first, then the entry, which is locked before it gets
+// a name that others look at.
+func (r *Registration) create() error {
+	data, err := r.entry.encode()
+	if err != nil {
+		return err
+	}
+	if r.sock, err = listenAt(r.entry.socket()); err != nil {
+		return err
+	}
+	r.made = []string{r.entry.socket()}
+	temp := filepath.Join(r.entry.dir, "."+r.entry.ID)
+	if r.file, err = os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
+		return err
+	}
+	if err := unix.Flock(int(r.file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		os.Remove(temp)
+		return &fs.PathError{Op: "lock", Path: temp, Err: err}
+	}
+	_, err = r.file.Write(data)
+	if err == nil {
+		err = os.Rename(temp, r.entry.path())
+	}
+	if err != nil {
+		os.Remove(temp)
+		return err
+	}
+	r.made = []string{r.entry.path(), r.entry.socket()}
+	return nil
+}
+
+func (e Entry) path() string   { return filepath.Join(e.dir, e.ID+entrySuffix) }
+func (e Entry) socket() string { return filepath.Join(e.dir, e.ID+socketSuffix) }
+
+// Accept waits for the next client of the same user. It fails when the
+// registration is closed.
+func (r *Registration) Accept() (*os.File, error) {
+	for {
+		fd, _, err := unix.Accept4(r.sock, unix.SOCK_CLOEXEC)
+		switch {
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("accept: %w", err)
+		}
+		if uid, err := peerUID(fd); err == nil && uid == os.Geteuid() {
+			return os.NewFile(uintptr(fd), "client"), nil
+		}
+		unix.Close(fd)
+	}
+}
+
+// Stop ends Accept and takes the entry off the list.
+func (r *Registration) Stop() {
+	if r.sock >= 0 {
+		_ = unix.Shutdown(r.sock, unix.SHUT_RDWR) // wakes Accept
+	}
+	for _, name := range r.made {
+		os.Remove(name)
+	}
+	r.made = nil
+}
+
+// Close is for when Accept has returned.
+func (r *Registration) Close() {
+	r.Stop()
+	if r.sock >= 0 {
+		unix.Close(r.sock)
+		r.sock = -1
+	}
+	if r.file != nil {
+		r.file.Close()
+	}
+}
+
+// Dial connects to the supervisor of a sandbox.
+func (e Entry) Dial() (*os.File, error) {
+	fd, err := dialAt(e.socket())
+	if err != nil {
+		return nil, fmt.Errorf("reach sandbox %s: %w", e.ID, err)
+	}
+	return os.NewFile(uintptr(fd), "sandbox "+e.ID), nil
+}
+
+// Live reports whether the supervisor still has its entry.
+func (e Entry) Live() bool {
+	f, err := os.Open(e.path())
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return locked(f)
+}
+
+func locked(f *os.File) bool {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if err == nil {
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+	}
+	return errors.Is(err, unix.EWOULDBLOCK)
+}
+
+// List gives the running sandboxes of this host, oldest first, and removes
+// stale entries. A directory that is missing or not to be trusted has none.
+func List(dirs []string, here Host) []Entry {
+	var out []Entry
+	for _, dir := range dirs {
+		for _, e := range sweep(dir) {
+			if e.Host == here {
+				out = append(out, e)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Entry) int { return a.Start.Compare(b.Start) })
+	return out
+}
+
+// sweep gives the live entries of a directory and removes the others.
+func sweep(dir string) []Entry {
+	if checkDir(dir) != nil {
+		return nil
+	}
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var out []Entry
+	for _, n := range names {
+		id, isEntry := strings.CutSuffix(n.Name(), entrySuffix)
+		if isEntry {
+			if e, ok := look(dir, n.Name()); ok {
+				out = append(out, e)
+			}
+			continue
+		}
+		id = strings.TrimPrefix(strings.TrimSuffix(id, socketSuffix), ".")
+		if _, err := os.Lstat(filepath.Join(dir, id+entrySuffix)); errors.Is(err, fs.ErrNotExist) && validID(id) {
+			removeOld(filepath.Join(dir, n.Name()))
+		}
+	}
+	return out
+}
+
+// look reads an entry, and removes it if it is stale.
+func look(dir, name string) (Entry, bool) {
+	f, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		return Entry{}, false
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxEntry))
+	if err != nil {
+		return Entry{}, false
+	}
+	e, err := parse(name, data)
+	e.dir = dir
+	if locked(f) {
+		return e, err == nil
+	}
+	if id := strings.TrimSuffix(name, entrySuffix); validID(id) {
+		os.Remove(filepath.Join(dir, name))
+		os.Remove(filepath.Join(dir, id+socketSuffix))
+	}
+	return Entry{}, false
+}
+
+// removeOld removes a socket without an entry, or an entry half made: by now it
+// would be whole if its supervisor lived.
+func removeOld(path string) {
+	fi, err := os.Lstat(path)
+	if err == nil && time.Since(fi.ModTime()) > time.Minute {
+		os.Remove(path)
+	}
+}
