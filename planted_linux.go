@@ -1,6 +1,7 @@
 package sallyport
 
 import (
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -30,11 +31,34 @@ func (r *run) plan() error {
 	if r.prep, err = prepare(&r.opts); err != nil {
 		return err
 	}
-	if r.stubs, err = sandbox.MakeStubs(dir, r.id, r.prep.plan); err != nil {
+	stubs, err := sandbox.MakeStubs(dir, r.id, r.prep.plan)
+	if err != nil {
 		return err
 	}
+	r.stubs = append(r.stubs, stubs)
 	r.before, err = r.protected()
 	return err
+}
+
+// stub makes a placeholder while the command runs, where the host has removed
+// what was masked. It has a journal of its own.
+func (r *run) stub(s plan.Stub, m plan.Mount) error {
+	dir := filepath.Join(r.prep.env.StateDir, "stubs")
+	unlock, err := sandbox.LockStubs(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	made := &plan.Plan{Stubs: []plan.Stub{s}, Mounts: []plan.Mount{m}}
+	stubs, err := sandbox.MakeStubs(dir, fmt.Sprintf("%s-%d", r.id, len(r.stubs)), made)
+	if err != nil {
+		return err
+	}
+	r.stubs = append(r.stubs, stubs)
+	if len(made.Stubs) == 0 {
+		return fmt.Errorf("make placeholder: %s cannot be written", s.Path)
+	}
+	return nil
 }
 
 // protected lists the protected paths below the write roots as they are now.

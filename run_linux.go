@@ -87,7 +87,7 @@ type run struct {
 	prep    *prepared
 	id      string
 	box     *sandbox.Sandbox
-	stubs   *sandbox.Stubs
+	stubs   []*sandbox.Stubs
 	log     *audit.Writer
 	agg     *audit.Aggregator
 	proxy   *proxy.Proxy
@@ -157,7 +157,10 @@ func (r *run) putUp() error {
 		return err
 	}
 	r.running.Store(true)
-	return r.box.Release()
+	if err := r.box.Release(); err != nil {
+		return err
+	}
+	return r.box.KeepMasks(sandbox.MaskOptions{Stub: r.stub, Warn: r.warn})
 }
 
 func (r *run) openLog() error {
@@ -281,8 +284,8 @@ func (r *run) release() {
 		r.box.Close()
 	}
 	r.speak()
-	if r.stubs != nil {
-		if err := r.stubs.Remove(); err != nil {
+	for _, s := range r.stubs {
+		if err := s.Remove(); err != nil {
 			r.warn(err.Error(), "remove the named files by hand")
 		}
 	}

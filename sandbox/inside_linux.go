@@ -53,6 +53,12 @@ func (in *inside) enter(tid int) error {
 	return nil
 }
 
+// lives reports whether process 1 is there, and not another by its number.
+func (in *inside) lives() bool {
+	id, err := netnsOf(in.init)
+	return err == nil && id == in.netns
+}
+
 // privateDevice gives the device of a directory that is a tmpfs there, and not
 // the one that is seen here.
 func (in *inside) privateDevice(dir string) (uint64, bool) {
@@ -175,12 +181,23 @@ func (in *inside) search(want *unix.Stat_t) bool {
 	return false
 }
 
-// holdsBound looks through a process's descriptors. /proc would show those of a
-// process that is not dumpable, as agents are, to root alone.
+// holdsBound looks through a process's descriptors.
 func (in *inside) holdsBound(pid int, inodes map[uint64]bool, want *unix.Stat_t) bool {
+	bound := false
+	eachDescriptor(pid, func(fd int) bool {
+		bound = in.boundTo(fd, inodes, want)
+		return !bound
+	})
+	return bound
+}
+
+// eachDescriptor calls look with a copy of each descriptor of a process, until
+// it returns false. /proc would show those of a process that is not dumpable,
+// as agents are, to root alone.
+func eachDescriptor(pid int, look func(fd int) bool) {
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return false
+		return
 	}
 	defer unix.Close(pidfd)
 	size, _ := strconv.Atoi(statusField(pid, "FDSize")) // gone: none
@@ -189,13 +206,12 @@ func (in *inside) holdsBound(pid int, inodes map[uint64]bool, want *unix.Stat_t)
 		if err != nil {
 			continue
 		}
-		bound := in.boundTo(held, inodes, want)
+		more := look(held)
 		unix.Close(held)
-		if bound {
-			return true
+		if !more {
+			return
 		}
 	}
-	return false
 }
 
 // boundTo asks the kernel for a socket's file; the supervisor may, because the

@@ -147,6 +147,8 @@ func (j *job) suspend(who int, sig syscall.Signal) bool {
 			j.term.resize()
 		}
 	}
+	goOn := j.box.masks.Load().standStill()
+	defer goOn()
 	restore := defaultAction(sig)
 	defer restore()
 	if unix.Kill(who, sig) != nil {

@@ -25,11 +25,13 @@ type initMessage struct {
 	Listener *listenerMessage `json:",omitempty"`
 	PID      int              `json:",omitempty"` // of the payload, inside
 	// Stopped is the signal that stopped the payload.
-	Stopped int         `json:",omitempty"`
-	Exit    *ExitStatus `json:",omitempty"`
-	Err     string      `json:",omitempty"`
-	Hint    string      `json:",omitempty"`
-	Code    int         `json:",omitempty"` // with Err: 126, 127
+	Stopped int `json:",omitempty"`
+	// Frozen: everything inside has stopped, as told.
+	Frozen bool        `json:",omitempty"`
+	Exit   *ExitStatus `json:",omitempty"`
+	Err    string      `json:",omitempty"`
+	Hint   string      `json:",omitempty"`
+	Code   int         `json:",omitempty"` // with Err: 126, 127
 }
 
 // listenerMessage says what kind of listener it is.
@@ -52,6 +54,9 @@ type initCommand struct {
 	Continue   bool `json:",omitempty"`
 	Foreground bool `json:",omitempty"`
 	Claim      bool `json:",omitempty"`
+	// Freeze stops everything inside; what else there is to do waits for Thaw.
+	Freeze bool `json:",omitempty"`
+	Thaw   bool `json:",omitempty"`
 }
 
 // execCommand has another program join the payload.

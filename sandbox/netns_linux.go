@@ -131,7 +131,7 @@ const loopback = 1
 // setupLoopback brings lo up, gives it the proxy's addresses, and makes every
 // other address local.
 func setupLoopback(n plan.Network, route int) error {
-	up := request(unix.RTM_NEWLINK, 0)
+	up := rtRequest(unix.RTM_NEWLINK, 0)
 	link := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	link.Index, link.Change, link.Flags = loopback, unix.IFF_UP, unix.IFF_UP
 	up.AddData(link)
@@ -149,7 +149,7 @@ func setupLoopback(n plan.Network, route int) error {
 	return exchange(route, batch, func(seq uint32) string { return steps[seq] }, len(requests))
 }
 
-func request(kind, flags int) *nl.NetlinkRequest {
+func rtRequest(kind, flags int) *nl.NetlinkRequest {
 	return nl.NewNetlinkRequest(kind, flags|unix.NLM_F_ACK)
 }
 
@@ -162,7 +162,7 @@ func addLocal(addr netip.Addr) []*nl.NetlinkRequest {
 	if addr.Is6() {
 		family = unix.AF_INET6
 	}
-	add := request(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	add := rtRequest(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	msg := nl.NewIfAddrmsg(family)
 	msg.Index, msg.Prefixlen = loopback, uint8(addr.BitLen())
 	// Without NODAD an IPv6 address stays tentative for a moment, even on lo,
@@ -171,7 +171,7 @@ func addLocal(addr netip.Addr) []*nl.NetlinkRequest {
 	add.AddData(msg)
 	add.AddData(nl.NewRtAttr(unix.IFA_LOCAL, ip))
 	add.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, ip))
-	all := request(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	all := rtRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	route := nl.NewRtMsg()
 	route.Family = uint8(family)
 	route.Type, route.Table, route.Scope = unix.RTN_LOCAL, unix.RT_TABLE_LOCAL, unix.RT_SCOPE_HOST

@@ -37,6 +37,7 @@ type initProcess struct {
 	rights  *rightsReader // what in reads
 	sending sync.Mutex    // of out
 	joined  joiners
+	ice     freezer
 }
 
 // stage2 never returns.
@@ -118,7 +119,7 @@ func (p *initProcess) say(m initMessage) error {
 // have one, goes with it: without it there is no payload.
 func (p *initProcess) ready() error {
 	if p.config.PTY == nil {
-		return p.out.Encode(initMessage{Ready: true})
+		return p.say(initMessage{Ready: true})
 	}
 	pty, master, err := openPTY(p.config.PTY)
 	if err != nil {
@@ -246,26 +247,34 @@ func (p *initProcess) obey() {
 		if c.Go {
 			close(p.release)
 		}
-		pid := int(p.payload.Load())
-		if pid == 0 {
-			continue
+		p.perform(c, int(p.payload.Load()))
+	}
+}
+
+// perform does what can only be done to a payload that is there.
+func (p *initProcess) perform(c initCommand, pid int) {
+	switch {
+	case pid == 0:
+	case c.Freeze:
+		p.ice.freeze(pid)
+		_ = p.say(initMessage{Frozen: true}) // nobody is left to tell if this fails
+	case c.Thaw:
+		for _, held := range p.ice.thaw() {
+			p.perform(held, pid)
 		}
-		if c.Exec != nil {
-			p.join(c.Exec)
+	case p.ice.depth > 0 && c.Signal != int(unix.SIGKILL):
+		p.ice.held = append(p.ice.held, c)
+	case c.Exec != nil:
+		p.join(c.Exec)
+	case c.Of != 0:
+		p.joined.signal(c.Of, unix.Signal(c.Signal))
+	case c.Signal != 0:
+		_ = unix.Kill(-pid, unix.Signal(c.Signal)) // ESRCH: it has just ended
+	case c.Continue:
+		if p.pty != nil {
+			p.pty.foreground(pid, c.Foreground, c.Claim)
 		}
-		if c.Of != 0 {
-			p.joined.signal(c.Of, unix.Signal(c.Signal))
-			continue
-		}
-		if c.Signal != 0 {
-			_ = unix.Kill(-pid, unix.Signal(c.Signal)) // ESRCH: it has just ended
-		}
-		if c.Continue {
-			if p.pty != nil {
-				p.pty.foreground(pid, c.Foreground, c.Claim)
-			}
-			_ = unix.Kill(-pid, unix.SIGCONT)
-		}
+		_ = unix.Kill(-pid, unix.SIGCONT)
 	}
 }
 
@@ -283,6 +292,9 @@ func (p *initProcess) reap(payload int) *ExitStatus {
 			continue
 		}
 		if ws.Stopped() {
+			if ws.StopSignal() == unix.SIGSTOP && p.ice.swallow.CompareAndSwap(true, false) {
+				continue
+			}
 			_ = p.say(initMessage{Stopped: int(ws.StopSignal())}) // nobody is left to tell if this fails
 			continue
 		}

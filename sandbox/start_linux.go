@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -50,7 +51,8 @@ type Sandbox struct {
 	calls   *listener
 	rights  *rightsReader // stage 2's messages
 	guests  guests
-	NoPing  string // why ICMP echo is refused without a record; empty: it is recorded
+	masks   atomic.Pointer[masks] // nil: there are none to keep
+	NoPing  string                // why ICMP echo is refused without a record; empty: it is recorded
 }
 
 // Start makes the namespaces and the network, in stage 1. Nothing of the
@@ -340,18 +342,23 @@ func (s *Sandbox) Signal(sig syscall.Signal) error {
 func (s *Sandbox) Wait() (ExitStatus, error) {
 	defer s.guests.end()
 	m, err := s.next()
-	for err == nil && (m.Stopped != 0 || m.Of != 0) {
-		if m.Of != 0 {
+	for ; err == nil && (m.Of != 0 || m.Frozen || m.Stopped != 0); m, err = s.next() {
+		switch {
+		case m.Frozen:
+			s.masks.Load().isFrozen()
+		case m.Of != 0:
 			s.guests.deliver(m, s.rights)
-		} else {
+		default:
 			s.job.payloadStopped(syscall.Signal(m.Stopped))
 		}
-		m, err = s.next()
 	}
 	if err != nil {
-		return ExitStatus{}, err
+		return ExitStatus{}, errors.Join(s.masks.Load().stop(), err)
 	}
 	<-s.exited
+	if err := s.masks.Load().stop(); err != nil {
+		return ExitStatus{}, err
+	}
 	s.calls.stop()
 	s.job.stop()
 	s.relay.wait()
@@ -402,6 +409,7 @@ func (s *Sandbox) Close() error {
 			f.Close()
 		}
 	}
+	_ = s.masks.Load().stop() // told by Wait
 	s.relay.close()
 	s.job.stop()
 	s.term.close()
