@@ -83,13 +83,17 @@ func (d *Diagnosis) namespaces() {
 	}
 	defer null.Close()
 	box, err := sandbox.Start(sandbox.Config{Network: plan.DefaultNetwork(), Stdin: null, Stdout: null, Stderr: null})
+	if err == nil {
+		defer box.Close()
+		var socks *sandbox.Sockets
+		socks, err = box.Sockets()
+		defer socks.Close()
+	}
 	if err != nil {
 		hint, _ := sandboxAdvice(err, 0)
 		d.add("namespaces, nftables", StateMissing, err.Error(), hint)
 		return
 	}
-	defer box.Close()
-	defer box.Sockets().Close()
 	d.add("namespaces, nftables", StateOK, "user and network namespace, TPROXY, NFLOG, DNS", "")
 	if box.NoPing != "" {
 		d.add("icmp record", StateLess, box.NoPing, "make /proc/sys writable for the user namespace's owner")

@@ -1,10 +1,19 @@
 package sallyport
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/plan"
 	"github.com/sallyport/sallyport/sandbox"
@@ -74,24 +83,122 @@ func (r *run) protected() (map[plan.Protected]bool, error) {
 	return set, nil
 }
 
-// reportPlanted records protected names that appeared below the write roots:
-// this tier cannot refuse what does not exist yet.
-func (r *run) reportPlanted() {
+// reportPlanted records protected names that appeared below the write roots,
+// which this tier cannot refuse, and moves them out of the way.
+func (r *run) reportPlanted() []audit.Planted {
 	after, err := r.protected()
 	if err != nil {
 		r.warn("look for new protected files: "+err.Error(), "")
-		return
+		return nil
+	}
+	q := newQuarantine(r.prep.env.StateDir, r.id)
+	defer q.close()
+	var list []audit.Planted
+	for _, p := range r.newNames(after) {
+		list = append(list, r.putAside(q, p))
+	}
+	return list
+}
+
+// newNames lists each path once, parents before children.
+func (r *run) newNames(after map[plan.Protected]bool) []plan.Protected {
+	known := map[string]bool{}
+	for p := range r.before {
+		known[p.Path] = true
+	}
+	var list []plan.Protected
+	for p := range after {
+		if !known[p.Path] {
+			known[p.Path] = true
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b plan.Protected) int { return strings.Compare(a.Path, b.Path) })
+	return list
+}
+
+// putAside deals with one new name, and records what became of it.
+func (r *run) putAside(q *quarantine, p plan.Protected) audit.Planted {
+	out := audit.Planted{Path: event.Text(p.Path), Rule: p.Rule.String()}
+	detail := "appeared during the run: look at it before a program on the host does"
+	if isInert(hostLooker{}, p.Path, r.wasRepository) {
+		out.Inert = true
+		detail = "appeared during the run: as git itself makes it, it runs nothing"
+	} else if to, err := r.take(q, p.Path, out.Rule); err != nil {
+		if _, gone := os.Lstat(p.Path); errors.Is(gone, fs.ErrNotExist) { // with what led to it
+			detail = "appeared during the run, and has been moved with what led to it"
+		}
+		out.Error = event.Text(err.Error())
+	} else {
+		out.Kept = event.Text(to)
+		detail = "appeared during the run: moved to " + to
 	}
 	now := time.Now()
-	for p := range after {
-		if r.before[p] {
-			continue
-		}
-		r.record(event.Event{
-			Verdict: event.Audit, Layer: event.LayerSupervisor, Operation: event.FileCreate,
-			Object: event.Object{Path: event.Text(p.Path)}, Reason: event.PathProtected, Rule: p.Rule.String(),
-			Detail: "appeared during the run: look at it before a program on the host does",
-			Count:  1, First: now, Last: now, Time: now,
-		})
+	r.record(event.Event{
+		Verdict: event.Audit, Layer: event.LayerSupervisor, Operation: event.FileCreate,
+		Object: event.Object{Path: out.Path}, Reason: event.PathProtected, Rule: out.Rule,
+		Detail: event.Text(detail), Count: 1, First: now, Last: now, Time: now,
+	})
+	return out
+}
+
+// take moves the file itself where links lead to it, if the payload could have
+// made it there.
+func (r *run) take(q *quarantine, name, rule string) (string, error) {
+	to, err := q.take(name, rule)
+	if !errors.Is(err, unix.ELOOP) {
+		return to, err
 	}
+	dir, evalErr := filepath.EvalSymlinks(filepath.Dir(name))
+	for _, root := range r.prep.plan.WriteRoots {
+		if evalErr == nil && (dir == root || strings.HasPrefix(dir, root+"/")) {
+			return q.take(filepath.Join(dir, filepath.Base(name)), rule)
+		}
+	}
+	return to, err
+}
+
+// wasRepository reports whether a directory was git's before the run: then its
+// configuration was protected.
+func (r *run) wasRepository(gitDir string) bool {
+	for p := range r.before {
+		if p.Path == filepath.Join(gitDir, "config") {
+			return true
+		}
+	}
+	return false
+}
+
+// hostLooker follows no link in the last place.
+type hostLooker struct{}
+
+func (hostLooker) ReadFile(name string) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxInertConfig+1))
+}
+
+func (h hostLooker) Names(name string) ([]string, error) {
+	if !h.IsDir(name) {
+		return nil, fs.ErrInvalid
+	}
+	entries, err := os.ReadDir(name)
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out, err
+}
+
+func (hostLooker) IsFile(name string) bool {
+	fi, err := os.Lstat(name)
+	return err == nil && fi.Mode().IsRegular()
+}
+
+func (hostLooker) IsDir(name string) bool {
+	fi, err := os.Lstat(name)
+	return err == nil && fi.IsDir()
 }

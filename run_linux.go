@@ -130,8 +130,9 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 	return r.finish(status, late, err)
 }
 
-// putUp builds the boundary from the outside in. The namespaces are made while
-// the policy is read.
+// putUp builds the boundary from the outside in. What does not depend on one
+// another is done side by side: the namespaces are made while the policy is
+// read, and the network and the record while bubblewrap mounts.
 func (r *run) putUp() error {
 	boxed := make(chan error, 1)
 	go func() {
@@ -147,13 +148,17 @@ func (r *run) putUp() error {
 	if err != nil {
 		return err
 	}
+	if err := r.box.Launch(r.prep.plan); err != nil {
+		return err
+	}
+	// Bubblewrap mounts meanwhile.
 	if err := r.openLog(); err != nil {
 		return err
 	}
 	if err := r.serve(); err != nil {
 		return err
 	}
-	if err := r.box.Launch(r.prep.plan, sandbox.Canary{Addr: canaryAddr, Token: r.token}); err != nil {
+	if err := r.box.Prove(sandbox.Canary{Addr: canaryAddr, Token: r.token}); err != nil {
 		return err
 	}
 	r.running.Store(true)
@@ -209,8 +214,11 @@ func (r *run) serve() error {
 	if err != nil {
 		return err
 	}
+	socks, err := r.box.Sockets()
+	if err != nil {
+		return err
+	}
 	r.proxy = p
-	socks := r.box.Sockets()
 	r.serving.Go(func() {
 		_ = p.Serve(context.Background(), proxy.Listeners{TCP: socks.TCP, DNSPacket: socks.DNSPacket, DNSStream: socks.DNSStream})
 	})
@@ -231,7 +239,7 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 		status.Code = statusTimeout
 	}
 	r.stopServing()
-	r.reportPlanted()
+	planted := r.reportPlanted()
 	err := r.agg.Close()
 	stats := r.log.Stats()
 	err = errors.Join(err, r.log.Close())
@@ -245,6 +253,7 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 	sum := r.summary.Summary()
 	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.prep.policy.SHA256(), event.TierRootless
 	sum.Exit, sum.Lost, sum.NotRecorded = status.Code, stats.LostTotal(), r.notRecorded()
+	sum.Planted = planted
 	return &Result{Status: status.Code, TimedOut: late, Summary: sum}, nil
 }
 
@@ -275,13 +284,15 @@ func (r *run) notRecorded() []string {
 
 // release frees what is left, whatever happened before.
 func (r *run) release() {
-	if r.proxy != nil {
+	serving := r.proxy != nil
+	if serving {
 		r.stopServing()
-	} else if r.box != nil {
-		r.box.Sockets().Close()
 	}
 	if r.box != nil {
 		r.box.Close()
+		if socks, _ := r.box.Sockets(); !serving {
+			socks.Close()
+		}
 	}
 	r.speak()
 	for _, s := range r.stubs {

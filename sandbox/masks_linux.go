@@ -43,6 +43,7 @@ type masks struct {
 	mount, user int // its mount namespace, and the user namespace that it is of
 	gone        map[string]bool
 	frozen      chan struct{} // stage 2 says so
+	stopped     chan struct{} // closed: there is nothing to keep any more
 	ended       chan struct{}
 	err         error // a mask that could not be put back; set while settling
 	stopping    sync.Once
@@ -65,18 +66,13 @@ func (s *Sandbox) KeepMasks(o MaskOptions) error {
 		return nil
 	}
 	g := &masks{box: s, opts: o, list: list, gone: map[string]bool{}, root: -1, mount: -1, user: -1,
-		frozen: make(chan struct{}, 1), ended: make(chan struct{})}
+		frozen: make(chan struct{}, 1), stopped: make(chan struct{}), ended: make(chan struct{})}
 	if err := g.enter(s.calls.inside.init); err != nil || !s.calls.inside.lives() {
 		g.closeFDs()
 		if !s.calls.inside.lives() {
 			return nil // it was a short command
 		}
 		return fmt.Errorf("keep masks: %w", err)
-	}
-	g.watch = watchMasks(list)
-	if g.watch.blind != nil && o.Warn != nil {
-		o.Warn(fmt.Sprintf("masked files that the host replaces are found up to %s later: %v", blindLook, g.watch.blind),
-			"raise fs.inotify.max_user_watches and max_user_instances")
 	}
 	s.masks.Store(g)
 	go g.run()
@@ -104,8 +100,29 @@ func (g *masks) closeFDs() {
 	}
 }
 
+// watchAfter is how long nothing is watched: the end of a watch takes the kernel
+// some 10 ms (fsnotify_destroy_group waits for all readers of its marks), more
+// than the whole of a short command. What happens until then is found then.
+const watchAfter = 20 * time.Millisecond
+
 func (g *masks) run() {
 	defer close(g.ended)
+	select {
+	case <-g.stopped:
+		return
+	case <-time.After(watchAfter):
+	}
+	g.settling.Lock()
+	g.watch = watchMasks(g.list)
+	g.settling.Unlock()
+	if g.watch.blind != nil && g.opts.Warn != nil {
+		g.opts.Warn(fmt.Sprintf("masked files that the host replaces are found up to %s later: %v", blindLook, g.watch.blind),
+			"raise fs.inotify.max_user_watches and max_user_instances")
+	}
+	go func() {
+		<-g.stopped
+		g.watch.close()
+	}()
 	for {
 		if !g.settled() {
 			return
@@ -152,7 +169,7 @@ func (g *masks) stop() error {
 		return nil
 	}
 	g.stopping.Do(func() {
-		g.watch.close()
+		close(g.stopped)
 		<-g.ended
 		g.settling.Lock()
 		defer g.settling.Unlock()

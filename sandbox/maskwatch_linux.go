@@ -57,7 +57,7 @@ func watchMasks(list []plan.Mount) *maskWatch {
 
 // renew watches the directories that have the names now.
 func (w *maskWatch) renew() {
-	if w.file == nil {
+	if w == nil || w.file == nil {
 		return
 	}
 	w.blind = nil

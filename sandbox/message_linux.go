@@ -8,7 +8,7 @@ type initConfig struct {
 	Env      []string
 	Dir      string
 	Landlock plan.Landlock
-	Seccomp  plan.Seccomp
+	Filter   []byte // see seccompFilter
 	Canary   Canary
 	PTY      *ptyConfig `json:",omitempty"`
 }

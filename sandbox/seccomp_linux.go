@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"encoding/binary"
 	"fmt"
 	"runtime"
 	"unsafe"
@@ -11,33 +12,43 @@ import (
 	"github.com/sallyport/sallyport/internal/plan"
 )
 
-// installSeccomp puts the filter on the calling thread, for good, and with it
-// on every process the thread starts. The caller has locked the thread. flags
-// are those of seccomp(2); with SECCOMP_FILTER_FLAG_NEW_LISTENER, which notify
-// needs, fd is the listener, close-on-exec; otherwise fd is -1.
-func installSeccomp(s plan.Seccomp, notify bool, flags uint) (fd int, err error) {
+// seccompFilter assembles the filter for this machine: instructions of 8 bytes
+// in the machine's order, struct sock_filter of linux/filter.h.
+func seccompFilter(s plan.Seccomp, notify bool) ([]byte, error) {
 	arch, err := plan.ParseArch(runtime.GOARCH)
 	if err != nil {
-		return -1, err
+		return nil, err
 	}
 	prog, err := seccompProgram(s, arch, notify)
 	if err != nil {
-		return -1, err
+		return nil, err
 	}
 	raw, err := bpf.Assemble(prog)
 	if err != nil {
-		return -1, fmt.Errorf("assemble seccomp filter: %w", err)
+		return nil, fmt.Errorf("assemble seccomp filter: %w", err)
 	}
-	filter := make([]unix.SockFilter, len(raw))
-	for i, r := range raw {
-		filter[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	var filter []byte
+	for _, r := range raw {
+		filter = binary.NativeEndian.AppendUint16(filter, r.Op)
+		filter = binary.NativeEndian.AppendUint32(append(filter, r.Jt, r.Jf), r.K)
+	}
+	return filter, nil
+}
+
+// installFilter puts a filter on the calling thread, for good, and with it
+// on every process the thread starts. The caller has locked the thread. flags
+// are those of seccomp(2); with SECCOMP_FILTER_FLAG_NEW_LISTENER, which a filter
+// that notifies needs, fd is the listener, close-on-exec; otherwise fd is -1.
+func installFilter(filter []byte, flags uint) (fd int, err error) {
+	if len(filter) == 0 || len(filter)%unix.SizeofSockFilter != 0 {
+		return -1, fmt.Errorf("install seccomp filter: it has %d bytes", len(filter))
 	}
 	// Without it a filter takes CAP_SYS_ADMIN, since it could mislead a set-uid
 	// program (seccomp(2)).
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return -1, fmt.Errorf("set no_new_privs: %w", err)
 	}
-	fprog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	fprog := unix.SockFprog{Len: uint16(len(filter) / unix.SizeofSockFilter), Filter: (*unix.SockFilter)(unsafe.Pointer(&filter[0]))}
 	n, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(flags), uintptr(unsafe.Pointer(&fprog)))
 	runtime.KeepAlive(filter)
 	switch {

@@ -229,3 +229,12 @@ func notifyListener([]string) error {
 	}
 	return <-answered
 }
+
+// installSeccomp assembles a filter and puts it on the calling thread.
+func installSeccomp(s plan.Seccomp, notify bool, flags uint) (int, error) {
+	filter, err := seccompFilter(s, notify)
+	if err != nil {
+		return -1, err
+	}
+	return installFilter(filter, flags)
+}

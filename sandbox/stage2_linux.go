@@ -6,17 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"net/netip"
 	"os"
 	"os/exec"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -32,7 +31,6 @@ type initProcess struct {
 	out     *json.Encoder
 	config  initConfig
 	pty     *pty
-	release chan struct{} // closed: the payload may start
 	payload atomic.Int64  // its process, once there is one
 	rights  *rightsReader // what in reads
 	sending sync.Mutex    // of out
@@ -48,14 +46,11 @@ func stage2() {
 		os.Exit(125)
 	}
 	keepFrom(3)
-	// Caught, not ignored: what is ignored would be inherited by the payload. Of
-	// all others the kernel keeps process 1 (signal(7)), or they are ignored by
-	// the runtime; catching each costs two switches between threads.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGABRT)
+	defaultSignals()
 	control := os.NewFile(plan.FDInit, "control")
 	rights := &rightsReader{file: control}
 	p := &initProcess{control: control, rights: rights, in: json.NewDecoder(rights), out: json.NewEncoder(control),
-		release: make(chan struct{}), joined: newJoiners()}
+		joined: newJoiners()}
 	if err := p.run(); err != nil {
 		p.fail(err)
 	}
@@ -76,7 +71,6 @@ func (p *initProcess) run() error {
 	if err := p.in.Decode(&p.config); err != nil {
 		os.Exit(125) // the supervisor has gone, or gave up
 	}
-	go p.obey()
 	if err := unix.Dup3(plan.FDStderr, 2, 0); err != nil {
 		return fmt.Errorf("set standard error: %w", err)
 	}
@@ -86,7 +80,7 @@ func (p *initProcess) run() error {
 	if err := p.ready(); err != nil {
 		return err
 	}
-	<-p.release
+	early := p.awaitGo()
 	pid, err := p.start()
 	if err != nil {
 		return err
@@ -97,6 +91,7 @@ func (p *initProcess) run() error {
 		return err
 	}
 	go p.end(pid)
+	go p.obey(early)
 	p.joined.serve() // only this thread is confined, and so are those that it starts
 	return nil
 }
@@ -132,12 +127,24 @@ func (p *initProcess) ready() error {
 
 // connect proves that a connection from here ends at the proxy.
 func (c Canary) connect() error {
-	conn, err := net.DialTimeout("tcp4", c.Addr, 5*time.Second)
+	at, err := netip.ParseAddrPort(c.Addr)
 	if err != nil {
+		return fmt.Errorf("canary: %w", err)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("canary: %w", err)
+	}
+	conn := os.NewFile(uintptr(fd), "canary")
+	defer conn.Close()
+	for _, option := range []int{unix.SO_SNDTIMEO, unix.SO_RCVTIMEO} { // connecting counts as sending (socket(7))
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &unix.Timeval{Sec: 5}); err != nil {
+			return fmt.Errorf("canary: %w", err)
+		}
+	}
+	if err := unix.Connect(fd, sockaddrOf(at)); err != nil {
 		return fmt.Errorf("canary: connect %s: %w", c.Addr, err)
 	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second)) // TCP sockets have deadlines
 	if _, err := conn.Write(c.Token[:]); err != nil {
 		return fmt.Errorf("canary: %w", err)
 	}
@@ -188,10 +195,10 @@ func (p *initProcess) start() (int, error) {
 func (p *initProcess) filter() error {
 	const listener = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
 	killable := true
-	fd, err := installSeccomp(p.config.Seccomp, true, listener|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+	fd, err := installFilter(p.config.Filter, listener|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
 	if errors.Is(err, unix.EINVAL) {
 		killable = false
-		fd, err = installSeccomp(p.config.Seccomp, true, listener)
+		fd, err = installFilter(p.config.Filter, listener)
 	}
 	if err != nil {
 		return err
@@ -235,19 +242,47 @@ func lookPath(name string) (string, error) {
 	}
 }
 
-// obey starts the payload, passes signals to its process group, and ends the
-// sandbox the moment the supervisor has gone: its death signal alone is not
-// enough, it is set by bubblewrap some time after the process is made.
-func (p *initProcess) obey() {
+// command reads the next command, and ends the sandbox the moment the supervisor
+// has gone: its death signal alone is not enough, it is set by bubblewrap some
+// time after the process is made.
+func (p *initProcess) command() initCommand {
+	var c initCommand
+	if err := p.in.Decode(&c); err != nil {
+		os.Exit(125)
+	}
+	return c
+}
+
+// awaitGo returns when the payload may start, with what else has been told by
+// then.
+func (p *initProcess) awaitGo() (early []initCommand) {
 	for {
-		var c initCommand
-		if err := p.in.Decode(&c); err != nil {
-			os.Exit(125)
-		}
+		c := p.command()
 		if c.Go {
-			close(p.release)
+			return early
 		}
+		early = append(early, c)
+	}
+}
+
+// obey passes signals to the payload's process group, and more.
+func (p *initProcess) obey(early []initCommand) {
+	for _, c := range early {
 		p.perform(c, int(p.payload.Load()))
+	}
+	for {
+		p.perform(p.command(), int(p.payload.Load()))
+	}
+}
+
+// defaultSignals takes the handlers of all signals away, which are the
+// runtime's. For process 1 the kernel then ignores all but SIGKILL and SIGSTOP
+// of its namespace's creator (pid_namespaces(7)), and the payload, which
+// would inherit an ignored signal, gets defaults.
+func defaultSignals() {
+	for sig := uintptr(1); sig <= 64; sig++ {
+		// EINVAL for those that cannot have a handler.
+		_, _, _ = syscall.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(new(kernelSigaction))), 0, kernelSigsetSize, 0, 0)
 	}
 }
 

@@ -45,6 +45,8 @@ type Sandbox struct {
 	exitErr error
 	pid     int
 	sockets *Sockets
+	netUp   chan struct{} // closed: the network has been made, or netErr says why not
+	netErr  error
 	who     processes
 	emit    func(event.Event)
 	plan    *plan.Plan
@@ -55,8 +57,8 @@ type Sandbox struct {
 	NoPing  string                // why ICMP echo is refused without a record; empty: it is recorded
 }
 
-// Start makes the namespaces and the network, in stage 1. Nothing of the
-// payload exists yet.
+// Start makes the namespaces, in stage 1, and goes on to make the network.
+// Nothing of the payload exists yet.
 func Start(cfg Config) (*Sandbox, error) {
 	s := &Sandbox{thread: make(chan struct{}), exited: make(chan struct{}), stderr: &tail{}, emit: cfg.Emit}
 	if s.emit == nil {
@@ -73,7 +75,12 @@ func (s *Sandbox) start(cfg Config) error {
 	if err := s.startStage1(cfg); err != nil {
 		return err
 	}
-	return s.receive()
+	s.netUp = make(chan struct{})
+	go func() {
+		defer close(s.netUp)
+		s.netErr = s.receive()
+	}()
+	return nil
 }
 
 // startStage1 keeps none of stage 1's ends: the end of a process is seen by the
@@ -242,13 +249,15 @@ func (s *Sandbox) adopt(oob []byte) error {
 	return err
 }
 
-// Sockets are the proxy's to serve and to close.
-func (s *Sandbox) Sockets() *Sockets { return s.sockets }
+// Sockets returns when the network has been made. They are the proxy's to serve
+// and to close.
+func (s *Sandbox) Sockets() (*Sockets, error) {
+	<-s.netUp
+	return s.sockets, s.netErr
+}
 
-// Launch puts up the rest of the boundary and returns when stage 2 has proved
-// that its traffic reaches the proxy, which must be serving by then. The
-// payload is not started yet.
-func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
+// Launch starts the rest of the boundary.
+func (s *Sandbox) Launch(p *plan.Plan) error {
 	if len(p.Files) > len(s.files) {
 		return fmt.Errorf("launch: %d files of its own, %d descriptors", len(p.Files), len(s.files))
 	}
@@ -257,10 +266,6 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 			return fmt.Errorf("write %s: %w", f.Path, err)
 		}
 	}
-	// Nothing here should block; a mount of the host's that does must not hang
-	// the start for ever. The death of stage 1 ends every wait below.
-	watchdog := time.AfterFunc(startTimeout, s.cmd.kill)
-	defer watchdog.Stop()
 	args := strings.Join(p.BwrapArgs(), "\x00") + "\x00"
 	if _, err := s.args.WriteAt([]byte(args), 0); err != nil {
 		return fmt.Errorf("write bubblewrap's arguments: %w", err)
@@ -268,12 +273,30 @@ func (s *Sandbox) Launch(p *plan.Plan, canary Canary) error {
 	if _, err := s.launch.WriteAt([]byte(p.Caps.Bwrap), 0); err != nil {
 		return fmt.Errorf("write launch: %w", err)
 	}
-	if _, err := s.control.Write([]byte{1}); err != nil {
-		return s.died("stage 1")
-	}
 	s.plan, s.rights = p, &rightsReader{file: s.init}
 	s.in, s.out = json.NewDecoder(s.rights), json.NewEncoder(s.init)
-	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Landlock: p.Landlock, Seccomp: p.Seccomp, Canary: canary, PTY: s.term.config()}
+	if _, err := s.control.Write([]byte{1}); err != nil {
+		if _, netErr := s.Sockets(); netErr != nil {
+			return netErr
+		}
+		return s.died("stage 1")
+	}
+	return nil
+}
+
+// Prove returns when stage 2 has proved that its traffic reaches the proxy,
+// which must be serving by now. The payload is not started yet.
+func (s *Sandbox) Prove(canary Canary) error {
+	// Nothing here should block; a mount of the host's that does must not hang
+	// the start for ever. The death of stage 1 ends every wait below.
+	watchdog := time.AfterFunc(startTimeout, s.cmd.kill)
+	defer watchdog.Stop()
+	p := s.plan
+	filter, err := seccompFilter(p.Seccomp, true)
+	if err != nil {
+		return err
+	}
+	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Landlock: p.Landlock, Filter: filter, Canary: canary, PTY: s.term.config()}
 	if err := s.send(config); err != nil {
 		return s.died("bubblewrap")
 	}
@@ -397,6 +420,7 @@ func (s *Sandbox) Close() error {
 	if s.cmd != nil {
 		s.cmd.kill()
 		<-s.exited
+		<-s.netUp
 	}
 	select {
 	case <-s.thread:

@@ -1,5 +1,8 @@
 // Command sallyport runs a command inside a boundary that the kernel enforces,
 // and keeps a record of everything that tried to cross it.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (

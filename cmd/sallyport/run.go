@@ -132,7 +132,7 @@ func run(cmd *cobra.Command, f runFlags, args []string) error {
 			warn(errOut, err.Error(), "")
 		}
 	}
-	if !f.quiet {
+	if !f.quiet || result.Summary.Appeared() > 0 {
 		showSummary(errOut, result)
 	}
 	return outcome(result, f)
@@ -182,7 +182,7 @@ func writeSummary(path string, r *sallyport.Result) error {
 // showSummary says what was refused. A command that succeeded and was refused
 // nothing is not commented on.
 func showSummary(w io.Writer, r *sallyport.Result) {
-	if r.Status == 0 && len(r.Summary.Denials) == 0 && r.Summary.Lost == 0 {
+	if r.Status == 0 && len(r.Summary.Denials) == 0 && r.Summary.Lost == 0 && r.Summary.Appeared() == 0 {
 		return
 	}
 	r.Summary.WriteText(w)

@@ -32,6 +32,19 @@ type Summary struct {
 	Denials     []Denial `json:"denials"` // most frequent first
 	// DenialsLeftOut counts denied attempts of kinds beyond those listed.
 	DenialsLeftOut uint64 `json:"denials_left_out,omitempty"`
+	// Planted lists what appeared under protected names during the run.
+	Planted []Planted `json:"planted,omitempty"`
+}
+
+// Planted is a file or directory that appeared under a protected name.
+type Planted struct {
+	Path event.Text `json:"path"`
+	Rule string     `json:"rule"`
+	// Kept is where it was moved, out of the way of programs on the host; empty
+	// if it is still where it was: because it is Inert, or for an Error.
+	Kept  event.Text `json:"kept,omitempty"`
+	Inert bool       `json:"inert,omitempty"` // as git itself makes it
+	Error event.Text `json:"error,omitempty"`
 }
 
 // Denial is a group of equal denials.
@@ -146,6 +159,7 @@ func (s Summary) WriteText(w io.Writer) error {
 	if s.DenialsLeftOut > 0 {
 		fmt.Fprintf(&b, "  and %s of kinds beyond %d\n", plural(s.DenialsLeftOut, "attempt"), len(s.Denials))
 	}
+	s.writePlanted(&b)
 	if s.Lost > 0 {
 		fmt.Fprintf(&b, "sallyport: %s could not be recorded\n", plural(s.Lost, "attempt"))
 	}
@@ -155,6 +169,39 @@ func (s Summary) WriteText(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// Appeared is the number of files under protected names that need somebody to
+// look at them.
+func (s Summary) Appeared() (n int) {
+	for _, p := range s.Planted {
+		if !p.Inert {
+			n++
+		}
+	}
+	return n
+}
+
+func (s Summary) writePlanted(b *strings.Builder) {
+	n := s.Appeared()
+	if n > 0 {
+		fmt.Fprintf(b, "sallyport: %s appeared under a protected name, which programs on the host would trust\n", plural(uint64(n), "file"))
+	}
+	for _, p := range s.Planted {
+		switch {
+		case p.Inert:
+		case p.Kept == "":
+			fmt.Fprintf(b, "  %s (%s): still there: %s\n", p.Path.Printable(), column(event.Text(p.Rule)), p.Error.Printable())
+		default:
+			fmt.Fprintf(b, "  %s (%s): moved; look at it, and take it back with:\n     mv -n %s %s\n",
+				p.Path.Printable(), column(event.Text(p.Rule)), quoted(p.Kept), quoted(p.Path))
+		}
+	}
+}
+
+// quoted is for a shell, as far as it can be shown.
+func quoted(t event.Text) string {
+	return "'" + strings.ReplaceAll(printableLine(string(t)), "'", `'\''`) + "'"
 }
 
 func (d Denial) write(b *strings.Builder) {

@@ -120,3 +120,26 @@ func TestSummaryKeepsABoundedNumberOfGroupsAndSaysWhatItLeftOut(t *testing.T) {
 		t.Errorf("more than ten are shown:\n%s", b.String())
 	}
 }
+
+func TestSummaryTellsWhatWasPlantedAndHowToGetItBack(t *testing.T) {
+	s := Summary{Planted: []Planted{
+		{Path: "/w/.git/config", Rule: "builtin:protected:.git/config", Inert: true},
+		{Path: "/w/it's/.envrc\x1b[2J", Rule: "builtin:protected:.envrc", Kept: "/q/0-.envrc"},
+		{Path: "/w/.vscode", Rule: "builtin:protected:.vscode", Error: "move: no\n"},
+	}}
+	var b bytes.Buffer
+	if err := s.WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	want := `sallyport: 2 files appeared under a protected name, which programs on the host would trust
+  /w/it's/.envrc\x1b[2J (builtin:protected:.envrc): moved; look at it, and take it back with:
+     mv -n '/q/0-.envrc' '/w/it'\''s/.envrc\x1b[2J'
+  /w/.vscode (builtin:protected:.vscode): still there: move: no\x0a
+`
+	if b.String() != want {
+		t.Errorf("got\n%swant\n%s", b.String(), want)
+	}
+	if s.Appeared() != 2 {
+		t.Errorf("%d appeared", s.Appeared())
+	}
+}

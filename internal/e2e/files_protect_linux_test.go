@@ -200,15 +200,3 @@ func TestAPlaceholderThatTheUserMayNotMakeIsNotNeeded(t *testing.T) {
 	h.usePolicy("filesystem:\n  allowWrite: [/]\n  denyWrite: [/usr/absent, /usr/local/not/absent]\n")
 	h.attack("create /usr/absent: EACCES", "create "+h.work+"/x: ok")
 }
-
-func TestProtectedNamesThatAppearAreReported(t *testing.T) {
-	h := newHome(t)
-	r := h.sh("echo evil > .bashrc").ok()
-	found := false
-	for _, e := range r.events {
-		found = found || strings.HasSuffix(string(e.Object.Path), "/work/.bashrc") && e.Rule == "builtin:protected:.bashrc"
-	}
-	if !found {
-		t.Errorf("not in the record:\n%s", describe(r.events))
-	}
-}

@@ -56,7 +56,7 @@ func (h *home) replaced(file, how string, times int, replace func(i int)) (windo
 	for i := range times {
 		at = append(at, time.Now().UnixNano())
 		replace(i)
-		time.Sleep(30 * time.Millisecond)
+		time.Sleep(60 * time.Millisecond)
 	}
 	h.write("work/stop", "")
 	if err := cmd.Wait(); err != nil {
@@ -99,7 +99,7 @@ func (h *home) atomically(rel, content string) {
 
 // tooLong is far above what is measured (some milliseconds on a busy machine),
 // and far below the pause between two replacements.
-const tooLong = 25 * time.Millisecond
+const tooLong = 50 * time.Millisecond
 
 func TestAReplacedProtectedFileIsCoveredAgain(t *testing.T) {
 	h := newHome(t)
@@ -286,5 +286,69 @@ while True:
 			}
 			t.Skip("never fast enough to open it")
 		}
+	}
+}
+
+func TestEverythingInsideStandsStillWhileAMaskIsMissing(t *testing.T) {
+	h := newHome(t)
+	h.repository()
+	// One process stopped by itself must stay so; one that counts makes a pause.
+	script := `sleep 777 & kill -STOP $!; echo $! > stopped
+		exec python3 -c '
+import os, signal, time
+signal.signal(signal.SIGCONT, lambda *a: open("continued", "w").close())
+pid = open("stopped").read().strip()
+state = lambda: open("/proc/%s/stat" % pid).read().split()[2]
+while state() != "T": time.sleep(0.01)
+last = time.monotonic(); longest = 0
+open("ready", "w").close()
+while not os.path.exists("stop"):
+    now = time.monotonic(); longest = max(longest, now - last); last = now
+print(longest, state())'`
+	cmd := h.command(t.Context(), h.runArgs("sh", "-c", script)...)
+	var out strings.Builder
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exists := func(name string) func() bool {
+		return func() bool { _, err := os.Stat(h.work + "/" + name); return err == nil }
+	}
+	waitFor(t, "the command", exists("ready"))
+	h.outside("rm -rf .git/hooks")
+	h.settles(h.work + "/.git/hooks")
+	waitFor(t, "the command to go on", exists("continued"))
+	h.write("work/stop", "")
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	var longest float64
+	var state string
+	fmt.Sscan(out.String(), &longest, &state)
+	if longest < 0.09 {
+		t.Errorf("the command never stood still for longer than %.3f s", longest)
+	}
+	if state != "T" {
+		t.Errorf("a process that had been stopped before is in state %s", state)
+	}
+	h.noPlaceholders()
+}
+
+func TestAProcessGroupThatIsStoppedIsNotTakenForAStopOfTheRun(t *testing.T) {
+	h := newHome(t)
+	rc := h.write("work/.bashrc", "0")
+	s := h.shellOnScreen()
+	s.types("sp sh -c 'touch ready; while [ ! -e go ]; do sleep 0.01; done; echo it went on'\n")
+	waitFor(t, "the command", func() bool { _, err := os.Stat(h.work + "/ready"); return err == nil })
+	for i := range 5 {
+		h.atomically("work/.bashrc", fmt.Sprint(i))
+		time.Sleep(20 * time.Millisecond)
+	}
+	h.settles(rc)
+	h.write("work/go", "")
+	s.wants("it went on").wants("ready$ ")
+	s.types("jobs; echo none\n").wants("none")
+	if text := s.text(); strings.Contains(text, "Stopped") {
+		t.Errorf("the run was stopped:\n%s", text)
 	}
 }

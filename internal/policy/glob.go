@@ -29,13 +29,16 @@ const (
 
 type globState struct {
 	op   globOp
+	set  uint16 // globSet: its number
 	text string // globUnit: one character, or one byte that is not UTF-8
-	set  []rune // globSet: pairs of first and last
 }
 
 // glob is a compiled pattern: a small automaton, so that no pattern takes more
 // than its length times the path's.
-type glob struct{ states []globState }
+type glob struct {
+	states []globState
+	sets   [][]rune // pairs of first and last
+}
 
 // isGlob reports whether a pattern has anything but text.
 func (g glob) isGlob() bool {
@@ -48,7 +51,7 @@ func (g glob) isGlob() bool {
 }
 
 func compileGlob(pattern string) glob {
-	var g glob
+	g := glob{states: make([]globState, 0, len(pattern)+1)}
 	for pattern != "" {
 		switch pattern[0] {
 		case '*':
@@ -59,8 +62,9 @@ func compileGlob(pattern string) glob {
 			pattern = pattern[1:]
 			continue
 		case '[':
-			if set, rest, ok := GlobSet(pattern); ok {
-				g.add(globState{op: globSet, set: set})
+			if set, rest, ok := GlobSet(pattern); ok && len(g.sets) < 1<<16 {
+				g.add(globState{op: globSet, set: uint16(len(g.sets))})
+				g.sets = append(g.sets, set)
 				pattern = rest
 				continue
 			}
@@ -179,7 +183,7 @@ func (g glob) step(next []bool, s int, unit string, r rune) {
 			g.enter(next, s+1)
 		}
 	case globSet:
-		if !slash && inSet(st.set, unit, r) {
+		if !slash && inSet(g.sets[st.set], unit, r) {
 			g.enter(next, s+1)
 		}
 	case globStar:

@@ -66,7 +66,7 @@ func escapeGlob(name string) string {
 	return strings.NewReplacer("[", "[[]", "*", "[*]", "?", "[?]").Replace(name)
 }
 
-func isPattern(s string) bool { return compileGlob(s).isGlob() }
+func isPattern(s string) bool { return strings.ContainsAny(s, "*?[") && compileGlob(s).isGlob() }
 
 func dotsAfterGlob(p string) bool {
 	glob := false
