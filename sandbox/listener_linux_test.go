@@ -117,8 +117,23 @@ func init() {
 		if err := setupLoopback(plan.Network{Proxy4: plan.DefaultNetwork().Proxy4}, netlinkHere(unix.NETLINK_ROUTE)); err != nil {
 			return err
 		}
-		return errors.Join(tryListener(unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV), tryListener(0))
+		killable := tryListener(unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+		if errors.Is(killable, unix.EINVAL) && olderThan(5, 19) {
+			killable = nil
+		}
+		return errors.Join(killable, tryListener(0))
 	}
+}
+
+// olderThan tells kernels apart that do not have a feature yet.
+func olderThan(major, minor int) bool {
+	var u unix.Utsname
+	var a, b int
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	_, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &a, &b)
+	return err == nil && (a < major || a == major && b < minor)
 }
 
 func TestListenerAnswersAndItsDeathRefuses(t *testing.T) {

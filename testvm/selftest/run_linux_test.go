@@ -16,12 +16,12 @@ import (
 
 const ordinaryUID = 1000
 
-// sallyport runs the command line as the ordinary user, in a folder of his.
+// sallyport runs the command line as the ordinary user, in a project of his.
 func sallyport(t *testing.T, dir string, args ...string) (stderr string, status int) {
 	t.Helper()
 	var complaints bytes.Buffer
 	cmd := exec.Command("/payload/bin/sallyport", args...)
-	cmd.Dir, cmd.Stderr = dir, &complaints
+	cmd.Dir, cmd.Stderr = filepath.Join(dir, "project"), &complaints
 	if os.Geteuid() == 0 {
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUID, Gid: ordinaryUID}}
@@ -46,11 +46,12 @@ func TestACommandRunsOrItIsSaidWhyNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chown(dir, ordinaryUID, ordinaryUID); err != nil {
+	project := filepath.Join(dir, "project")
+	if err := errors.Join(os.Mkdir(project, 0o755), os.Chown(dir, ordinaryUID, ordinaryUID), os.Chown(project, ordinaryUID, ordinaryUID)); err != nil {
 		t.Fatal(err)
 	}
 	said, status := sallyport(t, dir, "run", "--", "touch", "started")
-	_, err = os.Stat(filepath.Join(dir, "started"))
+	_, err = os.Stat(filepath.Join(project, "started"))
 	said2, healthy := sallyport(t, dir, "doctor")
 	if !slices.Contains(g.Without, testvm.Userns) {
 		if status != 0 || err != nil || healthy != 0 {

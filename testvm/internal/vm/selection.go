@@ -37,6 +37,7 @@ var scopes = map[string]scope{
 		// Protocols, over connections as any server has them.
 		files: []string{"attack_test.go", "connect_test.go", "http_test.go", "httpbody_test.go", "httphead_test.go", "inspect_test.go",
 			"smuggle_test.go", "token_test.go", "limits_test.go", "load_test.go", "memory_test.go", "registries_linux_test.go", "clients_linux_test.go"},
+		tests: []string{"TestBulkArrivesWhole"},
 	},
 	"sandbox": {
 		// Arithmetic of the filter, programs whose C library is the same, and other
