@@ -51,6 +51,12 @@ endif
 test-e2e: build need-test $(APPARMOR) ## the end-to-end tests alone
 	$(GOTEST) ./internal/e2e/...
 
+CRASHES ?= 200
+
+.PHONY: crashes
+crashes: build need-test $(APPARMOR) ## kill the parts of a run at CRASHES (200) random moments
+	SALLYPORT_CRASHES=$(CRASHES) $(GOTEST) -v -run TestACrashAtAnyMomentEndsEverything ./internal/e2e/
+
 # Not openssh-server: installing it opens a port. Its test is skipped without.
 .PHONY: need-test
 need-test:
@@ -60,10 +66,11 @@ need-test:
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: lint
-lint: ## gofmt, go vet and staticcheck for every system that it is built for
+lint: ## gofmt and staticcheck; go vet and go build for every system that it is built for
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "gofmt: $$files" >&2; exit 1; }
 	for os in linux darwin; do for arch in amd64 arm64; do \
-		GOOS=$$os GOARCH=$$arch $(GO) vet ./... || exit 1; done; done
+		GOOS=$$os GOARCH=$$arch $(GO) vet ./... && \
+		GOOS=$$os GOARCH=$$arch $(GO) build -buildvcs=false -o /dev/null ./cmd/sallyport || exit 1; done; done
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) mod verify
 	$(GO) mod tidy -diff

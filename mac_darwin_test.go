@@ -11,8 +11,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
@@ -28,6 +32,7 @@ type realMac struct {
 	t          *testing.T
 	home, proj string
 	policy     string
+	timeout    time.Duration
 }
 
 func newRealMac(t *testing.T, yaml string) *realMac {
@@ -84,6 +89,12 @@ func (m *realMac) sh(script string) (string, *Result, []event.Event) {
 		m.t.Fatal(err)
 	}
 	defer null.Close()
+	return m.shOn(null, script)
+}
+
+// shOn is sh with a standard input.
+func (m *realMac) shOn(stdin *os.File, script string) (string, *Result, []event.Event) {
+	m.t.Helper()
 	out, err := os.CreateTemp(m.t.TempDir(), "out")
 	if err != nil {
 		m.t.Fatal(err)
@@ -92,7 +103,7 @@ func (m *realMac) sh(script string) (string, *Result, []event.Event) {
 	var mu sync.Mutex
 	var events []event.Event
 	result, err := Run(context.Background(), Options{Command: []string{"/bin/sh", "-c", script}, Dir: m.proj,
-		Policy: LoadOptions{Files: []string{m.policy}}, Stdin: null, Stdout: out, Stderr: out,
+		Policy: LoadOptions{Files: []string{m.policy}}, Timeout: m.timeout, Stdin: stdin, Stdout: out, Stderr: out,
 		OnEvent: func(e Event) { mu.Lock(); events = append(events, e); mu.Unlock() },
 		Warn:    func(message, hint string) { m.t.Logf("warned: %s (%s)", message, hint) }})
 	if err != nil {
@@ -299,6 +310,79 @@ func TestMacNoSandboxInsideAndNoWayOut(t *testing.T) {
 		if strings.Contains(out, word) {
 			t.Errorf("printed %q", out)
 		}
+	}
+}
+
+// typing tries to put a letter into the terminal's input (TIOCSTI, tty(4)).
+const typing = `/usr/bin/perl -e '$x = "x"; print "PERL\n"; print "TYPED\n" if ioctl(STDIN, 0x80017472, $x);
+	open(T, "+<", "/dev/tty") && print "OPENED\n"; print "TYPED\n" if ioctl(T, 0x80017472, $x)'`
+
+// openTerminal makes a pseudo terminal, as posix_openpt(3), grantpt(3) and
+// unlockpt(3) do, and gives the side of what runs on it.
+func openTerminal(t *testing.T) *os.File {
+	t.Helper()
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	for _, request := range []uint{unix.TIOCPTYGRANT, unix.TIOCPTYUNLK} {
+		if err := unix.IoctlSetInt(fd, request, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var name [128]byte
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), unix.TIOCPTYGNAME, uintptr(unsafe.Pointer(&name[0]))); errno != 0 {
+		t.Fatal(errno)
+	}
+	tty, err := os.OpenFile(unix.ByteSliceToString(name[:]), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tty.Close() })
+	return tty
+}
+
+// TestMacCommandTypesIntoNoTerminal runs itself again on a terminal.
+func TestMacCommandTypesIntoNoTerminal(t *testing.T) {
+	const inner = "SALLYPORT_TEST_ON_TERMINAL"
+	if os.Getenv(inner) == "" {
+		requireLog(t)
+		cmd := exec.Command(testBinary(t), "-test.v", "-test.run", "^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), inner+"=1")
+		cmd.Stdin = openTerminal(t)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true} // standard input
+		out, err := cmd.CombinedOutput()
+		t.Logf("%s", out)
+		if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+			t.Errorf("on a terminal: %v", err)
+		}
+		return
+	}
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tty.Close()
+	outside := exec.Command("/bin/sh", "-c", typing)
+	outside.Stdin = tty
+	if out, _ := outside.Output(); !strings.Contains(string(out), "OPENED") {
+		t.Fatalf("outside of a sandbox the terminal cannot be opened: the test says nothing: %q", out)
+	} else if !strings.Contains(string(out), "TYPED") {
+		t.Log("this system lets nobody type for others")
+	}
+	for _, yaml := range []string{"", "allowPty: true"} {
+		if out, _, _ := newRealMac(t, yaml).shOn(tty, typing); !strings.Contains(out, "PERL") || strings.Contains(out, "TYPED") || strings.Contains(out, "OPENED") {
+			t.Errorf("%q: printed %q", yaml, out)
+		}
+	}
+}
+
+func TestMacCommandRunsOutOfTime(t *testing.T) {
+	m := newRealMac(t, "")
+	m.timeout = 300 * time.Millisecond
+	if _, result, _ := m.sh("sleep 300"); result.Status != 124 || !result.TimedOut {
+		t.Errorf("%+v", result)
 	}
 }
 

@@ -90,6 +90,7 @@ func (d *Diagnosis) macLimits() {
 	d.add("capture", StateLess, "connections are not captured: a program that ignores HTTPS_PROXY and ALL_PROXY is refused, "+
 		"and the record has its port alone", "name the proxy in that program's own settings")
 	d.add("attribution", StateLess, "which process made a connection through the proxy is not known", "")
+	d.add("terminal", StateLess, "a command has its caller's terminal as streams only: /dev/tty is closed to it, and a shell in it has no job control", "")
 	d.add("go tls", StateLess, "Go programs verify TLS through com.apple.trustd.agent, which is closed (x509: OSStatus -26276)",
 		"enableWeakerNetworkIsolation: true opens it; it can reach the network itself")
 	d.add("privacy", StateLess, "files in Desktop, Documents and Downloads are the system's to refuse, without a record here",

@@ -9,29 +9,47 @@ import (
 	"github.com/sallyport/sallyport/seatbelt"
 )
 
-// forward passes signals to the command. What a terminal sends has reached it
-// already; the first end of ctx ends it.
-func (r *macRun) forward(ctx context.Context, p *seatbelt.Payload, signals <-chan os.Signal, ended <-chan struct{}) {
-	terminal := isTerminal(r.opts.Stdin)
+// forward passes signals to the command; the end of ctx ends it, and so does the
+// end of its time, which late tells of. Whom a signal finds gone needs none.
+func (r *macRun) forward(ctx context.Context, p *seatbelt.Payload, signals <-chan os.Signal, ended <-chan struct{}) (late bool) {
 	cancelled := ctx.Done()
+	var timeout, grace <-chan time.Time
+	if r.opts.Timeout > 0 {
+		timeout = time.After(r.opts.Timeout)
+	}
 	for {
 		select {
 		case <-ended:
-			return
+			return late
 		case s := <-signals:
-			if !terminal || s != syscall.SIGINT && s != syscall.SIGQUIT {
-				_ = p.Signal(s.(syscall.Signal)) // gone: nothing to signal
-			}
+			r.pass(p, s.(syscall.Signal))
 		case <-cancelled:
 			_ = p.Signal(syscall.SIGKILL)
 			cancelled = nil
+		case <-timeout:
+			late, grace = true, time.After(timeoutGrace)
+			_ = p.Signal(syscall.SIGTERM)
+			_ = p.Signal(syscall.SIGCONT)
+		case <-grace:
+			_ = p.Signal(syscall.SIGKILL)
 		}
 	}
 }
 
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+// pass sends a signal on. The command's group has no parent in its session, so
+// that SIGTSTP would not stop it (orphaned, setpgid(2)); SIGCONT continues it
+// when this process has been.
+func (r *macRun) pass(p *seatbelt.Payload, s syscall.Signal) {
+	switch s {
+	case syscall.SIGPIPE: // a warning that nobody reads must not end this process
+	case syscall.SIGTSTP:
+		_ = p.Signal(syscall.SIGSTOP)
+		if err := r.sys.Stop(); err != nil {
+			_ = p.Signal(syscall.SIGCONT)
+		}
+	default:
+		_ = p.Signal(s)
+	}
 }
 
 // trackEvery is how often processes are looked at; what starts and ends in

@@ -27,6 +27,7 @@ type macSystem interface {
 	Launch(seatbelt.Launch) (*seatbelt.Payload, error)
 	Processes() ([]seatbelt.Proc, error) // the user's
 	Kill(seatbelt.Proc) error
+	Stop() error // this process, until it is continued
 	BootID() string
 }
 
@@ -74,7 +75,8 @@ func newToken() string {
 func (r *macRun) run(ctx context.Context) (*Result, error) {
 	defer r.release()
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+		syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGWINCH, syscall.SIGPIPE)
 	defer signal.Stop(signals)
 	if err := r.putUp(); err != nil {
 		return nil, err
@@ -86,13 +88,21 @@ func (r *macRun) run(ctx context.Context) (*Result, error) {
 	r.tracker.Store(seatbelt.NewTracker(seatbelt.Proc{PID: payload.PID()}))
 	ended := make(chan struct{})
 	var helpers sync.WaitGroup
-	helpers.Go(func() { r.forward(ctx, payload, signals, ended) })
+	late := false
+	helpers.Go(func() { late = r.forward(ctx, payload, signals, ended) })
 	helpers.Go(func() { r.track(ended) })
 	status, err := payload.Wait()
 	close(ended)
 	helpers.Wait()
 	r.endLeft()
-	return r.finish(status, err)
+	if late {
+		status = statusTimeout
+	}
+	result, err := r.finish(status, err)
+	if result != nil {
+		result.TimedOut = late
+	}
+	return result, err
 }
 
 // putUp makes everything that must stand before the command starts: the
@@ -196,8 +206,12 @@ func (r *macRun) violation(rec seatbelt.Record, v seatbelt.Violation, by seatbel
 	r.sum(e)
 }
 
-// record takes every event of the proxy's.
+// record takes every event of the proxy's, which does not know who called.
 func (r *macRun) record(e event.Event) {
+	if e.Detail != "" {
+		e.Detail += "; "
+	}
+	e.Detail += event.Text("attribution=" + seatbelt.ByNothing.String())
 	r.append(e)
 	r.sum(e)
 }
@@ -215,7 +229,7 @@ func (r *macRun) sum(e event.Event) {
 }
 
 func (r *macRun) serve() error {
-	p, err := proxy.New(proxy.Config{Decider: r.policy, Emit: r.record, Self: []netip.AddrPort{r.port()}, Token: r.token})
+	p, err := proxy.New(proxy.Config{Decider: r.policy, Emit: r.record, Parent: parents(r.policy), Self: []netip.AddrPort{r.port()}, Token: r.token})
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package sallyport
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -42,8 +44,12 @@ type macWorld struct {
 	mode     string
 	policy   string            // a file
 	during   func(w *macWorld) // called when the command has been started
+	timeout  time.Duration
+	looked   atomic.Int64 // how often for processes
 	mu       sync.Mutex
 	launched *seatbelt.Launch
+	pid      int
+	stopped  int // times that this process was to be stopped
 	tag      string
 	warned   []string
 	events   []event.Event
@@ -91,6 +97,11 @@ func (w *macWorld) Launch(l seatbelt.Launch) (*seatbelt.Payload, error) {
 	l.Env = append(slices.Clone(l.Env), fakemac.Env(l.Path, w.dir, w.mode)...)
 	l.Path = testBinary(w.t)
 	p, err := seatbelt.StartPayload(l)
+	if err == nil {
+		w.mu.Lock()
+		w.pid = p.PID()
+		w.mu.Unlock()
+	}
 	if err == nil && w.during != nil {
 		go w.during(w)
 	}
@@ -98,6 +109,7 @@ func (w *macWorld) Launch(l seatbelt.Launch) (*seatbelt.Payload, error) {
 }
 
 func (w *macWorld) Processes() ([]seatbelt.Proc, error) {
+	defer w.looked.Add(1)
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	var out []seatbelt.Proc
 	for _, s := range stats {
@@ -119,6 +131,36 @@ func (w *macWorld) Processes() ([]seatbelt.Proc, error) {
 func (w *macWorld) Kill(p seatbelt.Proc) error { return syscall.Kill(p.PID, syscall.SIGKILL) }
 func (w *macWorld) BootID() string             { return "boot" }
 
+// Stop finds the command stopped, and continues this process, which was not.
+func (w *macWorld) Stop() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped++
+	waitUntil(w.t, func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", w.pid))
+		return err == nil && strings.Contains(string(stat), ") T ")
+	})
+	return syscall.Kill(os.Getpid(), syscall.SIGCONT)
+}
+
+func waitUntil(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Error("did not happen")
+			return
+		}
+	}
+}
+
+// waitFile waits until there is a file of a name where the command runs.
+func (w *macWorld) waitFile(name string) {
+	waitUntil(w.t, func() bool {
+		_, err := os.Stat(filepath.Join(w.dir, name))
+		return err == nil
+	})
+}
+
 func (w *macWorld) run(ctx context.Context, command ...string) (*Result, error) {
 	w.t.Helper()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -133,7 +175,7 @@ func (w *macWorld) run(ctx context.Context, command ...string) (*Result, error) 
 	defer stdin.Close()
 	defer other.Close()
 	return runMac(ctx, w, Options{Command: command, Dir: w.dir, Name: "trial", Policy: LoadOptions{Files: []string{w.policy}},
-		Stdin: stdin, Stdout: null, Stderr: null,
+		Stdin: stdin, Stdout: null, Stderr: null, Timeout: w.timeout,
 		OnEvent: func(e Event) { w.mu.Lock(); w.events = append(w.events, e); w.mu.Unlock() },
 		Warn:    func(m, h string) { w.mu.Lock(); w.warned = append(w.warned, m+": "+h); w.mu.Unlock() }})
 }
@@ -240,11 +282,21 @@ func TestACommandOnMacOSGetsItsProfileAndItsProxy(t *testing.T) {
 		if socks := w.env("ALL_PROXY"); socks != "socks5h://"+at.User.String()+"@"+at.Host {
 			t.Errorf("ALL_PROXY %s", socks)
 		}
+		for auth, want := range map[string][]byte{"wrong": {1, 1}, token: {1, 0, 5, 2}} { // refused; accepted, and denied by a rule (RFC 1929, RFC 1928)
+			if got := socksReply(t, at.Host, at.User.Username(), auth, "denied.test"); !bytes.Equal(got, want) {
+				t.Errorf("SOCKS with %q: %v, want %v", auth, got, want)
+			}
+		}
 		w.checkLaunch(at)
 	}
 	result, err := w.run(context.Background(), "sh", "-c", untilDone, "a b", `$(c)"`)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, e := range w.events {
+		if e.Process != nil || !strings.HasSuffix(string(e.Detail), "attribution=none") {
+			t.Errorf("of whom this is is not known here: %+v", e)
+		}
 	}
 	denied := 0
 	for _, d := range result.Summary.Denials {
@@ -309,6 +361,38 @@ func connectStatus(t *testing.T, proxy, target, auth string) int {
 	return resp.StatusCode
 }
 
+// socksReply gives all that a SOCKS5 proxy says after it has chosen passwords.
+func socksReply(t *testing.T, proxy, user, password, host string) []byte {
+	c, err := net.DialTimeout("tcp", proxy, 10*time.Second)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.Write([]byte{5, 1, 2})
+	if chosen := make([]byte, 2); readFull(t, c, chosen) && chosen[1] != 2 {
+		t.Errorf("chose %v without a password", chosen)
+	}
+	c.Write(slices.Concat([]byte{1, byte(len(user))}, []byte(user), []byte{byte(len(password))}, []byte(password)))
+	status := make([]byte, 2)
+	if !readFull(t, c, status) || status[1] != 0 {
+		return status
+	}
+	c.Write(slices.Concat([]byte{5, 1, 0, 3, byte(len(host))}, []byte(host), []byte{1, 187}))
+	reply := make([]byte, 2)
+	readFull(t, c, reply)
+	return append(status, reply...)
+}
+
+func readFull(t *testing.T, r io.Reader, b []byte) bool {
+	_, err := io.ReadFull(r, b)
+	if err != nil {
+		t.Error(err)
+	}
+	return err == nil
+}
+
 func TestNothingStartsOnMacOSWithoutItsBoundary(t *testing.T) {
 	for _, tt := range []struct{ mode, yaml, want string }{
 		{"nested", "", "already inside a sandbox"},
@@ -366,14 +450,8 @@ func TestCommandsThatCannotRunHaveAShellsStatus(t *testing.T) {
 
 func TestSignalsReachTheCommandOnMacOS(t *testing.T) {
 	w := newMacWorld(t, "", "")
-	ready := filepath.Join(w.dir, "ready")
 	w.during = func(*macWorld) {
-		for range 1000 {
-			if _, err := os.Stat(ready); err == nil {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		w.waitFile("ready")
 		syscall.Kill(os.Getpid(), syscall.SIGTERM)
 	}
 	result, err := w.run(context.Background(), "sh", "-c", `trap 'exit 42' TERM; : > ready; while :; do sleep 0.02; done`)
@@ -387,12 +465,46 @@ func TestSignalsReachTheCommandOnMacOS(t *testing.T) {
 	}
 }
 
+func TestCtrlZStopsTheCommandAndContinuingContinuesItOnMacOS(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("looks for a stopped process in /proc")
+	}
+	w := newMacWorld(t, "", "")
+	w.during = func(*macWorld) {
+		w.waitFile("ready")
+		syscall.Kill(os.Getpid(), syscall.SIGTSTP)
+	}
+	result, err := w.run(context.Background(), "sh", "-c", `trap 'exit 42' CONT; : > ready; while :; do sleep 0.02; done`)
+	if err != nil || result.Status != 42 || w.stopped != 1 {
+		t.Errorf("%+v, %v, stopped %d times", result, err, w.stopped)
+	}
+}
+
+func TestACommandThatRunsOutOfTimeIsEndedOnMacOS(t *testing.T) {
+	w := newMacWorld(t, "", "")
+	w.timeout = 100 * time.Millisecond
+	result, err := w.run(context.Background(), "sh", "-c", "sleep 300")
+	if err != nil || result.Status != 124 || !result.TimedOut || result.Summary.Exit != 124 {
+		t.Errorf("%+v, %v", result, err)
+	}
+	w.timeout = time.Hour
+	if result, err = w.run(context.Background(), "sh", "-c", "exit 5"); err != nil || result.Status != 5 || result.TimedOut {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
+
 func TestNoProcessOutlivesARunOnMacOS(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("looks for processes in /proc")
 	}
 	w := newMacWorld(t, "", "")
-	if _, err := w.run(context.Background(), "sh", "-c", "sleep 300 & echo $! > left; sleep 0.2"); err != nil {
+	w.during = func(*macWorld) {
+		w.waitFile("left")
+		at := w.looked.Load()
+		waitUntil(t, func() bool { return w.looked.Load() >= at+2 }) // the second began after it was there
+		w.done()
+	}
+	if _, err := w.run(context.Background(), "sh", "-c", "sleep 300 & echo $! > left; "+untilDone); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(filepath.Join(w.dir, "left"))

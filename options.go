@@ -62,6 +62,9 @@ func (e *Error) Unwrap() error { return e.Err }
 // timeout(1) has it.
 const statusTimeout = 124
 
+// timeoutGrace is how long a command that ran out of time has to end itself.
+const timeoutGrace = 5 * time.Second
+
 // statusFailed is the exit status of a run that failed by itself.
 const statusFailed = 125
 

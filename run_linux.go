@@ -113,11 +113,16 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 
 func (r *run) run(ctx context.Context) (*Result, error) {
 	defer r.release()
+	if err := sandbox.Nested(); err != nil {
+		return nil, err
+	}
 	// From the start: one that comes too early waits for the command, so that
 	// none ends this process with its placeholders in place.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
-		syscall.SIGPIPE) // a warning that nobody reads must not end this process, which may hold the terminal
+		// A warning that nobody reads, and a file that may not grow (RLIMIT_FSIZE),
+		// must not end this process, which may hold the terminal.
+		syscall.SIGPIPE, syscall.SIGXFSZ)
 	defer signal.Stop(signals)
 	if err := r.putUp(); err != nil {
 		return nil, err
@@ -161,6 +166,7 @@ func (r *run) putUp() error {
 	if err := r.box.Prove(sandbox.Canary{Addr: canaryAddr, Token: r.token}); err != nil {
 		return err
 	}
+	r.proxy.ServeUnix(r.box.UnixProxy())
 	r.running.Store(true)
 	if err := r.box.Release(); err != nil {
 		return err
@@ -205,7 +211,11 @@ func (r *run) serve() error {
 	p, err := proxy.New(proxy.Config{
 		Decider: r.prep.policy,
 		Emit:    r.record,
+		Parent:  parents(r.prep.policy),
 		ProcessOf: func(e proxy.Endpoints) (*event.Process, []event.Process) {
+			if e.Proto == "unix" {
+				return r.box.ProcessOfUnix(e.Socket)
+			}
 			return r.box.ProcessOf(e.Proto, e.Client, e.Origin)
 		},
 		Self:   []netip.AddrPort{net.Proxy4, net.Proxy6},
@@ -310,7 +320,7 @@ func (r *run) release() {
 func sandboxAdvice(err error, status int) (string, int) {
 	var e *sandbox.Error
 	if !errors.As(err, &e) {
-		return "", status
+		return sandbox.LimitHint(err), status
 	}
 	if e.Status != 0 {
 		status = e.Status

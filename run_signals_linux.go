@@ -36,9 +36,6 @@ func (r *run) speak() {
 	}
 }
 
-// timeoutGrace is how long a command that ran out of time has to end itself.
-const timeoutGrace = 5 * time.Second
-
 // forwardSignals passes the signals that a user or a service manager sends to
 // the command; the first end of ctx ends it, and so does the end of its time,
 // which stop tells of.
@@ -56,7 +53,7 @@ func (r *run) forwardSignals(ctx context.Context, signals <-chan os.Signal) (sto
 				finished <- late
 				return
 			case s := <-signals:
-				if s != syscall.SIGPIPE {
+				if s != syscall.SIGPIPE && s != syscall.SIGXFSZ {
 					_ = r.box.Signal(s.(syscall.Signal)) // gone: nothing to signal
 				}
 			case <-ended:

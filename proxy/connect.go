@@ -69,5 +69,5 @@ func badGateway(t target, err error) []byte {
 	}
 	d := policy.Decision{Reason: event.Unreachable}
 	return forbidden(status, d.Reason, "sallyport: allowed, but not reached: "+
-		t.object().Host.Printable()+"\n"+event.Text(clip(err.Error())).Printable()+"\n")
+		t.object().Host.Printable()+"\n"+outward(err)+"\n")
 }

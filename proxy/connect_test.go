@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -146,7 +145,7 @@ func TestUnixSocketIsAnExplicitProxy(t *testing.T) {
 	r := newRig(t, allowing("ok.test"), func(c *Config) {
 		c.ProcessOf = func(e Endpoints) (*event.Process, []event.Process) {
 			asked = e
-			return &event.Process{PID: e.PID}, nil
+			return &event.Process{PID: int(e.Socket)}, nil
 		}
 	})
 	r.outside("ok.test", 7000, serveTCP(t, echo))
@@ -155,7 +154,7 @@ func TestUnixSocketIsAnExplicitProxy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.p.goTracked(l, func() { r.p.acceptLoop(l, r.p.serveUnix) })
+	r.p.ServeUnix(l)
 	c, err := net.Dial("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -178,103 +177,6 @@ func TestUnixSocketIsAnExplicitProxy(t *testing.T) {
 	if len(got) != 1 || got[0].Process == nil || got[0].Process.PID <= 0 || asked.Proto != "unix" {
 		t.Errorf("events %s, asked of %+v", show(got), asked)
 	}
-}
-
-// parentProxy is an HTTP proxy that connects as the rig's outside does.
-func parentProxy(t *testing.T, r *rig, seen chan<- string) string {
-	return serveTCP(t, func(c *net.TCPConn) {
-		head, err := readHead(bufio.NewReaderSize(oneByte{c}, 16), 1<<12, nil)
-		if err != nil {
-			return
-		}
-		seen <- head
-		q, err := parseRequest(head)
-		if err != nil {
-			return
-		}
-		r.mu.Lock()
-		to, ok := r.servers[q.target]
-		r.mu.Unlock()
-		if !ok {
-			io.WriteString(c, "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
-			return
-		}
-		up, err := net.Dial("tcp", to)
-		if err != nil {
-			return
-		}
-		// The head and the first bytes of the tunnel in one segment.
-		io.WriteString(c, "HTTP/1.1 200 OK\r\nVia: x\r\n\r\n220 hello\r\n")
-		go io.Copy(up, c)
-		io.Copy(c, up)
-	})
-}
-
-func TestParentProxyIsHandedACheckedAddress(t *testing.T) {
-	seen := make(chan string, 10)
-	parent := &Parent{User: url.UserPassword("me", "se:cret")}
-	r := newRig(t, allowing("ok.test", "evil.test", "direct.test", "far.test"), func(c *Config) { c.Parent = parent })
-	r.outside("ok.test", 7000, serveTCP(t, echo))
-	parent.Addr = "proxy.corp:3128"
-	r.servers[parent.Addr] = parentProxy(t, r, seen)
-	parent.Direct = func(h policy.Host) bool { return h.Name == "direct.test" }
-
-	c := dialTo(t, r.captureName("ok.test", 7000))
-	br := bufio.NewReader(c)
-	if line, err := br.ReadString('\n'); line != "220 hello\r\n" {
-		t.Fatalf("%q %v", line, err)
-	}
-	want := "CONNECT 93.184.216.1:7000 HTTP/1.1\r\nHost: 93.184.216.1:7000\r\nProxy-Authorization: Basic bWU6c2U6Y3JldA==\r\n"
-	if got := <-seen; got != want {
-		t.Errorf("the parent saw %q", got)
-	}
-
-	r.resolves("evil.test", "10.0.0.1")
-	if !resets(t, r.captureName("evil.test", 7000)) {
-		t.Error("evil.test: not reset")
-	}
-	r.wantDenial(event.AddressDenied)
-
-	r.outside("direct.test", 7000, serveTCP(t, echo))
-	d := dialTo(t, r.captureName("direct.test", 7000))
-	io.WriteString(d, "x")
-	if _, err := io.ReadFull(d, make([]byte, 1)); err != nil {
-		t.Error(err)
-	}
-
-	r.resolves("far.test", "93.184.216.77") // the parent refuses
-	if !resets(t, r.captureName("far.test", 7000)) {
-		t.Error("far.test: not reset")
-	}
-	if got := <-seen; !strings.HasPrefix(got, "CONNECT 93.184.216.77:7000 ") {
-		t.Errorf("the parent saw %q", got)
-	}
-	if len(seen) != 0 {
-		t.Errorf("the parent saw %q, too", <-seen)
-	}
-}
-
-func TestParentProxyByHostname(t *testing.T) {
-	seen := make(chan string, 10)
-	r := newRig(t, allowing("ok.test"), func(c *Config) {
-		c.Parent = &Parent{Addr: "proxy.corp:3128", ByHostname: true}
-	})
-	r.servers["ok.test:7000"] = serveTCP(t, echo) // where the parent goes
-	r.servers["proxy.corp:3128"] = parentProxy(t, r, seen)
-	c := dialTo(t, r.captureName("ok.test", 7000))
-	if line, err := bufio.NewReader(c).ReadString('\n'); line != "220 hello\r\n" {
-		t.Fatalf("%q %v", line, err)
-	}
-	if got := <-seen; got != "CONNECT ok.test:7000 HTTP/1.1\r\nHost: ok.test:7000\r\n" {
-		t.Errorf("the parent saw %q", got)
-	}
-	if resolved, _ := r.wentOutside(); len(resolved) != 0 {
-		t.Errorf("resolved %v", resolved)
-	}
-	if !resets(t, r.captureName("evil.test", 7000)) {
-		t.Error("the policy does not come first")
-	}
-	r.wantDenial(event.NotAllowed)
 }
 
 func FuzzSOCKS(f *testing.F) {

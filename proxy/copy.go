@@ -114,14 +114,21 @@ type lazyReader interface {
 	next(max int) (buf *[]byte, n int, err error)
 }
 
-// plainReader is for connections that are not sockets of ours.
+// plainReader is for connections that are not sockets of ours. It waits with a
+// buffer in hand: a small one, unless it has just read much.
 type plainReader struct {
-	r   io.Reader
-	mem *memory
+	r    io.Reader
+	mem  *memory
+	last int
 }
 
-func (p plainReader) next(max int) (*[]byte, int, error) {
-	buf := p.mem.buffer()
+func (p *plainReader) next(max int) (*[]byte, int, error) {
+	buf := p.mem.smallBuffer()
+	if p.last >= len(*buf) {
+		p.mem.free(buf)
+		buf = p.mem.buffer()
+	}
 	n, err := p.r.Read((*buf)[:min(max, len(*buf))])
+	p.last = n
 	return buf, n, err
 }

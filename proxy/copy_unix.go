@@ -22,11 +22,11 @@ type socketReader struct {
 func newLazyReader(s stream, mem *memory) lazyReader {
 	c, ok := s.(syscall.Conn)
 	if !ok {
-		return plainReader{s, mem}
+		return &plainReader{r: s, mem: mem}
 	}
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return plainReader{s, mem}
+		return &plainReader{r: s, mem: mem}
 	}
 	r := &socketReader{raw: raw, mem: mem}
 	r.step = r.read
@@ -95,7 +95,7 @@ func pending(fd uintptr) bool {
 // stale reports whether an idle connection can no longer be used: the other
 // side has ended it, or has said something nobody asked for.
 func stale(s stream) bool {
-	c, ok := s.(syscall.Conn)
+	c, ok := socketOf(s).(syscall.Conn)
 	if !ok {
 		return false
 	}

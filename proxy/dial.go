@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
@@ -35,8 +34,9 @@ const maxAttempts = 8
 // and dials one that was checked. A *refusedError says that an address was not
 // allowed; then nothing was dialled.
 func (p *Proxy) dial(ctx context.Context, req policy.NetRequest) (stream, error) {
-	if p.cfg.Parent.byName(req.Host) {
-		return p.cfg.Parent.connect(ctx, p, req.Host.Name, req.Port)
+	parent := p.parent(req)
+	if parent != nil && parent.ByHostname && !req.Host.IsAddr() {
+		return parent.connect(ctx, p, req.Host.Name, req.Port)
 	}
 	addrs, err := p.addresses(ctx, req)
 	if err != nil {
@@ -45,8 +45,8 @@ func (p *Proxy) dial(ctx context.Context, req policy.NetRequest) (stream, error)
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Limits.DialTimeout)
 	defer cancel()
 	return race(ctx, addrs, func(ctx context.Context, a netip.Addr) (stream, error) {
-		if p.cfg.Parent.covers(req.Host) {
-			return p.cfg.Parent.connect(ctx, p, a.String(), req.Port)
+		if parent != nil {
+			return parent.connect(ctx, p, a.String(), req.Port)
 		}
 		return p.dialAddr(ctx, netip.AddrPortFrom(a, req.Port))
 	})
@@ -59,16 +59,9 @@ func (p *Proxy) dial(ctx context.Context, req policy.NetRequest) (stream, error)
 func (p *Proxy) addresses(ctx context.Context, req policy.NetRequest) ([]netip.Addr, error) {
 	addrs := []netip.Addr{req.Host.Addr}
 	if !req.Host.IsAddr() {
-		ctx, cancel := context.WithTimeout(ctx, p.cfg.Limits.ResolveTimeout)
-		defer cancel()
-		p.count.resolved.Add(1)
 		var err error
-		addrs, err = p.cfg.Resolver.LookupNetIP(ctx, "ip", absolute(req.Host.Name))
-		if err != nil {
-			return nil, fmt.Errorf("resolve %s: %w", req.Host.Name, err)
-		}
-		if len(addrs) == 0 {
-			return nil, fmt.Errorf("resolve %s: no address", req.Host.Name)
+		if addrs, err = p.lookUp(ctx, req.Host.Name); err != nil {
+			return nil, err
 		}
 	}
 	for i, a := range addrs {
@@ -81,16 +74,6 @@ func (p *Proxy) addresses(ctx context.Context, req policy.NetRequest) ([]netip.A
 		}
 	}
 	return addrs[:min(len(addrs), maxAttempts)], nil
-}
-
-// absolute keeps the host's search list away from a name with a dot: else
-// "ok.com" that does not exist becomes "ok.com.corp.example", which nobody
-// allowed. A single label is found through the list or not at all.
-func absolute(name string) string {
-	if strings.Contains(name, ".") {
-		return name + "."
-	}
-	return name
 }
 
 // checkAddr decides one address. The proxy itself is never dialled, whatever

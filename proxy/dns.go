@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"golang.org/x/net/dns/dnsmessage"
 
@@ -179,7 +180,8 @@ func (p *Proxy) denyMalformed(ends Endpoints, detail string) {
 
 // denyDNS records a refused look-up.
 func (p *Proxy) denyDNS(r *dnsReply, ends Endpoints, d policy.Decision, detail string) {
-	if d.Reason != event.DNSType && p.twins.second(ends.Client, r.q) {
+	who := sync.OnceValues(func() (*event.Process, []event.Process) { return p.cfg.ProcessOf(ends) })
+	if d.Reason != event.DNSType && p.twins.second(ends.Client, r.q, who) {
 		return
 	}
 	e := denial(event.LayerDNS, event.NetDNS, d)
@@ -192,7 +194,7 @@ func (p *Proxy) denyDNS(r *dnsReply, ends Endpoints, d policy.Decision, detail s
 		e.Object.Addr, e.Object.Port = ends.Origin.Addr().String(), ends.Origin.Port()
 	}
 	e.Detail = event.Text(clip(detail))
-	e.Process, e.Ancestors = p.cfg.ProcessOf(ends)
+	e.Process, e.Ancestors = who()
 	p.emit(e)
 }
 

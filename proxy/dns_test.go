@@ -148,7 +148,15 @@ func TestQueriesAndTheirAnswers(t *testing.T) {
 }
 
 func TestOneLookUpIsOneEvent(t *testing.T) {
-	r := newRig(t, allowing("ok.test"))
+	// Ports up to 9 belong to nobody, others by tens to a process.
+	r := newRig(t, allowing("ok.test"), func(c *Config) {
+		c.ProcessOf = func(e Endpoints) (*event.Process, []event.Process) {
+			if pid := int(e.Client.Port()) / 10; pid > 0 {
+				return &event.Process{PID: pid, ExecID: fmt.Sprint(pid)}, nil
+			}
+			return nil, nil
+		}
+	})
 	ask := func(port uint16, kind dnsmessage.Type) {
 		ends := dnsClient
 		ends.Client = netip.AddrPortFrom(ends.Client.Addr(), port)
@@ -166,6 +174,10 @@ func TestOneLookUpIsOneEvent(t *testing.T) {
 		{2, dnsmessage.TypeAAAA, 3}, {3, dnsmessage.TypeA, 4}, // two sockets
 		{4, dnsmessage.TypeA, 5}, {4, dnsmessage.TypeA, 6}, // the same question twice
 		{5, dnsmessage.TypeTXT, 7}, {5, dnsmessage.TypeTXT, 8},
+		{10, dnsmessage.TypeA, 9}, {11, dnsmessage.TypeAAAA, 9}, // one process, from two sockets
+		{12, dnsmessage.TypeAAAA, 10}, {13, dnsmessage.TypeA, 10}, // again
+		{14, dnsmessage.TypeA, 11}, {15, dnsmessage.TypeA, 12}, {16, dnsmessage.TypeAAAA, 12}, {17, dnsmessage.TypeAAAA, 12}, // two at once
+		{20, dnsmessage.TypeA, 13}, {30, dnsmessage.TypeAAAA, 14}, // two processes
 	} {
 		ask(step.port, step.kind)
 		if n := len(r.denials()); n != step.want {

@@ -45,6 +45,7 @@ func (x *exchange) upgradeAllowed() bool {
 		x.upgrade = strings.Clone(offer)
 		return true
 	}
+	d.Fix = fmt.Sprintf("network.rules: [{host: %s, port: %d, upgrade: allow}]", t.req.Host, t.req.Port)
 	x.c.s.refuseHTTP(httpRefusal{http.StatusForbidden, t, d, "a change of protocol to " + offer})
 	return false
 }

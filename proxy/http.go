@@ -178,6 +178,12 @@ func (c *httpConn) route(r *request) (string, bool) {
 		return c.routeFixed(r)
 	}
 	authority, path, ok := splitAbsolute(r.target)
+	if !ok && c.s.ends.Proto == "unix" && strings.HasPrefix(r.target, "/") {
+		// A client told to use a unix socket does not know that it is a proxy's.
+		if host, err := r.host(); err == nil && host != "" {
+			authority, path, ok = host, r.target, true
+		}
+	}
 	if !ok {
 		c.s.refuseHTTP(httpRefusal{http.StatusBadRequest, target{raw: authority},
 			builtin("http-request", event.RequestInvalid),

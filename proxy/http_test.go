@@ -213,7 +213,7 @@ func TestUpgradeToHTTP2IsDroppedAndRecorded(t *testing.T) {
 func TestUpgradeByARuleBecomesATunnel(t *testing.T) {
 	for way, head := range map[string]string{"absolute form": "http://ok.test", "captured": ""} {
 		t.Run(way, func(t *testing.T) {
-			r := newRig(t, allowing("ok.test"), func(c *Config) { c.Decider = exceptions{c.Decider} })
+			r := newRig(t, "network: {allowedDomains: [ok.test], rules: [{host: ok.test, port: 80, upgrade: allow}]}")
 			r.outside("ok.test", 80, serveTCP(t, func(c *net.TCPConn) {
 				br := bufio.NewReader(c)
 				q, err := http.ReadRequest(br)
@@ -240,6 +240,17 @@ func TestUpgradeByARuleBecomesATunnel(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestRefusedUpgradeNamesTheRuleThatWouldAllowIt(t *testing.T) {
+	r := newRig(t, "network: {allowedDomains: [ok.test], rules: [{host: ok.test, port: 8080, upgrade: allow}, {host: no.test, upgrade: allow}]}")
+	r.outside("ok.test", 80, serveTCP(t, func(c *net.TCPConn) { io.Copy(io.Discard, c) }))
+	resp, body := ask(t, dialTo(t, r.captureName("ok.test", 80)),
+		"GET /ws HTTP/1.1\r\nHost: ok.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	if resp.StatusCode != 403 || !strings.Contains(body, "network.rules: [{host: ok.test, port: 80, upgrade: allow}]") {
+		t.Errorf("%s: %s", resp.Status, body)
+	}
+	r.wantDenial(event.ProtocolDenied)
 }
 
 func TestBadServerAnswersAreA502(t *testing.T) {

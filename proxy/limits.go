@@ -27,6 +27,8 @@ type Limits struct {
 	KeepAlive time.Duration
 	// ResolveTimeout and DialTimeout bound the way out.
 	ResolveTimeout, DialTimeout time.Duration
+	// ResolveFor is how long a name that was looked up is not looked up again.
+	ResolveFor time.Duration
 	// Idle ends a connection that has moved no byte for so long.
 	Idle time.Duration
 	// Total ends a connection however busy it is; zero means never.
@@ -76,6 +78,7 @@ func (l Limits) withDefaults(descriptors int) Limits {
 	wait(&l.KeepAlive, time.Minute)
 	wait(&l.ResolveTimeout, 5*time.Second)
 	wait(&l.DialTimeout, 10*time.Second)
+	wait(&l.ResolveFor, time.Second)
 	wait(&l.Idle, time.Hour)
 	wait(&l.AllowQuiet, 5*time.Second)
 	return l

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -108,7 +109,7 @@ func (p *Proxy) serveUnix(c net.Conn) {
 		p.panicked(fmt.Sprintf("accepted a %T", c))
 		return
 	}
-	s := &session{p: p, conn: u, ends: Endpoints{Proto: "unix", PID: peerPID(u)}}
+	s := &session{p: p, conn: u, ends: Endpoints{Proto: "unix", Socket: socketInode(u)}}
 	defer s.release()
 	defer s.limitTotal()()
 	s.serveExplicit()
@@ -148,8 +149,17 @@ func unmapPort(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 }
 
+// socketOf gives what is under TLS.
+func socketOf(c net.Conn) net.Conn {
+	if t, ok := c.(*tls.Conn); ok {
+		return t.NetConn()
+	}
+	return c
+}
+
 // reset ends a connection with RST, so that the client knows at once.
 func reset(c net.Conn) {
+	c = socketOf(c)
 	if t, ok := c.(interface{ SetLinger(int) error }); ok {
 		t.SetLinger(0)
 	}

@@ -55,8 +55,10 @@ func (m *memory) buffer() *[]byte {
 		return copyBuffers.Get().(*[]byte)
 	}
 	m.buffers.Add(1)
-	return smallBuffers.Get().(*[]byte)
+	return m.smallBuffer()
 }
+
+func (m *memory) smallBuffer() *[]byte { return smallBuffers.Get().(*[]byte) }
 
 func (m *memory) free(b *[]byte) {
 	if len(*b) == copyBuffer {

@@ -3,37 +3,45 @@ package proxy
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
-	"time"
+	"syscall"
 
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
-// Parent is an HTTP proxy through which everything is dialled, as company
+// Parent is an HTTP proxy through which a destination is dialled, as company
 // networks want it. The policy decides first and the parent is handed an
 // address that was checked; the sandbox sees nothing of it.
 type Parent struct {
 	Addr string // "host:port", resolved outside
 	User *url.Userinfo
+	TLS  *tls.Config // nil: the parent is spoken to in the clear
 	// ByHostname hands the parent names, for networks that resolve nothing
 	// themselves: then the addresses behind a name go unchecked.
 	ByHostname bool
-	// Direct reports the hosts that are dialled without it; nil means none.
-	Direct func(policy.Host) bool
 }
 
-func (q *Parent) covers(h policy.Host) bool {
-	return q != nil && (q.Direct == nil || !q.Direct(h))
+func (p *Proxy) parent(req policy.NetRequest) *Parent {
+	if p.cfg.Parent == nil {
+		return nil
+	}
+	return p.cfg.Parent(req)
 }
 
-func (q *Parent) byName(h policy.Host) bool {
-	return q != nil && q.ByHostname && !h.IsAddr() && q.covers(h)
-}
+// parentError is a failure on the way to the parent, or by it.
+type parentError struct{ err error }
+
+func (e *parentError) Error() string { return "the parent proxy: " + e.err.Error() }
+func (e *parentError) Unwrap() error { return e.err }
 
 // connect asks the parent for a connection to host, an address or a name.
 func (q *Parent) connect(ctx context.Context, p *Proxy, host string, port uint16) (stream, error) {
@@ -41,17 +49,39 @@ func (q *Parent) connect(ctx context.Context, p *Proxy, host string, port uint16
 	defer cancel()
 	c, err := p.cfg.Dial(ctx, "tcp", q.Addr)
 	if err != nil {
-		return nil, fmt.Errorf("reach the parent proxy: %w", err)
+		return nil, &parentError{err}
 	}
+	s, err := q.open(ctx, c, net.JoinHostPort(host, strconv.Itoa(int(port))), p.cfg.Limits.MaxHead)
+	if err != nil {
+		c.Close()
+		return nil, &parentError{err}
+	}
+	return s, nil
+}
+
+// open makes a tunnel of a connection to the parent.
+func (q *Parent) open(ctx context.Context, c net.Conn, authority string, maxHead int) (stream, error) {
+	stop := context.AfterFunc(ctx, func() { c.SetDeadline(longAgo) })
+	defer stop()
 	s, ok := c.(stream)
 	if !ok {
-		c.Close()
-		return nil, fmt.Errorf("reach the parent proxy: cannot half-close a %T", c)
+		return nil, fmt.Errorf("cannot half-close a %T", c)
 	}
-	defer context.AfterFunc(ctx, func() { s.SetDeadline(time.Unix(1, 0)) })()
-	if err := q.handshake(s, net.JoinHostPort(host, strconv.Itoa(int(port))), p.cfg.Limits.MaxHead); err != nil {
-		s.Close()
-		return nil, fmt.Errorf("connect through the parent proxy: %w", err)
+	if q.TLS != nil {
+		t := tls.Client(c, q.TLS)
+		if err := t.HandshakeContext(ctx); err != nil {
+			return nil, err
+		}
+		s = t
+	}
+	if err := q.handshake(s, authority, maxHead); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, err
+	}
+	if !stop() {
+		return nil, ctx.Err() // the deadline is set, or being set
 	}
 	return s, nil
 }
@@ -88,3 +118,28 @@ func (q *Parent) handshake(c net.Conn, authority string, maxHead int) error {
 type oneByte struct{ c net.Conn }
 
 func (o oneByte) Read(b []byte) (int, error) { return o.c.Read(b[:1]) }
+
+// outward is what the sandbox is told of a failure outside: Go's errors name
+// this host's addresses, its resolver's and the parent's.
+func outward(err error) string {
+	var parent *parentError
+	var dns *net.DNSError
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &parent):
+		return "the network's way out failed"
+	case isTimeout(err), errors.Is(err, os.ErrDeadlineExceeded):
+		return "it took too long"
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return "no such host"
+	case errors.As(err, &dns):
+		return "the name could not be resolved"
+	case errors.As(err, &errno):
+		return errno.Error()
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "the server ended the connection"
+	case errors.Is(err, errUpstream):
+		return errUpstream.Error()
+	}
+	return "it failed"
+}

@@ -58,7 +58,7 @@ type Endpoints struct {
 	Proto  string         // "tcp", "udp" or "unix"
 	Client netip.AddrPort // of the process; invalid for "unix"
 	Origin netip.AddrPort // what the process connected to; invalid for "unix"
-	PID    int            // of the peer, for "unix"
+	Socket uint64         // inode of our end, for "unix"
 }
 
 // Config says how a Proxy decides and what it reports. Decider and Emit are
@@ -76,11 +76,13 @@ type Config struct {
 	// Token, if set, is the password of TokenUser that explicit clients must give.
 	Token  string
 	Canary Canary
-	// Dial and Resolver reach the outside; Dial only ever gets an address.
+	// Dial and Resolver reach the outside; but for a parent's, Dial only ever gets
+	// addresses.
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
 	Resolver Resolver
-	// Parent, if set, is a proxy through which everything is dialled.
-	Parent *Parent
+	// Parent, if set, gives the proxy through which a destination is dialled, nil
+	// for one that is reached directly.
+	Parent func(policy.NetRequest) *Parent
 	Limits Limits
 	// Origin finds the original destination of a connection: under TPROXY it is
 	// the local address, the default.
@@ -90,7 +92,7 @@ type Config struct {
 // Listeners are live in the sandbox's network namespace. All are optional.
 type Listeners struct {
 	TCP       []net.Listener // IP_TRANSPARENT, one a family
-	Unix      net.Listener   // an explicit proxy as a unix socket
+	Unix      net.Listener   // an explicit proxy as a unix socket; see ServeUnix
 	DNSPacket *net.UDPConn   // [::]:53
 	DNSStream net.Listener
 }
@@ -103,7 +105,9 @@ type Proxy struct {
 	mem    memory
 	allows *aggregate
 	twins  twinQueries
-	canary canaryState
+	// answers are the outside's.
+	answers answers
+	canary  canaryState
 
 	ctx  context.Context // ends with Close; bounds look-ups and dials
 	stop context.CancelFunc
@@ -150,7 +154,7 @@ func (p *Proxy) Serve(ctx context.Context, ls Listeners) error {
 		p.goTracked(l, func() { p.acceptLoop(l, p.serveCaptured) })
 	}
 	if ls.Unix != nil {
-		p.goTracked(ls.Unix, func() { p.acceptLoop(ls.Unix, p.serveUnix) })
+		p.ServeUnix(ls.Unix)
 	}
 	if ls.DNSStream != nil {
 		p.goTracked(ls.DNSStream, func() { p.acceptLoop(ls.DNSStream, p.serveDNSStream) })
@@ -164,6 +168,12 @@ func (p *Proxy) Serve(ctx context.Context, ls Listeners) error {
 	p.goTracked(nil, p.flushLoop)
 	<-p.ctx.Done()
 	return nil
+}
+
+// ServeUnix serves one more unix socket, while Serve serves the rest: one that
+// could be made only later.
+func (p *Proxy) ServeUnix(l net.Listener) {
+	p.goTracked(l, func() { p.acceptLoop(l, p.serveUnix) })
 }
 
 // Close ends every connection and returns when all have ended and the events of

@@ -238,7 +238,9 @@ func connectEvent(where string, d policy.Decision) event.Event {
 // try connects without waiting. What is left to do, if anything, it returns: a
 // payload that is willing to wait does so on its own, not on this thread.
 func (l *listener) try(c *connecting, addr []byte) (again func()) {
+	opened := l.opening(c, addr)
 	errno, waits := c.attempt(addr)
+	opened(errno)
 	if waits && c.domain != unix.AF_UNIX && c.writable() { // most often at once
 		errno, waits = c.attempt(addr)
 	}

@@ -59,16 +59,25 @@ var errNoSocket = errors.New("no such socket")
 // diagInode reads the answer: the inode number of the socket, which names it in
 // /proc/PID/fd (proc_pid_fd(5)). 0 is a socket that no descriptor holds.
 func diagInode(b []byte) (uint32, error) {
+	if err := checkDiag(b, diagMessageSize); err != nil {
+		return 0, err
+	}
+	return binary.NativeEndian.Uint32(b[nlmsgHeader+68:]), nil
+}
+
+// checkDiag says what is wrong with an answer that should have a message of at
+// least size bytes, its header with it.
+func checkDiag(b []byte, size int) error {
 	if len(b) < nlmsgHeader {
-		return 0, fmt.Errorf("read sock_diag answer: %d bytes", len(b))
+		return fmt.Errorf("read sock_diag answer: %d bytes", len(b))
 	}
 	switch kind := binary.NativeEndian.Uint16(b[4:]); {
 	case kind == nlmsgError:
-		return 0, errNoSocket
+		return errNoSocket
 	case kind != sockDiagByFamily:
-		return 0, fmt.Errorf("read sock_diag answer: message type %d", kind)
-	case len(b) < diagMessageSize:
-		return 0, fmt.Errorf("read sock_diag answer: %d of %d bytes", len(b), diagMessageSize)
+		return fmt.Errorf("read sock_diag answer: message type %d", kind)
+	case len(b) < size:
+		return fmt.Errorf("read sock_diag answer: %d of %d bytes", len(b), size)
 	}
-	return binary.NativeEndian.Uint32(b[nlmsgHeader+68:]), nil
+	return nil
 }

@@ -21,9 +21,9 @@ type request struct {
 
 // joinRequest asks for a program beside the payload.
 type joinRequest struct {
-	Argv []string
-	Env  []string `json:",omitempty"` // added to the payload's
-	Dir  string   `json:",omitempty"` // default: the payload's
+	Argv rawList
+	Env  rawList `json:",omitempty"` // added to the payload's
+	Dir  raw     `json:",omitempty"` // default: the payload's
 	PTY  *ptyConfig
 }
 
@@ -175,7 +175,7 @@ func (s *Sandbox) startGuest(r joinRequest, fds []int) (int, <-chan guestMessage
 	if err != nil {
 		return 0, nil, err
 	}
-	c := execCommand{ID: number, Argv: r.Argv, Env: addEnv(s.plan.Env, r.Env), Dir: s.plan.Dir, PTY: r.PTY}
+	c := execCommand{ID: number, Argv: r.Argv, Env: addEnv(s.plan.Env, r.Env), Dir: raw(s.plan.Dir), PTY: r.PTY}
 	if r.Dir != "" {
 		c.Dir = r.Dir
 	}

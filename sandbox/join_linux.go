@@ -80,7 +80,7 @@ func (g *guest) start(cfg JoinConfig) error {
 			f.Close()
 		}
 	}()
-	r := request{Join: &joinRequest{Argv: cfg.Argv, Env: cfg.Env, Dir: cfg.Dir, PTY: g.term.config()}}
+	r := request{Join: &joinRequest{Argv: cfg.Argv, Env: cfg.Env, Dir: raw(cfg.Dir), PTY: g.term.config()}}
 	if err := sendWith(g.conn, r, int(stdio[0].Fd()), int(stdio[1].Fd()), int(stdio[2].Fd())); err != nil {
 		return fmt.Errorf("ask the sandbox: %w", err)
 	}

@@ -39,6 +39,7 @@ type listener struct {
 	emit    func(event.Event)
 	inside  *inside
 	callers callers
+	opened  *opened // nil: nobody asks
 	// restarts: a signal makes a waiting call start anew (before Linux 5.19).
 	restarts bool
 	redone   redone

@@ -1,13 +1,11 @@
 package sandbox
 
-import "github.com/sallyport/sallyport/internal/plan"
-
 // initConfig tells stage 2 what to run and how to confine it.
 type initConfig struct {
-	Argv     []string
-	Env      []string
-	Dir      string
-	Landlock plan.Landlock
+	Argv     rawList
+	Env      rawList
+	Dir      raw
+	Landlock rawLandlock
 	Filter   []byte // see seccompFilter
 	Canary   Canary
 	PTY      *ptyConfig `json:",omitempty"`
@@ -20,7 +18,7 @@ type initMessage struct {
 	Of int `json:",omitempty"`
 	// Terminal says that one comes with this message.
 	Terminal bool `json:",omitempty"`
-	Ready    bool `json:",omitempty"` // the canary came through; with the terminal, if one was wanted
+	Ready    bool `json:",omitempty"` // the canary came through; with the proxy's socket and the terminal, if one was wanted
 	// Listener comes with the descriptor that answers for the filter.
 	Listener *listenerMessage `json:",omitempty"`
 	PID      int              `json:",omitempty"` // of the payload, inside
@@ -62,8 +60,8 @@ type initCommand struct {
 // execCommand has another program join the payload.
 type execCommand struct {
 	ID   int // for Of; never 0
-	Argv []string
-	Env  []string
-	Dir  string
+	Argv rawList
+	Env  rawList
+	Dir  raw
 	PTY  *ptyConfig `json:",omitempty"`
 }

@@ -121,23 +121,66 @@ func overflowUID() int {
 	return 65534
 }
 
-// rootMapped reports whether user 0 of this namespace exists.
+// rootMapped reports whether the host's root, or that of the container that this
+// namespace was made in, has a number here. Where the user is mapped to 0
+// himself (unshare -r), his files look like root's, and root's do not.
 func rootMapped() bool {
 	b, err := os.ReadFile("/proc/self/uid_map")
-	if err != nil {
-		return true
-	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "0" {
+	return err != nil || mapsRoot(string(b))
+}
+
+// mapsRoot reads a uid_map: inside, outside, count (user_namespaces(7)).
+func mapsRoot(uidMap string) bool {
+	for line := range strings.Lines(uidMap) {
+		if f := strings.Fields(line); len(f) == 3 && f[1] == "0" {
 			return true
 		}
 	}
 	return false
 }
 
+// Nested refuses to begin where it cannot come to an end: in a sandbox of
+// another run's.
+func Nested() error {
+	first, err := os.ReadFile("/proc/1/cmdline")
+	if err != nil || !bytes.HasPrefix(first, []byte(plan.InitPath+"\x00")) {
+		return nil
+	}
+	return fail("run the command as it is: the boundary is there already, and another cannot be put up in it",
+		"put up a boundary: this is a sandbox of sallyport's already")
+}
+
+// LimitHint is for errors that a limit of this process's user stands behind.
+func LimitHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.EMFILE):
+		return "raise the limit of open files: ulimit -n 256"
+	case errors.Is(err, syscall.EAGAIN):
+		return "raise the limit of the user's processes: ulimit -u 1000"
+	case errors.Is(err, syscall.ENOMEM):
+		return "raise the limit of memory (ulimit -v), or free some"
+	case errors.Is(err, syscall.EFBIG):
+		return "raise the limit of a file's size: ulimit -f unlimited"
+	}
+	return ""
+}
+
+
 // explainNamespaces turns the failure to start stage 1 into advice.
 func explainNamespaces(err error) error {
-	return fail(namespaceHint(), "make user, pid, mount and network namespaces: %w", err)
+	hint := namespaceHint()
+	switch obstacles := len(NamespaceObstacles()); {
+	case LimitHint(err) != "":
+		hint = LimitHint(err)
+	case obstacles > 0:
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EUSERS):
+		hint = "the limit on namespaces (user.max_*_namespaces) of a user namespace around this one is reached: " +
+			"run outside of that container, or let it have more"
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENOSYS):
+		hint = "what confines this process forbids it: a container's system call filter (docker run --security-opt seccomp=unconfined), " +
+			"another sandbox, chroot, or a security module"
+	}
+	return fail(hint, "make user, pid, mount and network namespaces: %w", err)
 }
 
 // explainStage1 says what to do about an error in or around stage 1.
@@ -149,6 +192,8 @@ func explainStage1(err error) error {
 		hint = known.Hint
 	case strings.Contains(err.Error(), "socket of nftables"):
 		hint = nftHint
+	case errors.Is(err, syscall.EDQUOT):
+		hint = "this user has too many keys, one for each run (keyrings(7)); as root: sysctl -w kernel.keys.maxkeys=2000 kernel.keys.maxbytes=200000"
 	case strings.Contains(err.Error(), "/proc/self/") && errors.Is(err, syscall.EACCES):
 		// The files in /proc of a process that runs such a program are root's.
 		hint = "the binary must be readable for the user who runs it"

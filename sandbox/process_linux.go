@@ -17,10 +17,11 @@ import (
 	"github.com/sallyport/sallyport/internal/event"
 )
 
-// In this tier who is behind a connection is looked up after the fact: the
-// socket by its addresses (sock_diag(7)), its holder in /proc. That can fail,
-// where the process has gone or the socket was handed on; then nobody is named
-// rather than somebody else.
+// Who is behind a connection that was made without connect(2), or without the
+// supervisor, or behind a packet, is looked up after the fact: the socket by its
+// addresses (sock_diag(7)), its holder in /proc. That can fail, where the process
+// has gone or the socket was handed on; then nobody is named rather than somebody
+// else.
 const (
 	maxAncestors   = 16
 	lookupsPerSec  = 200 // a flood must not turn into a flood of look-ups in /proc
@@ -40,20 +41,38 @@ type processes struct {
 // its ancestors inside the sandbox, nearest first. Both are nil where that is
 // not known. proto is "tcp" or "udp".
 func (s *Sandbox) ProcessOf(proto string, client, origin netip.AddrPort) (*event.Process, []event.Process) {
+	if proto == "tcp" {
+		if who, ok := s.opened.take(client, origin); ok {
+			return who.process, who.ancestors
+		}
+	}
 	id := socketID{proto: protoTCP, local: client, remote: origin}
 	if proto == "udp" {
 		id.proto = protoUDP
 	}
-	return s.who.find(id)
+	return s.who.find(diagRequest(id), diagInode)
 }
 
-func (p *processes) find(id socketID) (*event.Process, []event.Process) {
+// ProcessOfUnix is ProcessOf for a unix socket, by the inode number of the end
+// that was accepted. SO_PEERCRED does not tell: it is the supervisor that
+// performs a payload's connect(2).
+func (s *Sandbox) ProcessOfUnix(accepted uint64) (*event.Process, []event.Process) {
+	return s.who.find(unixRequest(uint32(accepted)), unixPeer)
+}
+
+// find asks sock_diag for the inode number of the payload's socket, and /proc
+// for who holds it.
+func (p *processes) find(request []byte, inodeOf func(answer []byte) (uint32, error)) (*event.Process, []event.Process) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.allowed(time.Now().Unix()) {
 		return nil, nil
 	}
-	inode, err := p.inode(id)
+	answer, err := p.ask(request)
+	if err != nil {
+		return nil, nil
+	}
+	inode, err := inodeOf(answer)
 	if err != nil || inode == 0 {
 		return nil, nil
 	}
@@ -78,20 +97,20 @@ func (p *processes) allowed(now int64) bool {
 	return p.left >= 0
 }
 
-func (p *processes) inode(id socketID) (uint32, error) {
+func (p *processes) ask(request []byte) ([]byte, error) {
 	if p.diag == nil {
-		return 0, errNoSocket
+		return nil, errNoSocket
 	}
 	fd := int(p.diag.Fd())
-	if err := unix.Sendto(fd, diagRequest(id), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return 0, fmt.Errorf("ask sock_diag: %w", err)
+	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return nil, fmt.Errorf("ask sock_diag: %w", err)
 	}
-	var buf [1024]byte
-	n, _, err := unix.Recvfrom(fd, buf[:], 0)
+	buf := make([]byte, 1024)
+	n, _, err := unix.Recvfrom(fd, buf, 0)
 	if err != nil {
-		return 0, fmt.Errorf("ask sock_diag: %w", err)
+		return nil, fmt.Errorf("ask sock_diag: %w", err)
 	}
-	return diagInode(buf[:n])
+	return buf[:n], nil
 }
 
 // limitDiag keeps a kernel without inet_diag from holding the proxy up.

@@ -60,16 +60,16 @@ func TestConnectionIsTracedToTheProcessThatHoldsIt(t *testing.T) {
 	defer diag.Close()
 	p := processes{diag: diag, root: os.Getpid()}
 	id := socketID{proto: 6, local: c.RemoteAddr().(*net.TCPAddr).AddrPort(), remote: c.LocalAddr().(*net.TCPAddr).AddrPort()}
-	who, _ := p.find(id)
+	who, _ := p.find(diagRequest(id), diagInode)
 	if who == nil || who.PID != cmd.Process.Pid || len(who.Argv) < 3 || string(who.Comm) != "bash" {
 		t.Fatalf("got %+v, want bash[%d]", who, cmd.Process.Pid)
 	}
 	id.local = l.Addr().(*net.TCPAddr).AddrPort()
-	if who, _ := p.find(id); who != nil {
+	if who, _ := p.find(diagRequest(id), diagInode); who != nil {
 		t.Errorf("a connection that does not exist belongs to %+v", who)
 	}
 	p.left = 0
-	if who, _ := p.find(socketID{proto: 6}); who != nil {
+	if who, _ := p.find(diagRequest(socketID{proto: 6}), diagInode); who != nil {
 		t.Errorf("no connection at all belongs to %+v", who)
 	}
 }

@@ -19,6 +19,7 @@ type Sockets struct {
 	DNSPacket *net.UDPConn
 	DNSStream net.Listener
 	nflog     *os.File
+	unix      net.Listener // made last, by stage 2
 }
 
 // adoptSockets makes Go's sockets of the sandbox's.
@@ -48,6 +49,22 @@ func adoptSockets(n *netSockets) (*Sockets, error) {
 	return s, nil
 }
 
+// adoptUnix takes the unix socket of the sandbox's proxy. Its file is inside: to
+// close it removes nothing here.
+func (s *Sockets) adoptUnix(fd int) error {
+	f := os.NewFile(uintptr(fd), "proxy socket")
+	if f == nil {
+		return errors.New("start stage 2: it sent no socket for the proxy")
+	}
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return fmt.Errorf("receive the proxy's unix socket: %w", err)
+	}
+	s.unix = l
+	return nil
+}
+
 // Close closes the sockets, for who does not hand them to a proxy. What a proxy
 // has closed already is closed.
 func (s *Sockets) Close() error {
@@ -55,6 +72,9 @@ func (s *Sockets) Close() error {
 		return nil
 	}
 	errs := []error{s.DNSPacket.Close(), s.DNSStream.Close(), s.nflog.Close()}
+	if s.unix != nil {
+		errs = append(errs, s.unix.Close())
+	}
 	for _, l := range s.TCP {
 		errs = append(errs, l.Close())
 	}

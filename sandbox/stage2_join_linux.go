@@ -90,7 +90,7 @@ func (p *initProcess) joinNow(c *execCommand, fds []int) error {
 	if err := ownNull(fds); err != nil {
 		return err
 	}
-	exe, err := lookPathIn(c.Dir, c.Argv[0], c.Env)
+	exe, err := lookPathIn(string(c.Dir), c.Argv[0], c.Env)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (p *initProcess) startJoined(c *execCommand, exe string, fds []int, attr *s
 	p.joined.mu.Lock()
 	defer p.joined.mu.Unlock()
 	pid, err := syscall.ForkExec(exe, c.Argv, &syscall.ProcAttr{
-		Dir: c.Dir, Env: c.Env, Files: []uintptr{uintptr(fds[0]), uintptr(fds[1]), uintptr(fds[2])}, Sys: attr,
+		Dir: string(c.Dir), Env: c.Env, Files: []uintptr{uintptr(fds[0]), uintptr(fds[1]), uintptr(fds[2])}, Sys: attr,
 	})
 	if err == nil {
 		p.joined.numbers[pid] = c.ID

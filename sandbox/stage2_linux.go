@@ -110,11 +110,17 @@ func (p *initProcess) say(m initMessage) error {
 	return p.out.Encode(m)
 }
 
-// ready says that the payload can start. The payload's terminal, if it is to
-// have one, goes with it: without it there is no payload.
+// ready says that the payload can start. The proxy's unix socket goes with it
+// and the payload's terminal, if it is to have one: without them there is no
+// payload.
 func (p *initProcess) ready() error {
+	proxy, err := listenProxy(plan.ProxyPath)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(proxy)
 	if p.config.PTY == nil {
-		return p.say(initMessage{Ready: true})
+		return sendWith(p.control, initMessage{Ready: true}, proxy)
 	}
 	pty, master, err := openPTY(p.config.PTY)
 	if err != nil {
@@ -122,7 +128,28 @@ func (p *initProcess) ready() error {
 	}
 	defer unix.Close(master)
 	p.pty = pty
-	return sendWith(p.control, initMessage{Ready: true}, master)
+	return sendWith(p.control, initMessage{Ready: true}, proxy, master)
+}
+
+// listenProxy listens on a file of the sandbox's own, which only its user may
+// connect to and which goes with it.
+func listenProxy(path string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		if err = unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err == nil {
+			err = unix.Chmod(path, 0o600)
+		}
+		if err == nil {
+			err = unix.Listen(fd, unix.SOMAXCONN)
+		}
+		if err != nil {
+			unix.Close(fd)
+		}
+	}
+	if err != nil {
+		return -1, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	return fd, nil
 }
 
 // connect proves that a connection from here ends at the proxy.
@@ -162,7 +189,7 @@ func (c Canary) connect() error {
 // seccomp are inherited and can only be tightened.
 func (p *initProcess) start() (int, error) {
 	runtime.LockOSThread() // for good: it is confined from now on
-	if err := os.Chdir(p.config.Dir); err != nil {
+	if err := os.Chdir(string(p.config.Dir)); err != nil {
 		return 0, fail("name a directory that the sandbox can see: --chdir DIR", "enter working directory: %w", err)
 	}
 	if err := ownPath(p.config.Env); err != nil {
@@ -172,7 +199,7 @@ func (p *initProcess) start() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := restrictWrites(p.config.Landlock); err != nil {
+	if err := restrictWrites(plan.Landlock(p.config.Landlock)); err != nil {
 		return 0, err
 	}
 	if err := p.filter(); err != nil {

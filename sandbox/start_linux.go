@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"runtime"
 	"strings"
@@ -48,6 +49,7 @@ type Sandbox struct {
 	netUp   chan struct{} // closed: the network has been made, or netErr says why not
 	netErr  error
 	who     processes
+	opened  *opened
 	emit    func(event.Event)
 	plan    *plan.Plan
 	calls   *listener
@@ -60,7 +62,7 @@ type Sandbox struct {
 // Start makes the namespaces, in stage 1, and goes on to make the network.
 // Nothing of the payload exists yet.
 func Start(cfg Config) (*Sandbox, error) {
-	s := &Sandbox{thread: make(chan struct{}), exited: make(chan struct{}), stderr: &tail{}, emit: cfg.Emit}
+	s := &Sandbox{thread: make(chan struct{}), exited: make(chan struct{}), stderr: &tail{}, emit: cfg.Emit, opened: newOpened()}
 	if s.emit == nil {
 		s.emit = func(event.Event) {}
 	}
@@ -256,6 +258,10 @@ func (s *Sandbox) Sockets() (*Sockets, error) {
 	return s.sockets, s.netErr
 }
 
+// UnixProxy is the proxy's unix socket, there once Prove has returned, and the
+// proxy's to serve and to close like Sockets.
+func (s *Sandbox) UnixProxy() net.Listener { return s.sockets.unix }
+
 // Launch starts the rest of the boundary.
 func (s *Sandbox) Launch(p *plan.Plan) error {
 	if len(p.Files) > len(s.files) {
@@ -296,7 +302,7 @@ func (s *Sandbox) Prove(canary Canary) error {
 	if err != nil {
 		return err
 	}
-	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Landlock: p.Landlock, Filter: filter, Canary: canary, PTY: s.term.config()}
+	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: raw(p.Dir), Landlock: rawLandlock(p.Landlock), Filter: filter, Canary: canary, PTY: s.term.config()}
 	if err := s.send(config); err != nil {
 		return s.died("bubblewrap")
 	}
@@ -307,14 +313,15 @@ func (s *Sandbox) Prove(canary Canary) error {
 	if !m.Ready {
 		return errors.New("start stage 2: it did not get ready")
 	}
+	if err := s.sockets.adoptUnix(s.rights.take()); err != nil {
+		return err
+	}
 	return s.term.adopt(s.rights.take())
 }
 
 // Release starts the payload.
 func (s *Sandbox) Release() error {
-	if err := s.term.start(s.hangUp); err != nil {
-		return err
-	}
+	s.term.show(s.hangUp)
 	if err := s.send(initCommand{Go: true}); err != nil {
 		return s.died("stage 2")
 	}
@@ -326,6 +333,9 @@ func (s *Sandbox) Release() error {
 		return err
 	}
 	s.pid = m.PID
+	if err := s.term.begin(); err != nil {
+		return err
+	}
 	s.relay.start()
 	s.job = startJob(s, s.term)
 	return nil

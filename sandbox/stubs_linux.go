@@ -111,7 +111,7 @@ func liveStubs(dir, id string) []plan.Stub {
 		if err != nil {
 			continue // just removed
 		}
-		var stubs []plan.Stub
+		var stubs rawStubs
 		if alive(f) && json.NewDecoder(f).Decode(&stubs) == nil {
 			for _, s := range stubs {
 				if !seen[s.Path] {
@@ -134,7 +134,7 @@ func (s *Stubs) write() error {
 	if err := unix.Flock(int(s.journal.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("lock journal: %w", err)
 	}
-	if err := json.NewEncoder(s.journal).Encode(s.stubs); err != nil {
+	if err := json.NewEncoder(s.journal).Encode(rawStubs(s.stubs)); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	if err := s.journal.Sync(); err != nil {
@@ -283,7 +283,7 @@ func sweepJournal(path string) ([]string, error) {
 	if alive(f) {
 		return nil, nil
 	}
-	var stubs []plan.Stub
+	var stubs rawStubs
 	if err := json.NewDecoder(f).Decode(&stubs); err != nil {
 		// The journal is whole before the first placeholder is made.
 		return nil, os.Remove(path)

@@ -129,10 +129,16 @@ func (t *terminal) adopt(master int) error {
 	return nil
 }
 
-// start copies what the payload's terminal puts out, until it is hung up.
+// start is show and begin.
 func (t *terminal) start(lost func()) error {
+	t.show(lost)
+	return t.begin()
+}
+
+// show copies what the payload's terminal puts out, until it is hung up.
+func (t *terminal) show(lost func()) {
 	if t == nil {
-		return nil
+		return
 	}
 	t.lost, t.written = lost, make(chan struct{})
 	go func() {
@@ -140,10 +146,17 @@ func (t *terminal) start(lost func()) error {
 		defer t.restoreOnPanic()
 		t.copyOut()
 	}()
-	if t.eager && t.foreground() {
-		return t.take()
+}
+
+// begin takes the terminal where the payload starts with it. There must be a
+// payload by then: its terminal throws a Ctrl-C away that comes before there is
+// anybody in its foreground. One that is typed before this is a SIGINT of this
+// process's.
+func (t *terminal) begin() error {
+	if t == nil || !t.eager || !t.foreground() {
+		return nil
 	}
-	return nil
+	return t.take()
 }
 
 // resize passes the size on; the payload is told by SIGWINCH.

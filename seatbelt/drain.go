@@ -61,11 +61,14 @@ func (s *Stream) Stop() StreamStats {
 	drained := s.drain()
 	s.mu.Lock()
 	s.stopping = true
-	gap := s.gap
+	since := s.gap
+	if !drained && (since.IsZero() || s.heard.Before(since)) {
+		since = s.heard // whenever it was that it stalled
+	}
 	s.mu.Unlock()
 	s.end()
-	if !drained || !gap.IsZero() {
-		s.lookUp(gap)
+	if !since.IsZero() {
+		s.lookUp(since)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,7 +104,7 @@ func (s *Stream) end() {
 	_ = p.Terminate() // ended already: nothing to end
 	select {
 	case <-finished:
-	case <-time.After(endLimit):
+	case <-time.After(s.cfg.End):
 		_ = p.Kill()
 		<-finished
 	}
@@ -110,10 +113,7 @@ func (s *Stream) end() {
 
 // lookUp reads from the stored log what the stream may have missed.
 func (s *Stream) lookUp(since time.Time) {
-	last := 10 * time.Second
-	if !since.IsZero() {
-		last += time.Since(since)
-	}
+	last := 10*time.Second + time.Since(since)
 	p, err := s.cfg.Exec.Start(Command{Path: logProgram, Env: plainEnv, Args: []string{"show", "--style", "ndjson", "--info", "--debug",
 		"--last", strconv.Itoa(int(last.Seconds())+1) + "s", "--predicate", predicate(s.cfg.Tag)}})
 	if err != nil {

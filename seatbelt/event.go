@@ -54,6 +54,9 @@ func (v Violation) notes(r Record) []string {
 	if v.Message != "" && r.Reporter == Kernel {
 		notes = append(notes, "message "+v.Message)
 	}
+	if strings.HasPrefix(v.Target, "remote:*:") {
+		notes = append(notes, "the log does not name the address")
+	}
 	if v.Cut {
 		notes = append(notes, "the log cut the record")
 	}

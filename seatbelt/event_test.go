@@ -56,6 +56,19 @@ func TestViolationsBecomeEventsOfTheSameKindsAsOnLinux(t *testing.T) {
 	}
 }
 
+func TestAnEventSaysWhatTheLogDoesNot(t *testing.T) {
+	for target, want := range map[string]bool{"remote:*:443": true, "/private/var/run/syslog": false, "remote:::1:443": false} {
+		e := Violation{Op: "network-outbound", Target: target}.Event(Record{Reporter: Kernel})
+		if got := strings.Contains(string(e.Detail), "does not name the address"); got != want {
+			t.Errorf("%s: %s", target, e.Detail)
+		}
+	}
+	e := Violation{Op: "file-read-data", Target: "/x‹…>", Cut: true}.Event(Record{Reporter: Kernel})
+	if !strings.Contains(string(e.Detail), "the log cut the record") {
+		t.Errorf("cut: %s", e.Detail)
+	}
+}
+
 func TestErrorsThatNobodyKnowsKeepTheirNumber(t *testing.T) {
 	for n, want := range map[int]string{1: "EPERM", 13: "EACCES", 99: "errno 99"} {
 		if got := errnoName(n); got != want {

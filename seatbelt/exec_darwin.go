@@ -40,6 +40,9 @@ func (System) Processes() ([]Proc, error) {
 // Kill ends a process.
 func (System) Kill(p Proc) error { return unix.Kill(p.PID, unix.SIGKILL) }
 
+// Stop stops this process, as Ctrl-Z does.
+func (System) Stop() error { return unix.Kill(unix.Getpid(), unix.SIGSTOP) }
+
 // BootID names the time since the system was started.
 func (System) BootID() string {
 	id, err := unix.Sysctl("kern.bootsessionuuid")

@@ -187,9 +187,10 @@ var escapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n
 // unescape appends the meaning of a JSON string (RFC 8259, section 7) to dst.
 func unescape(dst, s []byte) ([]byte, error) {
 	for i := 0; i < len(s); {
-		if c := s[i]; c != '\\' {
-			dst = append(dst, c)
-			i++
+		if s[i] != '\\' {
+			n := max(1, plainLen(s[i:]))
+			dst = append(dst, s[i:i+n]...)
+			i += n
 			continue
 		}
 		if i+1 == len(s) {

@@ -1,6 +1,7 @@
 package seatbelt
 
 import (
+	"bytes"
 	"errors"
 	"strconv"
 )
@@ -10,9 +11,10 @@ import (
 // be taken for a record, and it keeps nothing: encoding/json is five times
 // slower here.
 type jsonLine struct {
-	b   []byte
-	pos int
-	buf []byte // of unescaped strings
+	b       []byte
+	pos     int
+	mem     *lineMemory
+	skipped int // members that do not matter, so far
 
 	seen       [keys]bool
 	escaped    bool   // the last string has escapes
@@ -45,14 +47,51 @@ var (
 // maxDepth bounds the nesting of members that do not matter.
 const maxDepth = 32
 
-// parseNDJSON reads a line. buf is memory to use, and is given back.
-func parseNDJSON(line, buf []byte) (Record, Outcome, []byte) {
-	j := jsonLine{b: line, buf: buf}
+// lineMemory is what one line leaves for the next: most of a line is, byte by
+// byte, what stood in its place in the line before, and need not be read again.
+type lineMemory struct {
+	buf   []byte     // of unescaped strings
+	known [32][]byte // members that do not matter, in order, each with its comma
+}
+
+// maxKnown bounds how long a member may be to be kept.
+const maxKnown = 256
+
+// parseNDJSON reads a line.
+func parseNDJSON(line []byte, mem *lineMemory) (Record, Outcome) {
+	j := jsonLine{b: line, mem: mem}
 	if err := j.object(); err != nil {
-		return Record{}, Broken, j.buf
+		return Record{}, Broken
 	}
-	r, o := j.record()
-	return r, o, j.buf
+	return j.record()
+}
+
+// familiar passes over a member that does not matter if it is the same as in
+// the last line that had one in this place: what was JSON there is here, since
+// the comma shows that it ends in the same place.
+func (j *jsonLine) familiar() bool {
+	if j.skipped >= len(j.mem.known) {
+		return false
+	}
+	m := j.mem.known[j.skipped]
+	if len(m) == 0 || !bytes.HasPrefix(j.b[j.pos:], m) {
+		return false
+	}
+	j.pos += len(m)
+	j.skipped++
+	return true
+}
+
+// remember keeps a member that does not matter.
+func (j *jsonLine) remember(member []byte) {
+	if j.skipped < len(j.mem.known) {
+		kept := &j.mem.known[j.skipped]
+		*kept = (*kept)[:0]
+		if len(member) <= maxKnown {
+			*kept = append(*kept, member...)
+		}
+	}
+	j.skipped++
 }
 
 // record judges what was read.
@@ -113,6 +152,11 @@ func (j *jsonLine) object() error {
 		return j.end()
 	}
 	for {
+		if j.familiar() {
+			j.space()
+			continue
+		}
+		start := j.pos
 		key, err := j.string()
 		if err != nil {
 			return err
@@ -120,12 +164,16 @@ func (j *jsonLine) object() error {
 		if err := j.colon(); err != nil {
 			return err
 		}
-		if err := j.member(key); err != nil {
+		k := keyIndex(key)
+		if err := j.member(k); err != nil {
 			return err
 		}
 		j.space()
 		if !j.take(',') {
 			break
+		}
+		if k < 0 {
+			j.remember(j.b[start:j.pos])
 		}
 		j.space()
 	}
@@ -154,8 +202,7 @@ func (j *jsonLine) colon() error {
 }
 
 // member takes a value over if its key matters.
-func (j *jsonLine) member(key []byte) error {
-	k := keyIndex(key)
+func (j *jsonLine) member(k int) error {
 	if k < 0 {
 		return j.skip(0)
 	}
@@ -237,8 +284,8 @@ func (j *jsonLine) text(s *string) error {
 	}
 	raw, err := j.string()
 	if err == nil && j.escaped {
-		j.buf, err = unescape(j.buf[:0], raw)
-		raw = j.buf
+		j.mem.buf, err = unescape(j.mem.buf[:0], raw)
+		raw = j.mem.buf
 	}
 	*s = string(raw)
 	return err

@@ -104,24 +104,66 @@ type oracle struct {
 	rules policy.FileRules
 	home  string
 	tmp   string
+
+	// What follows from the rules, worked out once.
+	roots                     []string
+	final, other, otherMoved  []policy.PathRule // read denials
+	writeMoved                []policy.PathRule
+	immovable, immovableMoved []policy.PathRule
+
+	last answers // one path is asked about once for every operation
 }
 
-func (o oracle) hidden(p string) bool {
-	final := slices.DeleteFunc(slices.Clone(o.rules.DenyRead), func(r policy.PathRule) bool { return !r.Final })
-	other := slices.DeleteFunc(slices.Clone(o.rules.DenyRead), func(r policy.PathRule) bool { return r.Final })
-	if deepest(final, p) >= 0 {
+// answers are those about one path.
+type answers struct {
+	path                string
+	hidden, write, move bool
+}
+
+func newOracle(rules policy.FileRules, home, tmp string) *oracle {
+	o := &oracle{rules: rules, home: home, tmp: tmp}
+	o.roots = o.writeRoots()
+	for _, r := range rules.DenyRead {
+		if r.Final {
+			o.final = append(o.final, r)
+		} else {
+			o.other = append(o.other, r)
+		}
+	}
+	o.otherMoved, o.writeMoved = o.carried(o.other), o.carried(rules.DenyWrite)
+	o.immovable = slices.Concat(rules.ProtectedPaths, rules.DenyRead)
+	if rules.Disabled {
+		o.immovable = slices.Concat(rules.ProtectedPaths, o.final)
+	} else {
+		o.immovable = append(o.immovable, rules.DenyWrite...)
+	}
+	o.immovableMoved = o.carried(o.immovable)
+	return o
+}
+
+func (o *oracle) about(p string) answers {
+	if o.last.path != p {
+		hidden := o.hidden(p)
+		write := !hidden && o.write(p)
+		o.last = answers{path: p, hidden: hidden, write: write, move: write && o.move(p)}
+	}
+	return o.last
+}
+
+func (o *oracle) hidden(p string) bool {
+	if deepest(o.final, p) >= 0 {
 		return true
 	}
 	if o.rules.Disabled {
 		return false
 	}
-	deny := max(deepest(other, p), deepest(o.carried(other), p))
+	deny := max(deepest(o.other, p), deepest(o.otherMoved, p))
 	return deny >= 0 && deny > deepest(o.rules.AllowRead, p)
 }
 
 // carried are rules with **/ as they have to hold in places to which something
 // they match inside could be moved.
-func (o oracle) carried(rules []policy.PathRule) (out []policy.PathRule) {
+func (o *oracle) carried(rules []policy.PathRule) (out []policy.PathRule) {
 	if o.rules.Disabled {
 		return nil
 	}
@@ -131,9 +173,9 @@ func (o oracle) carried(rules []policy.PathRule) (out []policy.PathRule) {
 			continue
 		}
 		base := literalDir(r.Path)
-		for _, root := range o.roots() {
+		for _, root := range o.roots {
 			held := within(root, base) && strings.TrimSuffix(base, "/")+"/" == before
-			if !held && slices.ContainsFunc(o.roots(), func(root string) bool { return overlap(root, base) }) {
+			if !held && slices.ContainsFunc(o.roots, func(root string) bool { return overlap(root, base) }) {
 				out = append(out, policy.PathRule{Path: strings.TrimSuffix(root, "/") + "/**/" + tail, Glob: true})
 			}
 		}
@@ -147,7 +189,7 @@ func literalDir(pattern string) string {
 	return p[:max(1, strings.LastIndexByte(p, '/'))]
 }
 
-func (o oracle) roots() []string {
+func (o *oracle) writeRoots() []string {
 	if o.rules.Disabled {
 		return []string{"/"}
 	}
@@ -162,13 +204,13 @@ func (o oracle) roots() []string {
 	return outermost(dirs)
 }
 
-func (o oracle) underRootOrHome(p string) bool {
-	return within(p, o.home) || slices.ContainsFunc(o.roots(), func(r string) bool { return within(p, r) })
+func (o *oracle) underRootOrHome(p string) bool {
+	return within(p, o.home) || slices.ContainsFunc(o.roots, func(r string) bool { return within(p, r) })
 }
 
-// write decides file-write-data.
-func (o oracle) write(p string) bool {
-	if deepest(o.rules.ProtectedPaths, p) >= 0 || o.hidden(p) {
+// write decides file-write-data of what is not hidden.
+func (o *oracle) write(p string) bool {
+	if deepest(o.rules.ProtectedPaths, p) >= 0 {
 		return false
 	}
 	if o.rules.Disabled {
@@ -180,12 +222,12 @@ func (o oracle) write(p string) bool {
 	if deepest(o.rules.AllowWrite, p) < 0 && !within(p, o.tmp) {
 		return false
 	}
-	return deepest(o.rules.DenyWrite, p) < 0 && deepest(o.carried(o.rules.DenyWrite), p) < 0 && !o.protected(p, false)
+	return deepest(o.rules.DenyWrite, p) < 0 && deepest(o.writeMoved, p) < 0 && !o.protected(p, false)
 }
 
 // protected reports whether a name on the way to p must not be written, or,
 // with parents, whether p leads to one.
-func (o oracle) protected(p string, parents bool) bool {
+func (o *oracle) protected(p string, parents bool) bool {
 	if !o.underRootOrHome(p) {
 		return false
 	}
@@ -212,27 +254,19 @@ func (o oracle) protected(p string, parents bool) bool {
 	return false
 }
 
-// move decides file-write-unlink and file-write-create: nothing that leads to
-// what is denied may be moved, or made anew.
-func (o oracle) move(p string) bool {
-	if !o.write(p) || o.protected(p, true) {
+// move decides file-write-unlink and file-write-create of what may be written:
+// nothing that leads to what is denied may be moved, or made anew.
+func (o *oracle) move(p string) bool {
+	if o.protected(p, true) {
 		return false
 	}
-	denials := slices.Concat(o.rules.ProtectedPaths, o.rules.DenyRead)
-	if o.rules.Disabled {
-		denials = slices.DeleteFunc(denials, func(r policy.PathRule) bool {
-			return !r.Final && !slices.ContainsFunc(o.rules.ProtectedPaths, func(q policy.PathRule) bool { return q.Path == r.Path })
-		})
-	} else {
-		denials = slices.Concat(denials, o.rules.DenyWrite)
-	}
-	for _, r := range o.carried(denials) {
+	for _, r := range o.immovableMoved {
 		_, tail, _ := strings.Cut(r.Path, "**/")
 		if below, ok := strings.CutPrefix(p, strings.TrimSuffix(literalDir(r.Path), "/")+"/"); ok && deepLeads(components(below), components(tail)) {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(denials, func(r policy.PathRule) bool { return leadsTo(p, r) })
+	return !slices.ContainsFunc(o.immovable, func(r policy.PathRule) bool { return leadsTo(p, r) })
 }
 
 // leadsTo reports whether p is a directory on the way to what a rule names, as
@@ -267,20 +301,21 @@ func deepLeads(names, tail []string) bool {
 }
 
 // allows decides by the kernel's names.
-func (o oracle) allows(op string, s subject) bool {
+func (o *oracle) allows(op string, s subject) bool {
+	a := o.about(s.path)
 	switch op {
 	case "file-read-data", "file-read-xattr", "process-exec":
-		return !o.hidden(s.path) || s.path == "/" && o.rootHidden()
+		return !a.hidden || s.path == "/" && o.rootHidden()
 	case "file-read-metadata":
-		return s.dir || !o.hidden(s.path) || s.path == "/" && o.rootHidden()
+		return s.dir || !a.hidden || s.path == "/" && o.rootHidden()
 	case "file-write-unlink", "file-write-create":
-		return o.move(s.path)
+		return a.move
 	}
-	return o.write(s.path)
+	return a.write
 }
 
 // rootHidden: / itself stays readable where the policy would hide it.
-func (o oracle) rootHidden() bool { return deepest(o.rules.DenyRead, "/") >= 0 }
+func (o *oracle) rootHidden() bool { return deepest(o.rules.DenyRead, "/") >= 0 }
 
 var oracleOps = []string{"file-read-data", "file-read-metadata", "file-read-xattr", "process-exec", "file-write-data", "file-write-create",
 	"file-write-unlink", "file-write-mode"}
@@ -382,18 +417,17 @@ func build(t testing.TB, p *policy.Policy) *Profile {
 // both are the machines whose engines see bytes and characters.
 func both(t testing.TB, p *Profile) [2]*machine {
 	t.Helper()
-	var out [2]*machine
-	for i := range out {
-		m, err := newMachine(p, i == 0)
-		if err != nil {
-			t.Fatalf("%v\n%s", err, p)
-		}
-		out[i] = m
+	chars, err := newMachine(p, false)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, p)
 	}
-	return out
+	bytes := *chars
+	bytes.bytes = true
+	return [2]*machine{&bytes, chars}
 }
 
 func TestTheProfileSaysWhatThePolicySaysHoweverItIsRead(t *testing.T) {
+	t.Parallel()
 	policies, paths := 320, 80 // of each, eight operations
 	if testing.Short() {
 		policies = 50
@@ -405,7 +439,7 @@ func TestTheProfileSaysWhatThePolicySaysHoweverItIsRead(t *testing.T) {
 		p, yaml := w.policy(t, exact)
 		profile := build(t, p)
 		machines := both(t, profile)
-		o := oracle{rules: p.Files(), home: macEnv.Home, tmp: worldTmp}
+		o := newOracle(p.Files(), macEnv.Home, worldTmp)
 		for range paths {
 			s := subject{path: w.path(), dir: w.IntN(2) == 0}
 			chars := machines[1].matches(s)
@@ -443,6 +477,49 @@ func TestTheProfileSaysWhatThePolicySaysHoweverItIsRead(t *testing.T) {
 		t.Errorf("%d of %d allowed, %d of them for the profile's sake not: the cases say little", allowed, cases, tighter)
 	}
 	t.Logf("%d cases, %d allowed, %d refused that the policy would not", cases, allowed, tighter)
+}
+
+// TestPatternsThatMatchBelowEachOtherOpenNothing: of two patterns with **/, each
+// can match below what the other does.
+func TestPatternsThatMatchBelowEachOtherOpenNothing(t *testing.T) {
+	names := []string{"a", "b", "k.pem"}
+	paths := []string{"/Users/u/proj"}
+	for i := 0; len(paths[i]) < len("/Users/u/proj/1/2/3/4"); i++ {
+		for _, n := range names {
+			paths = append(paths, paths[i]+"/"+n)
+		}
+	}
+	opened := 0
+	for i := range 30 {
+		w := world{rand.New(rand.NewPCG(19, uint64(i)))}
+		deep := func() string {
+			p := pick(w, []string{"/Users/u", "/Users/u/proj", "/Users/u/proj/a"}) + "/**/" + pick(w, append(names, "*.pem"))
+			if w.IntN(3) == 0 {
+				p += "/" + pick(w, names)
+			}
+			return p
+		}
+		yaml := fmt.Sprintf("filesystem:\n  denyRead: [%q, %q]\n  allowRead: [%q]\n  allowWrite: [/Users/u/proj]\n", deep(), deep(), deep())
+		p := macPolicy(t, yaml)
+		m := both(t, build(t, p))[1]
+		o := newOracle(p.Files(), macEnv.Home, worldTmp)
+		for _, path := range paths {
+			s := subject{path: path}
+			match := m.matches(s)
+			for _, op := range []string{"file-read-data", "file-write-data"} {
+				got := m.modelH(op, match)
+				if got != m.flat(op, match) || got && !o.allows(op, s) {
+					t.Fatalf("%s %s: allowed %v, want %v\n%s", op, path, got, o.allows(op, s), yaml)
+				}
+				if got && deepest(p.Files().DenyRead, path) >= 0 {
+					opened++
+				}
+			}
+		}
+	}
+	if opened < 100 {
+		t.Errorf("only %d times did a permission open what a denial covers", opened)
+	}
 }
 
 // checkAgainstPolicy: what a profile allows, the policy's own decision does.

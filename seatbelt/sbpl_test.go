@@ -73,29 +73,29 @@ func (r *sbplReader) node() (node, error) {
 }
 
 func (r *sbplReader) text() (node, error) {
-	n := node{isText: true}
+	var text strings.Builder
 	start := r.pos
 	for r.pos++; r.pos < len(r.s); r.pos++ {
-		switch c := r.s[r.pos]; {
+		c := r.s[r.pos]
+		switch {
 		case c == '"':
 			r.pos++
 			if r.pos-start > 1000 {
-				return n, errors.New("string too long")
+				return node{}, errors.New("string too long")
 			}
-			return n, nil
+			return node{text: text.String(), isText: true}, nil
 		case c == '\\':
 			r.pos++
 			if r.pos == len(r.s) || r.s[r.pos] != '"' && r.s[r.pos] != '\\' {
-				return n, fmt.Errorf("byte %d: bad escape", r.pos)
+				return node{}, fmt.Errorf("byte %d: bad escape", r.pos)
 			}
-			n.text += string(r.s[r.pos])
+			c = r.s[r.pos]
 		case c < ' ' || c > '~':
-			return n, fmt.Errorf("byte %d: %#x in a string", r.pos, c)
-		default:
-			n.text += string(c)
+			return node{}, fmt.Errorf("byte %d: %#x in a string", r.pos, c)
 		}
+		text.WriteByte(c)
 	}
-	return n, errors.New("string without an end")
+	return node{}, errors.New("string without an end")
 }
 
 // sbplRule is an allow or deny.
@@ -256,12 +256,34 @@ func (m *machine) matches(s subject) []bool {
 	return out
 }
 
-var compiled sync.Map // expression → *regexp.Regexp
+// expression is a compiled one. Most are in every profile, and short paths come
+// often: what was said of those is kept.
+type expression struct {
+	*regexp.Regexp
+	mu   sync.Mutex
+	said map[string]bool
+}
+
+const maxSaid = 2000
+
+var compiled sync.Map // text → *expression
+
+func (e *expression) matches(path string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	yes, known := e.said[path]
+	if !known {
+		if yes = e.MatchString(path); len(e.said) < maxSaid {
+			e.said[path] = yes
+		}
+	}
+	return yes
+}
 
 func (m *machine) regex(re, path string) bool {
 	c, ok := compiled.Load(re)
 	if !ok {
-		c, _ = compiled.LoadOrStore(re, regexp.MustCompile(re))
+		c, _ = compiled.LoadOrStore(re, &expression{Regexp: regexp.MustCompile(re), said: map[string]bool{}})
 	}
 	if m.bytes && !isASCII(path) {
 		runes := make([]rune, len(path))
@@ -270,7 +292,7 @@ func (m *machine) regex(re, path string) bool {
 		}
 		path = string(runes)
 	}
-	return c.(*regexp.Regexp).MatchString(path)
+	return c.(*expression).matches(path)
 }
 
 func (m *machine) value(n node) string {

@@ -21,14 +21,14 @@ type Scanner struct {
 	// Zone is what times without one are in: the compact style's.
 	Zone *time.Location
 
-	in      *bufio.Reader
-	counts  Counts
-	line    []byte // of a line longer than the reader's buffer
-	scratch []byte
-	text    textRecord
-	held    bool // line is to be read once more
-	styles  bool
-	err     error
+	in     *bufio.Reader
+	counts Counts
+	line   []byte // of a line longer than the reader's buffer
+	memory lineMemory
+	text   textRecord
+	held   bool // line is to be read once more
+	styles bool
+	err    error
 }
 
 // textRecord is a record in a text style that further lines may belong to.
@@ -101,8 +101,7 @@ func (s *Scanner) take(line []byte, tooLong bool) (Record, bool) {
 // jsonRecord reports whether a line, which may as well be part of a message,
 // is a whole JSON object.
 func (s *Scanner) jsonRecord(line []byte) bool {
-	var o Outcome
-	_, o, s.scratch = parseNDJSON(line, s.scratch)
+	_, o := parseNDJSON(line, &s.memory)
 	return o != Broken
 }
 
@@ -111,9 +110,8 @@ func (s *Scanner) hold(line []byte) {
 	s.held = true
 }
 
-func (s *Scanner) takeJSON(line []byte) (r Record, ok bool) {
-	var o Outcome
-	r, o, s.scratch = parseNDJSON(line, s.scratch)
+func (s *Scanner) takeJSON(line []byte) (Record, bool) {
+	r, o := parseNDJSON(line, &s.memory)
 	if o != Kept {
 		s.counts[o]++
 	}

@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/event"
 )
 
 func scanAll(t testing.TB, in io.Reader) ([]Record, Counts) {
@@ -204,6 +208,58 @@ func TestHowTheBytesArriveMakesNoDifference(t *testing.T) {
 	}
 }
 
+// endless gives one record after another, in every style and broken, until n
+// bytes have been read.
+type endless struct {
+	left  int
+	i     int
+	piece []byte
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.left <= 0 {
+		return 0, io.EOF
+	}
+	if len(e.piece) == 0 {
+		long := strings.Repeat("x", e.i%3000)
+		const text = "2026-09-18 11:11:11.806671-0400  localhost kernel[0]: (Sandbox) "
+		e.piece = []byte([]string{
+			nth(logEntry(0, "/kernel", report+long+"\nTAG"), e.i), nth(logEntry(4242, "/usr/bin/other", long), e.i),
+			text + report + "\n" + long, `{"` + long + `":1,"a` + long, long, nth(logEntry(601, sandboxdPath, report), e.i),
+		}[e.i%6] + "\n")
+		e.i++
+	}
+	n := copy(p, e.piece)
+	e.piece, e.left = e.piece[n:], e.left-n
+	return n, nil
+}
+
+func TestMemoryDoesNotGrowWithTheLog(t *testing.T) {
+	used := func() int {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	var early, late, events int
+	in := &endless{left: 12 << 20}
+	_, err := Import(in, "", func(event.Event) error {
+		if events++; events == 1000 {
+			early = used()
+		}
+		if in.left < 1<<20 && late == 0 {
+			late = used()
+		}
+		return nil
+	})
+	if err != nil || early == 0 || late == 0 || events < 3000 {
+		t.Fatal(err, events, early, late)
+	}
+	if late > early+1<<20 {
+		t.Errorf("%d bytes in use after 1000 events, %d after %d", early, late, events)
+	}
+}
+
 func TestAReadErrorIsNotTheEnd(t *testing.T) {
 	s := NewScanner(io.MultiReader(strings.NewReader(logEntry(0, "/kernel", report)+"\n"), iotest.ErrReader(errors.New("gone"))))
 	if _, err := s.Next(); err != nil {
@@ -257,7 +313,7 @@ func FuzzNDJSON(f *testing.F) {
 	f.Add([]byte(logEntry(0, "/kernel", report)))
 	f.Add([]byte(`{"eventMessage":"\ud83d\u0041","processID":0,"processImagePath":"\/kernel","a":[1,{"b":-1.5e+3}]}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		r, o, _ := parseNDJSON(line, nil)
+		r, o := parseNDJSON(line, &lineMemory{})
 		if o == Broken {
 			return
 		}
@@ -285,6 +341,56 @@ func FuzzNDJSON(f *testing.F) {
 	})
 }
 
+func TestALineIsReadAlikeWhateverCameBefore(t *testing.T) {
+	whole := logEntry(0, "/kernel", report)
+	for name, line := range map[string]string{
+		"itself":                    whole,
+		"a longer number":           strings.Replace(whole, "114537", "1145370", 1),
+		"a shorter one":             strings.Replace(whole, "114537", "11453", 1),
+		"a longer text":             strings.Replace(whole, `"category":"violation"`, `"category":"violation\""`, 1),
+		"a member less":             strings.Replace(whole, `"threadID":114537,`, "", 1),
+		"the last member earlier":   strings.Replace(whole, `"timezoneName":""`, `"x":1`, 1),
+		"an end after a comma":      strings.Replace(whole, `"timezoneName":""`, "", 1),
+		"an end after a known one":  `{"traceID":12345678901234,}`,
+		"a known one and no more":   `{"traceID":12345678901234,`,
+		"spaces":                    strings.ReplaceAll(whole, ",\"", " ,  \""),
+		"another program's process": strings.Replace(whole, `"processID":0`, `"processID":4242`, 1),
+		"a member twice":            strings.Replace(whole, `"threadID":114537,`, `"threadID":114537,"processID":0,`, 1),
+	} {
+		var mem lineMemory
+		for _, before := range []string{whole, line, whole[:300], line, whole} {
+			parseNDJSON([]byte(before), &mem)
+			got, o := parseNDJSON([]byte(line), &mem)
+			want, wantO := parseNDJSON([]byte(line), &lineMemory{})
+			if got != want || o != wantO {
+				t.Errorf("%s: %+v %v, want %+v %v", name, got, o, want, wantO)
+			}
+		}
+		for _, m := range mem.known {
+			if cap(m) > 2*maxKnown {
+				t.Errorf("%s: %d bytes are kept of a member", name, cap(m))
+			}
+		}
+	}
+}
+
+// FuzzNDJSONAgain reads a line after another.
+func FuzzNDJSONAgain(f *testing.F) {
+	whole := logEntry(0, "/kernel", report)
+	f.Add([]byte(whole), []byte(whole))
+	f.Add([]byte(`{"a":1,"b":2,"processID":0}`), []byte(`{"a":1,"b":2}`))
+	f.Add([]byte(`{"a":1,"b":2 }`), []byte(`{"a":1,}`))
+	f.Fuzz(func(t *testing.T, before, line []byte) {
+		var mem lineMemory
+		parseNDJSON(before, &mem)
+		got, o := parseNDJSON(line, &mem)
+		want, wantO := parseNDJSON(line, &lineMemory{})
+		if got != want || o != wantO {
+			t.Fatalf("%q after %q: %+v %v, want %+v %v", line, before, got, o, want, wantO)
+		}
+	})
+}
+
 // ambiguousCase: encoding/json takes a member whatever its case, and escapes in
 // keys and runs of bytes that are not UTF-8 differently.
 func ambiguousCase(line []byte) bool {
@@ -297,10 +403,14 @@ func ambiguousCase(line []byte) bool {
 	return bytes.ContainsRune(line, '\ufffd') || bytes.Contains(low, []byte(`\u`)) || !bytes.Equal(bytes.ToValidUTF8(line, nil), line)
 }
 
-func benchmarkLines(b *testing.B, line string) {
+func benchmarkLines(b *testing.B, line func(i int) string) {
 	const n = 1000
-	in := []byte(strings.Repeat(line+"\n", n))
-	b.SetBytes(int64(len(in)) / n)
+	var lines []string
+	for i := range n {
+		lines = append(lines, line(i))
+	}
+	in := []byte(strings.Join(lines, "\n"))
+	b.SetBytes(int64(len(in)))
 	b.ReportAllocs()
 	records, before := 0, cpuTime(b)
 	for b.Loop() {
@@ -310,7 +420,7 @@ func benchmarkLines(b *testing.B, line string) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if v, o := ParseViolation(r.Text); o != Kept || v.PID != 22304 {
+			if v, o := ParseViolation(r.Text); o != Kept || v.PID < 20000 {
 				b.Fatal(o, v)
 			}
 			records++
@@ -320,15 +430,38 @@ func benchmarkLines(b *testing.B, line string) {
 	b.ReportMetric(float64(records)/(cpuTime(b)-before).Seconds(), "records/cpu-s")
 }
 
-func BenchmarkScanNDJSON(b *testing.B) { benchmarkLines(b, logEntry(0, "/kernel", report+"\nTAG")) }
+// nth is a line in which what differs from record to record does.
+func nth(line string, i int) string {
+	return strings.NewReplacer("12345678901234", strconv.Itoa(12345678901234+7777*i), "114537", strconv.Itoa(114537+i%40),
+		"987654321", strconv.Itoa(987654321+3333*i), "806671", strconv.Itoa(100000+i), "22304", strconv.Itoa(22304+i/3),
+		"/.env", fmt.Sprintf("/%d/.env", i)).Replace(line)
+}
+
+func BenchmarkScanNDJSON(b *testing.B) {
+	benchmarkLines(b, func(i int) string { return nth(logEntry(0, "/kernel", report+"\nTAG"), i) })
+}
+
+// BenchmarkScanMixed has a record of another program between every two.
+func BenchmarkScanMixed(b *testing.B) {
+	other := strings.NewReplacer(`"formatString":"%s\n"`, `"formatString":"a longer format: %{public}s"`, "114537", "1",
+		`"messageType":"Error"`, `"messageType":"Default"`).Replace(logEntry(4242, "/usr/bin/other", "something else"))
+	benchmarkLines(b, func(i int) string { return nth(logEntry(0, "/kernel", report+"\nTAG"), i) + "\n" + nth(other, i) })
+}
 
 // BenchmarkScanShort reads a record with the members that were published of one.
-func BenchmarkScanShort(b *testing.B) { benchmarkLines(b, readRecords(b)["A16"]) }
+func BenchmarkScanShort(b *testing.B) {
+	line := readRecords(b)["A16"]
+	benchmarkLines(b, func(i int) string { return nth(line, i) })
+}
 
 func BenchmarkScanSyslog(b *testing.B) {
-	benchmarkLines(b, "2026-09-18 11:11:11.806671-0400  localhost kernel[0]: (Sandbox) "+report)
+	benchmarkLines(b, func(i int) string {
+		return nth("2026-09-18 11:11:11.806671-0400  localhost kernel[0]: (Sandbox) "+report, i)
+	})
 }
 
 func BenchmarkScanDefault(b *testing.B) {
-	benchmarkLines(b, "2026-09-18 11:11:11.806671-0400 0xc912c6   Error       0x0                  0      0    kernel: (Sandbox) "+report)
+	benchmarkLines(b, func(i int) string {
+		return nth("2026-09-18 11:11:11.806671-0400 0xc912c6   Error       0x0                  0      0    kernel: (Sandbox) "+report, i)
+	})
 }

@@ -23,8 +23,9 @@ type StreamConfig struct {
 	Owns func(pid int) bool
 
 	// Times, with defaults where zero: how long to wait for the log to be ready,
-	// for one canary to arrive, and for the last one.
-	Ready, Try, Drain time.Duration
+	// for one canary to arrive, for the last one, and for /usr/bin/log to end
+	// when told to.
+	Ready, Try, Drain, End time.Duration
 }
 
 // Attribution says by what a record was found to be the run's.
@@ -62,13 +63,14 @@ type Stream struct {
 	stats    StreamStats
 	stopping bool
 	gap      time.Time // since when records may be missing; zero: none are
+	heard    time.Time // when the log last showed something of the run
 }
 
 const (
 	defaultReady = 5 * time.Second
 	defaultTry   = 200 * time.Millisecond
 	defaultDrain = 2 * time.Second
-	endLimit     = 2 * time.Second // for /usr/bin/log to end when told to
+	defaultEnd   = 2 * time.Second
 )
 
 // ErrNotReady: the log runs, but shows nothing of what is refused.
@@ -80,7 +82,8 @@ func StartStream(cfg StreamConfig) (*Stream, error) {
 	if !validTag(cfg.Tag) {
 		return nil, fmt.Errorf("start log stream: bad tag %q", cfg.Tag)
 	}
-	cfg.Ready, cfg.Try, cfg.Drain = orDefault(cfg.Ready, defaultReady), orDefault(cfg.Try, defaultTry), orDefault(cfg.Drain, defaultDrain)
+	cfg.Ready, cfg.Try = orDefault(cfg.Ready, defaultReady), orDefault(cfg.Try, defaultTry)
+	cfg.Drain, cfg.End = orDefault(cfg.Drain, defaultDrain), orDefault(cfg.End, defaultEnd)
 	s := &Stream{cfg: cfg, recent: newRecent(),
 		ready: newCanary(cfg.Exec, cfg.Tag+"-ready", cfg.CanaryFile),
 		last:  newCanary(cfg.Exec, cfg.Tag+"-last", cfg.CanaryFile)}
@@ -172,6 +175,7 @@ func (s *Stream) take(r Record) {
 		o = OtherProcess
 	case o != Kept:
 	case s.ready.arrived(v.Message), s.last.arrived(v.Message):
+		s.hear()
 		return
 	case strings.HasSuffix(r.Text, "\n"+s.cfg.Tag):
 		by = ByTag
@@ -182,6 +186,9 @@ func (s *Stream) take(r Record) {
 	}
 	if o == Kept && !s.recent.add(r) {
 		return // shown a second time
+	}
+	if by == ByTag {
+		s.hear()
 	}
 	s.mu.Lock()
 	s.stats.Outcomes[o]++
@@ -195,6 +202,12 @@ func (s *Stream) take(r Record) {
 	if by != ByNothing {
 		s.cfg.Emit(r, v, by)
 	}
+}
+
+func (s *Stream) hear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heard = time.Now()
 }
 
 // awaitReady provokes refusals until one has arrived.

@@ -63,7 +63,7 @@ func civil[T ~string | ~[]byte](s T, decimals int, zone *time.Location) (time.Ti
 	month, day := time.Month(part[2]), part[3]
 	t := time.Date(100*part[0]+part[1], month, day, part[4], part[5], part[6], nanos, zone)
 	// What the calendar has not got, Date turns into another day.
-	return t, month >= 1 && month <= 12 && day >= 1 && day <= daysIn(month, t.Year())
+	return t, month >= 1 && month <= 12 && day >= 1 && (day <= 28 || day <= daysIn(month, t.Year()))
 }
 
 func daysIn(m time.Month, year int) int { return time.Date(year, m+1, 0, 0, 0, 0, 0, time.UTC).Day() }

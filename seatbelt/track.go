@@ -1,6 +1,9 @@
 package seatbelt
 
-import "sync"
+import (
+	"maps"
+	"sync"
+)
 
 // Proc is a process of the system.
 type Proc struct {
@@ -16,7 +19,7 @@ type Tracker struct {
 	known map[int]Proc // ended ones too: the log speaks of them later
 }
 
-// maxTracked bounds the memory of ended processes.
+// maxTracked bounds the memory of ended processes: with so many, it is lost.
 const maxTracked = 1 << 16
 
 // NewTracker begins with one process.
@@ -26,6 +29,9 @@ func NewTracker(root Proc) *Tracker { return &Tracker{known: map[int]Proc{root.P
 func (t *Tracker) Update(all []Proc) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if len(t.known) >= maxTracked {
+		t.forgetEnded(all)
+	}
 	children := map[int][]Proc{}
 	var next []Proc
 	for _, p := range all {
@@ -36,12 +42,20 @@ func (t *Tracker) Update(all []Proc) {
 		}
 		children[p.Parent] = append(children[p.Parent], p)
 	}
-	for len(next) > 0 && len(t.known) < maxTracked {
+	for len(next) > 0 {
 		p := next[0]
 		next = append(next[1:], children[p.PID]...)
 		t.known[p.PID] = p
 		delete(children, p.PID)
 	}
+}
+
+func (t *Tracker) forgetEnded(all []Proc) {
+	running := map[int]bool{}
+	for _, p := range all {
+		running[p.PID] = true
+	}
+	maps.DeleteFunc(t.known, func(pid int, _ Proc) bool { return !running[pid] })
 }
 
 // Owns reports whether a process is or was the run's.

@@ -31,3 +31,20 @@ func TestTrackerFollowsFamiliesAndNotNumbers(t *testing.T) {
 		t.Errorf("a stranger with the number of the command is left: %v", left)
 	}
 }
+
+func TestTrackerNeverLosesWhatRuns(t *testing.T) {
+	tr := NewTracker(Proc{PID: 1 << 20})
+	root := Proc{1 << 20, 1, 7}
+	for round := range 5 {
+		all := []Proc{root}
+		for i := range maxTracked / 2 {
+			all = append(all, Proc{1 + round*maxTracked + i, root.PID, int64(round)})
+		}
+		if left := tr.Left(all); len(left) != len(all) {
+			t.Fatalf("round %d: %d of %d are known", round, len(left), len(all))
+		}
+		if len(tr.known) > 2*maxTracked {
+			t.Fatalf("%d processes are remembered", len(tr.known))
+		}
+	}
+}

@@ -1,11 +1,14 @@
 package seatbelt
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/event"
 )
 
 // found is what a record of testdata/violations.txt says, read by a person.
@@ -115,7 +118,7 @@ func readRecords(t testing.TB) map[string]string {
 func messageOf(t testing.TB, text string) string {
 	t.Helper()
 	if strings.HasPrefix(text, "{") {
-		r, o, _ := parseNDJSON([]byte(text), nil)
+		r, o := parseNDJSON([]byte(text), &lineMemory{})
 		if o != Kept {
 			t.Fatalf("%s: %v", text, o)
 		}
@@ -165,6 +168,51 @@ func TestEveryRecordOfMacOSSaysWhatAPersonReadsInIt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestEveryRecordOfMacOSIsImportedAsAnEventOrCounted puts each through the whole
+// way: as it was printed where that is a line of a style, else as a record of
+// the kernel's in two styles.
+func TestEveryRecordOfMacOSIsImportedAsAnEventOrCounted(t *testing.T) {
+	printed := 0
+	for id, text := range readRecords(t) {
+		tt := records[id]
+		message := messageOf(t, text)
+		inputs := []string{kernelSays(message), "2026-09-18 11:11:11.806671-0400  localhost kernel[0]: (Sandbox) " + message}
+		if _, ok := parseHeader([]byte(text), time.UTC); ok || strings.HasPrefix(text, "{") {
+			inputs = append(inputs, text)
+			printed++
+		}
+		for _, in := range inputs {
+			var got []event.Event
+			sum, err := Import(strings.NewReader(in+"\n"), "", func(e event.Event) error { got = append(got, e); return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.want.count == 0 {
+				var want Counts
+				want[tt.drop] = 1
+				if len(got) != 0 || sum.Outcomes != want {
+					t.Errorf("%s: %d events, counted %v, want %v", id, len(got), sum.Outcomes, want)
+				}
+				continue
+			}
+			if len(got) != 1 || sum.Outcomes != (Counts{Kept: 1}) || sum.Attempts != tt.want.count {
+				t.Errorf("%s: %d events, %+v", id, len(got), sum)
+				continue
+			}
+			e := got[0]
+			shown := fmt.Sprint(e.Object.Path, e.Object.Socket, e.Object.Ref)
+			if e.Count != tt.want.count || e.Process.PID != tt.want.pid || string(e.Process.Comm) != tt.want.name ||
+				!strings.HasPrefix(string(e.Detail), tt.want.op+" refused, reported by ") || shown != strings.TrimPrefix(tt.want.target, "path:") {
+				t.Errorf("%s: %+v by %+v, want %+v", id, e, e.Process, tt.want)
+			}
+		}
+	}
+	if printed < 10 {
+		t.Errorf("only %d records are lines of a style", printed)
+	}
+	t.Logf("%d records are lines of a style", printed)
 }
 
 func TestViolationsAreReadByTheGrammarAlone(t *testing.T) {

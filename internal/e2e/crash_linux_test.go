@@ -3,7 +3,6 @@ package e2e
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -111,75 +110,9 @@ func reapOrphans() {
 // victims of a crash: who is killed, found among the descendants.
 var victims = map[string]func(p process, supervisor int) bool{
 	"supervisor": func(p process, supervisor int) bool { return p.pid == supervisor },
-	"bubblewrap": func(p process, _ int) bool {
-		return p.name == "bwrap" || p.name == "sallyport-1"
-	},
-	"stage 2": func(p process, _ int) bool { return strings.HasPrefix(p.args, "/run/sallyport/init") },
-}
-
-func TestACrashAtAnyMomentEndsEverything(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if now, _ := os.ReadFile("/proc/self/mountinfo"); string(now) != string(mounts) {
-			t.Errorf("mounts on the host are\n%swere\n%s", now, mounts)
-		}
-	})
-	for victim, isVictim := range victims {
-		t.Run(victim, func(t *testing.T) {
-			h := newHome(t)
-			h.repository()
-			killed := 0
-			for i := range 10 {
-				before := descendants(t)
-				cmd := h.command(t.Context(), "run", "--", "sh", "-c", "setsid sleep 777 & sleep 777 & (sleep 777 &) ; sleep 777")
-				if err := cmd.Start(); err != nil {
-					t.Fatal(err)
-				}
-				time.Sleep(time.Duration(rnd.IntN(60)) * time.Millisecond)
-				if i == 0 {
-					waitFor(t, "the command", func() bool { return countArgs(descendants(t), "sleep 777") >= 4 })
-				}
-				supervisor := cmd.Process.Pid // a wrapper executes it in place
-				for _, p := range descendants(t) {
-					if isVictim(p, supervisor) && unix.Kill(p.pid, unix.SIGKILL) == nil {
-						killed++
-					}
-				}
-				if victim != "supervisor" { // it may have come too early for the victim
-					time.AfterFunc(200*time.Millisecond, func() { _ = unix.Kill(supervisor, unix.SIGTERM) })
-				}
-				_ = cmd.Wait()
-				if code := cmd.ProcessState.ExitCode(); code == 0 {
-					t.Error("a run whose sandbox was killed succeeded")
-				}
-				h.nothingLeft(before)
-			}
-			if killed == 0 {
-				t.Error("nothing was killed: this tests nothing")
-			}
-			h.run("true").ok() // sweeps
-			h.noPlaceholders()
-			if got := h.outside("git status --short"); got != "" {
-				t.Errorf("git status: %q", got)
-			}
-		})
-	}
-}
-
-func countArgs(list map[int]process, word string) int {
-	n := 0
-	for _, p := range list {
-		if strings.HasPrefix(p.args, word) {
-			n++
-		}
-	}
-	return n
+	"stage 1":    func(p process, _ int) bool { return p.name == "sallyport-1" },
+	"bubblewrap": func(p process, _ int) bool { return p.name == "bwrap" },
+	"stage 2":    func(p process, _ int) bool { return strings.HasPrefix(p.args, "/run/sallyport/init") },
 }
 
 func TestPlaceholdersOfACrashedRunAreSweptByTheNext(t *testing.T) {

@@ -227,21 +227,23 @@ func (h *home) attackIn(name string, want ...string) {
 }
 
 // pidInside finds a process of a sandbox, by the number that it has there.
-func (h *home) pidInside(r *running, args string) string {
+func (h *home) pidInside(r *running, args string) (number string) {
 	h.t.Helper()
-	for pid, p := range below(processes(h.t), r.Process.Pid) {
-		if !strings.HasPrefix(p.args, args) {
-			continue
-		}
-		status, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-		for line := range strings.Lines(string(status)) {
-			if f := strings.Fields(line); len(f) > 1 && f[0] == "NSpid:" {
-				return f[len(f)-1]
+	waitFor(h.t, args, func() bool {
+		for pid, p := range below(processes(h.t), r.Process.Pid) {
+			if !strings.HasPrefix(p.args, args) {
+				continue
+			}
+			status, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+			for line := range strings.Lines(string(status)) {
+				if f := strings.Fields(line); len(f) > 1 && f[0] == "NSpid:" {
+					number = f[len(f)-1]
+				}
 			}
 		}
-	}
-	h.t.Fatalf("no process %q", args)
-	return ""
+		return number != ""
+	})
+	return number
 }
 
 func TestExecPassesStreamsStatusAndSignals(t *testing.T) {

@@ -41,6 +41,7 @@ var names = map[string][]string{
 // servers is the internet: it answers, and remembers who came.
 type servers struct {
 	ca       string // path of the certificate authority
+	tls      *tls.Config
 	gitRoot  string
 	mu       sync.Mutex
 	hits     map[string]int // "tcp 1.2.3.4:80", "udp 443", "dns NAME", "bytes 1.2.3.4:80"
@@ -157,7 +158,7 @@ func startServers() (*servers, error) {
 	if err != nil {
 		return nil, err
 	}
-	tlsConfig := &tls.Config{Certificates: []tls.Certificate{cert}}
+	s.tls = &tls.Config{Certificates: []tls.Certificate{cert}}
 	if err := s.makeRepository(); err != nil {
 		return nil, err
 	}
@@ -171,8 +172,8 @@ func startServers() (*servers, error) {
 	}{
 		{"80", func(l net.Listener) { _ = web.Serve(l) }},
 		{"8080", func(l net.Listener) { _ = web.Serve(l) }},
-		{"443", func(l net.Listener) { _ = web.Serve(tls.NewListener(l, tlsConfig)) }},
-		{"8443", func(l net.Listener) { _ = web.Serve(tls.NewListener(l, tlsConfig)) }},
+		{"443", func(l net.Listener) { _ = web.Serve(tls.NewListener(l, s.tls)) }},
+		{"8443", func(l net.Listener) { _ = web.Serve(tls.NewListener(l, s.tls)) }},
 		{"25", greet("220 mail.test ESMTP\r\n")},
 		{"853", greet("")},
 		{"2525", greet("220 mail.test ESMTP\r\n")},

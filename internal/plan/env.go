@@ -31,6 +31,7 @@ func environment(in Input, n Network) (list, withheld []string) {
 	env["TMPDIR"] = "/tmp"
 	env["PWD"] = in.Cwd
 	env["SALLYPORT"] = "1"
+	env["SALLYPORT_PROXY"] = ProxyPath
 	if in.RuntimeDir != "" {
 		env["XDG_RUNTIME_DIR"] = in.RuntimeDir
 	}

@@ -32,9 +32,9 @@ func TestEnvironmentPassesOnlyTheAllowlist(t *testing.T) {
 			want:    []string{"GITHUB_TOKEN=x=y", "EMPTY=", "NEW=v=w"}, gone: []string{"MISSING"},
 		},
 		"what the sandbox decides": {
-			environ: []string{"TMPDIR=/var/tmp", "HTTP_PROXY=http://evil", "no_proxy=*", "PWD=/", "XDG_RUNTIME_DIR=/x"},
+			environ: []string{"TMPDIR=/var/tmp", "HTTP_PROXY=http://evil", "no_proxy=*", "PWD=/", "SALLYPORT_PROXY=/x", "XDG_RUNTIME_DIR=/x"},
 			want: []string{"TMPDIR=/tmp", "HTTP_PROXY=http://198.18.0.1:923", "https_proxy=http://198.18.0.1:923",
-				"no_proxy=localhost,127.0.0.1,::1", "PWD=/home/u/w", "SALLYPORT=1", "XDG_RUNTIME_DIR=/run/user/7"},
+				"no_proxy=localhost,127.0.0.1,::1", "PWD=/home/u/w", "SALLYPORT=1", "SALLYPORT_PROXY=/run/sallyport/proxy.sock", "XDG_RUNTIME_DIR=/run/user/7"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -85,7 +85,9 @@ type Landlock struct {
 // Where things stand inside the sandbox.
 const (
 	InitPath = "/run/sallyport/init"
-	Hostname = "sallyport"
+	// ProxyPath is the proxy as a unix socket, the sandbox's own.
+	ProxyPath = "/run/sallyport/proxy.sock"
+	Hostname  = "sallyport"
 )
 
 // Make plans a run.

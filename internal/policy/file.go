@@ -21,7 +21,8 @@ type File struct {
 	allowed, denied *[]hostEntry
 	reasons         map[string]reasonText // canonical entry → text
 	resolved        *[]hostEntry
-	noSNI           []hostEntry
+	noSNI, upgrades []hostEntry
+	parents         *ParentProxies
 	strict          *bool
 	unixSockets     *[]pathEntry
 	allUnix         *bool

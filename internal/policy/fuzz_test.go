@@ -53,6 +53,7 @@ func FuzzParseHost(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		checkAgainstOracle(t, s)
 		h, err := ParseHost(s)
 		if err != nil {
 			if h != (Host{}) {

@@ -56,15 +56,38 @@ func parseHost(s string) (Host, error) {
 	if err := checkRaw(s); err != nil {
 		return Host{}, err
 	}
-	name, err := lookupProfile.ToASCII(s)
-	if err != nil {
-		return Host{}, fmt.Errorf("not a host name: %w", err)
+	name := s
+	if !mapsToItself(s) {
+		var err error
+		if name, err = lookupProfile.ToASCII(s); err != nil {
+			return Host{}, fmt.Errorf("not a host name: %w", err)
+		}
 	}
 	name = strings.TrimSuffix(strings.ToLower(name), ".")
-	if addr, err := netip.ParseAddr(name); err == nil {
-		return Host{Addr: addr.Unmap()}, nil
+	if endsInDigit(name) { // as every IPv4 address does
+		if addr, err := netip.ParseAddr(name); err == nil {
+			return Host{Addr: addr}, nil
+		}
 	}
 	return Host{Name: name}, checkName(name)
+}
+
+func endsInDigit(s string) bool { return s != "" && s[len(s)-1] >= '0' && s[len(s)-1] <= '9' }
+
+// mapsToItself reports whether IDNA changes nothing in a name but its case: it
+// is plain ASCII, and no label has a second form.
+func mapsToItself(s string) bool {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i] | 0x20; { // lower case, of letters
+		case 'a' <= c && c <= 'z', nameByte(s[i]), s[i] == '.':
+		default:
+			return false
+		}
+		if s[i] == '-' && i >= 3 && s[i-1] == '-' && s[i-2]|0x20 == 'n' && s[i-3]|0x20 == 'x' {
+			return false
+		}
+	}
+	return true
 }
 
 // parseIPv6 takes "2001:db8::1" and "[2001:db8::1]". An address mapped from
@@ -100,14 +123,15 @@ func checkName(name string) error {
 	if len(name) > maxName {
 		return errors.New("too long for a host name")
 	}
-	labels := strings.Split(name, ".")
-	for _, l := range labels {
-		if err := checkLabel(l); err != nil {
+	for rest, more := name, true; more; {
+		var label string
+		label, rest, more = strings.Cut(rest, ".")
+		if err := checkLabel(label); err != nil {
 			return err
 		}
-	}
-	if isNumeric(labels[len(labels)-1]) {
-		return errHostNumeric
+		if !more && isNumeric(label) {
+			return errHostNumeric
+		}
 	}
 	return nil
 }

@@ -27,10 +27,7 @@ func network() shape {
 		"ambiguousRequestTarget":  choice(ambiguousTarget, "refuse", "asSpelled", "normalize"),
 		"mitmProxy": object(map[string]shape{
 			"socketPath": anyText, "domains": list(host)}),
-		"parentProxy": object(map[string]shape{
-			"http":    matching(proxyURL, "a URL such as http://proxy.example.com:3128"),
-			"https":   matching(proxyURL, "a URL such as http://proxy.example.com:3128"),
-			"noProxy": anyText}),
+		"parentProxy": parentProxy,
 		"tlsTerminate": object(map[string]shape{
 			"caCertPath": anyText, "caKeyPath": anyText, "excludeDomains": list(host),
 			"extraCaCertPaths": list(anyText), "maxTunnels": integer(1, 65536, nil),
@@ -90,15 +87,18 @@ func denialReason(w *walker, key string, kn, v ast.Node) {
 	w.file.reasons[e.canonical()] = reasonText{text: text, entry: key, rule: w.rule(kn)}
 }
 
-// netRule takes {host, port, method, path, noSNI}.
+// netRule takes {host, port, method, path, noSNI, upgrade}.
 func netRule(w *walker, n ast.Node) {
 	var e hostEntry
-	allow, before := false, len(w.errs)
+	noSNI, upgrade, before := false, false, len(w.errs)
+	allows := func(b *bool) shape {
+		return choice(func(_ *File, word string, _ Rule) { *b = word == "allow" }, "allow", "deny")
+	}
 	object(map[string]shape{
 		"host":   func(w *walker, n ast.Node) { e, _ = w.hostEntry(n, entryAllow) },
 		"port":   integer(1, 65535, func(_ *File, p int, _ Rule) { e.port = uint16(p) }),
 		"method": anyText, "path": anyText,
-		"noSNI": choice(func(_ *File, word string, _ Rule) { allow = word == "allow" }, "allow", "deny"),
+		"noSNI": allows(&noSNI), "upgrade": allows(&upgrade),
 	})(w, n)
 	if len(w.errs) > before {
 		return
@@ -107,9 +107,12 @@ func netRule(w *walker, n ast.Node) {
 		w.fail(n, "", "a rule needs a host")
 		return
 	}
-	if allow {
-		e.rule = w.rule(n)
+	e.rule = w.rule(n)
+	if noSNI {
 		w.file.noSNI = append(w.file.noSNI, e)
+	}
+	if upgrade {
+		w.file.upgrades = append(w.file.upgrades, e)
 	}
 }
 

@@ -66,6 +66,10 @@ func (m *merger) network() {
 	p.allowedHosts = newHostTable(unite(m.files, func(f *File) *[]hostEntry { return f.allowed }))
 	p.deniedAddrs = newHostTable(unite(m.files, func(f *File) *[]hostEntry { return f.resolved }))
 	p.noSNI = newHostTable(unite(m.files, func(f *File) *[]hostEntry { return &f.noSNI }))
+	p.upgrades = newHostTable(unite(m.files, func(f *File) *[]hostEntry { return &f.upgrades }))
+	if parents, ok := last(m.files, func(f *File) *ParentProxies { return f.parents }); ok {
+		p.parents = &parents
+	}
 	p.strict, _ = last(m.files, func(f *File) *bool { return f.strict })
 	m.unixSockets()
 	for _, f := range m.files {

@@ -181,5 +181,12 @@ func (p *Policy) AllowNoSNI(req NetRequest) (Rule, bool) {
 	return e.rule, ok
 }
 
+// AllowUpgrade reports whether a rule lets plain HTTP change to another
+// protocol.
+func (p *Policy) AllowUpgrade(req NetRequest) (Rule, bool) {
+	e, _, ok := p.upgrades.allow(req.Host, req.Port)
+	return e.rule, ok
+}
+
 // asks reports whether what nothing forbids may be asked about.
 func (p *Policy) asks() bool { return p.askable && !p.strict }

@@ -145,7 +145,13 @@ var badValues = []refusal{
 	{"a relative bwrap", `bwrapPath: bin/bwrap`, []string{"wants an absolute path"}},
 	{"a published nonsense", `publish: ["a:b"]`, []string{"publish wants"}},
 	{"a port beyond the last", `hostPorts: [65536]`, []string{"from 1 to 65535"}},
-	{"a proxy without a scheme", `network: {parentProxy: {http: "proxy:3128"}}`, []string{"wants a URL"}},
+	{"a proxy without a scheme", `network: {parentProxy: {http: "proxy:3128"}}`, []string{"is not the URL of an HTTP proxy"}},
+	{"a proxy of another kind", `network: {parentProxy: {http: "socks5://proxy:1080"}}`, []string{"is not the URL of an HTTP proxy"}},
+	{"a proxy with a path", `network: {parentProxy: {http: "http://proxy:1/x"}}`, []string{"is not the URL of an HTTP proxy"}},
+	{"a proxy without a host", `network: {parentProxy: {http: "http://:3128"}}`, []string{"is not the URL of an HTTP proxy"}},
+	{"a proxy at port 0", `network: {parentProxy: {http: "http://a.b:0"}}`, []string{"is not the URL of an HTTP proxy"}},
+	{"a proxy at a false name", `network: {parentProxy: {http: "http://0x7f.1:80"}}`, []string{"is not the URL of an HTTP proxy"}},
+	{"a parent that is none", `network: {parentProxy: {noProxy: .corp}}`, []string{"needs http or https"}},
 }
 
 func TestParseRefuses(t *testing.T) {
@@ -203,7 +209,7 @@ network:
   httpProxyPort: 3128
   socksProxyPort: 1080
   mitmProxy: {socketPath: /run/m.sock, domains: [a.example.com]}
-  parentProxy: {http: "http://u:p@proxy.example.com:3128", https: "http://proxy.example.com:3128", noProxy: ".corp,10.0.0.0/8"}
+  parentProxy: {http: "http://u:p@proxy.example.com:3128", https: "http://proxy.example.com:3128", noProxy: ".corp,10.0.0.0/8", byHostname: true}
   tlsTerminate: {caCertPath: a, caKeyPath: b, excludeDomains: [a.b], extraCaCertPaths: [c], maxTunnels: 4, handshakeTimeoutMs: 100}
   requireHostMatch: true
   refuseOpaqueTunnels: false
@@ -241,7 +247,7 @@ git: {safeDirectories: [.]}
 require: {tier: trace, audit: true}
 ask: {via: [tty, socket, desktop], timeout: 60s}
 network:
-  rules: [{host: a.b, port: 443, method: GET, path: /x, noSNI: allow}]
+  rules: [{host: a.b, port: 443, method: GET, path: /x, noSNI: allow, upgrade: allow}]
   authorizer: {exec: [/bin/x, y]}
 git: [{repo: github.com/o/r, fetch: true, push: {refs: ["refs/heads/agent/*"], create: true, update: true, force: false, delete: false, tags: false}, credential: {gh: true}}]
 env: {pass: [GOPATH, "NPM_*"], set: {A: b, E: ""}, unset: [CI]}

@@ -43,7 +43,9 @@ type Policy struct {
 	sha string
 
 	allowedHosts, deniedHosts *hostTable
-	deniedAddrs, noSNI        *hostTable
+	deniedAddrs               *hostTable
+	noSNI, upgrades           *hostTable
+	parents                   *ParentProxies
 	deniedEntries             map[string]bool // canonical, for warnings
 	own                       map[netip.Addr]bool
 	strict, askable           bool

@@ -171,7 +171,7 @@ func TestUnbuiltKeysSayWhetherARunIsRefused(t *testing.T) {
 		key    string
 		refuse bool
 	}{
-		{`network: {parentProxy: {http: "http://p:1"}}`, "network.parentProxy", true},
+		{`network: {parentProxy: {http: "http://p:1"}}`, "", false},
 		{`network: {mitmProxy: {socketPath: /x, domains: [a.b]}}`, "network.mitmProxy", true},
 		{`network: {tlsTerminate: {}}`, "network.tlsTerminate", true},
 		{`network: {requireHostMatch: true}`, "network.requireHostMatch", true},
@@ -219,7 +219,9 @@ func TestUnbuiltKeysSayWhetherARunIsRefused(t *testing.T) {
 func TestEveryKeyIsBuiltOrListed(t *testing.T) {
 	built := []string{"network", "network.allowedDomains", "network.deniedDomains", "network.deniedDomainReasons",
 		"network.strictAllowlist", "network.deniedResolvedAddresses", "network.rules", "network.rules.host",
-		"network.rules.port", "network.rules.noSNI", "network.allowUnixSockets", "network.allowAllUnixSockets", "filesystem", "filesystem.disabled", "filesystem.denyRead",
+		"network.rules.port", "network.rules.noSNI", "network.rules.upgrade",
+		"network.parentProxy", "network.parentProxy.http", "network.parentProxy.https", "network.parentProxy.noProxy",
+		"network.parentProxy.byHostname", "network.allowUnixSockets", "network.allowAllUnixSockets", "filesystem", "filesystem.disabled", "filesystem.denyRead",
 		"filesystem.allowRead", "filesystem.allowWrite", "filesystem.denyWrite", "filesystem.allowGitConfig",
 		"mandatoryDenySearchDepth", "require", "require.tier", "require.audit", "env", "env.pass", "env.set", "env.unset"}
 	covered := func(key string) bool {

@@ -144,7 +144,6 @@ var (
 	memorySize = pattern(`^[1-9][0-9]*[KMGT]?$`)
 	cpuShare   = pattern(`^[0-9]+(\.[0-9]+)?$|^[1-9][0-9]*%$`)
 	published  = pattern(`^(((\d{1,3}\.){3}\d{1,3}|\[[0-9a-fA-F:]+\]):)?(\d{1,5}:)?\d{1,5}$`)
-	proxyURL   = pattern(`^(https?|socks5h?)://[^\s/]+/?$`)
 	machName   = pattern(`^[!-)+-~]+\*?$`)
 	windowsID  = pattern(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 	absolute   = pattern(`^/`)

@@ -35,7 +35,6 @@ var unbuiltKeys = map[string]unbuiltKey{
 	"network.httpProxyPort":           {true, notYet},
 	"network.socksProxyPort":          {true, notYet},
 	"network.mitmProxy":               {true, notYet},
-	"network.parentProxy":             {true, notYet},
 	"network.tlsTerminate":            {true, notYet},
 	"network.requireHostMatch":        {true, notYet},
 	"network.refuseOpaqueTunnels":     {true, notYet},
