@@ -24,6 +24,7 @@ type testFlags struct {
 	tests    vm.Selection
 	atOnce   int
 	logs     string
+	keep     string
 	doc      string
 	ci       bool
 }
@@ -35,6 +36,7 @@ func newFlags(name string) *testFlags {
 	f.BoolVar(&f.tests.Short, "short", false, "leave out what tests leave out with -short")
 	f.BoolVar(&f.tests.All, "all", false, "run those tests too that a kernel has no say in, as both users everywhere")
 	f.IntVar(&f.atOnce, "at-once", 2, "how many machines run side by side")
+	f.StringVar(&f.keep, "keep", "", "folder of machines that passed: those of the same programs are not run again")
 	f.StringVar(&f.logs, "logs", "", "folder that takes all that the steps print, as they do")
 	return f
 }
@@ -196,9 +198,12 @@ func runMatrix(ctx context.Context, args []string) error {
 
 func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) error {
 	begun := time.Now()
-	if f.logs != "" {
-		if err := os.MkdirAll(f.logs, 0o755); err != nil {
-			return fmt.Errorf("make folder of logs: %w", err)
+	for _, folder := range []string{f.logs, f.keep} {
+		if folder == "" {
+			continue
+		}
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return fmt.Errorf("make folder: %w", err)
 		}
 	}
 	c, dir, err := workFolder()
@@ -213,6 +218,11 @@ func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) err
 		return err
 	}
 	plan := matrix.Plan{Machines: machines, AtOnce: f.atOnce, Payload: filepath.Join(dir, "payload.ext4"), Steps: built.Steps}
+	digest, err := matrix.Digest(built.Dir, built.Steps)
+	if err != nil {
+		return err
+	}
+	plan.Kept = matrix.Kept{Dir: f.keep, Digest: digest}
 	if err := built.Image(ctx, plan.Payload); err != nil {
 		return fmt.Errorf("make payload image: %w", err)
 	}

@@ -48,6 +48,7 @@ type Plan struct {
 	AtOnce   int    // how many machines run side by side; they are printed as they end
 	Payload  string // path of the image
 	Steps    []report.Step
+	Kept     Kept
 }
 
 // Run runs the steps on every machine, and gives the rows in the order of the
@@ -63,12 +64,12 @@ func Run(ctx context.Context, r vm.Runner, p Plan, out io.Writer) ([]Row, error)
 	for range max(p.AtOnce, 1) {
 		running.Go(func() {
 			for i := range next {
-				result, err := r.Run(ctx, p.Machines[i], p.Payload, p.Steps)
+				row, err := p.row(ctx, r, p.Machines[i])
 				if err != nil {
 					fail(fmt.Errorf("run %s: %w", p.Machines[i], err))
 					continue
 				}
-				rows[i] = rowOf(result)
+				rows[i] = row
 				printing.Lock()
 				rows[i].Print(out)
 				printing.Unlock()
@@ -81,6 +82,23 @@ func Run(ctx context.Context, r vm.Runner, p Plan, out io.Writer) ([]Row, error)
 	close(next)
 	running.Wait()
 	return rows, context.Cause(ctx)
+}
+
+// row runs one machine, unless what came of it is kept.
+func (p Plan) row(ctx context.Context, r vm.Runner, m machine.Machine) (Row, error) {
+	kernel, err := r.Images.Kernel(m.Kernel)
+	if err != nil {
+		return Row{}, err
+	}
+	if row, ok := p.Kept.find(m, kernel.Release); ok {
+		return row, nil
+	}
+	result, err := r.Run(ctx, m, p.Payload, p.Steps)
+	if err != nil {
+		return Row{}, err
+	}
+	row := rowOf(result)
+	return row, p.Kept.keep(m, row)
 }
 
 // rowOf reads a result.

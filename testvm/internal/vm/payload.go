@@ -90,7 +90,7 @@ func ModuleDir(ctx context.Context) (string, error) {
 }
 
 func buildBinary(ctx context.Context, module, dir, binary, pkg string) error {
-	_, err := goTool(ctx, "-C", module, "build", "-trimpath", "-o", filepath.Join(dir, binary), pkg)
+	_, err := goTool(ctx, "-C", module, "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(dir, binary), pkg)
 	return err
 }
 
