@@ -165,7 +165,6 @@ func LimitHint(err error) string {
 	return ""
 }
 
-
 // explainNamespaces turns the failure to start stage 1 into advice.
 func explainNamespaces(err error) error {
 	hint := namespaceHint()
