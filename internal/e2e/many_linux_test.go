@@ -53,7 +53,9 @@ func crowd() {
 	_, _ = io.ReadFull(os.Stdin, make([]byte, 1))
 	for _, l := range listeners {
 		addr := l.Addr()
-		tr := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial(addr.Network(), addr.String()) }}
+		tr := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return net.Dial(addr.Network(), addr.String())
+		}}
 		resp, err := (&http.Client{Transport: tr, Timeout: time.Minute}).Get("http://me/")
 		fail(err)
 		got, err := io.ReadAll(resp.Body)
