@@ -86,8 +86,9 @@ func (d *Diagnosis) namespaces() {
 	if err == nil {
 		defer box.Close()
 		var socks *sandbox.Sockets
-		socks, err = box.Sockets()
-		defer socks.Close()
+		if socks, err = box.Sockets(); err == nil {
+			defer socks.Close()
+		}
 	}
 	if err != nil {
 		hint, _ := sandboxAdvice(err, 0)

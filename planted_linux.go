@@ -95,9 +95,58 @@ func (r *run) reportPlanted() []audit.Planted {
 	defer q.close()
 	var list []audit.Planted
 	for _, p := range r.newNames(after) {
+		if old, ok := r.known[identify(p.Path)]; ok {
+			r.movedByHost(p, old)
+			continue
+		}
 		list = append(list, r.putAside(q, p))
 	}
 	return list
+}
+
+// identity is of one file for all time: an inode's number is used again, with
+// another time of birth.
+type identity struct {
+	device, inode uint64
+	born          unix.StatxTimestamp
+}
+
+// identify gives the zero identity where there is none to be had.
+func identify(path string) identity {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_INO|unix.STATX_BTIME, &st)
+	if err != nil || st.Mask&unix.STATX_BTIME == 0 {
+		return identity{}
+	}
+	return identity{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino, st.Btime}
+}
+
+// identifyProtected notes which files the protected ones are, while they are
+// covered.
+func (r *run) identifyProtected() {
+	r.known = map[identity]string{}
+	for p := range r.before {
+		if id := identify(p.Path); id != (identity{}) && !p.Link { // a link is not covered
+			r.known[id] = p.Path
+		}
+	}
+}
+
+// movedByHost deals with a new name of a file that was protected under another:
+// only the host could move it. A placeholder goes, the user's own file stays.
+func (r *run) movedByHost(p plan.Protected, old string) {
+	for _, s := range r.prep.plan.Stubs {
+		if s.Path != old {
+			continue
+		}
+		if s.Dir {
+			_ = os.Remove(p.Path) // not empty: it has been put to use
+		} else if b, err := (hostLooker{}).ReadFile(p.Path); err == nil && string(b) == s.Content {
+			_ = os.Remove(p.Path) // it means nothing where it stays
+		}
+		return
+	}
+	r.recordNew(p, "appeared during the run: it is what was protected as "+old+", and was moved on the host")
 }
 
 // newNames lists each path once, parents before children.
@@ -133,13 +182,17 @@ func (r *run) putAside(q *quarantine, p plan.Protected) audit.Planted {
 		out.Kept = event.Text(to)
 		detail = "appeared during the run: moved to " + to
 	}
+	r.recordNew(p, detail)
+	return out
+}
+
+func (r *run) recordNew(p plan.Protected, detail string) {
 	now := time.Now()
 	r.record(event.Event{
 		Verdict: event.Audit, Layer: event.LayerSupervisor, Operation: event.FileCreate,
-		Object: event.Object{Path: out.Path}, Reason: event.PathProtected, Rule: out.Rule,
+		Object: event.Object{Path: event.Text(p.Path)}, Reason: event.PathProtected, Rule: p.Rule.String(),
 		Detail: event.Text(detail), Count: 1, First: now, Last: now, Time: now,
 	})
-	return out
 }
 
 // take moves the file itself where links lead to it, if the payload could have

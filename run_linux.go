@@ -93,9 +93,10 @@ type run struct {
 	proxy   *proxy.Proxy
 	summary *audit.Summariser
 	before  map[plan.Protected]bool
-	running atomic.Bool // the command may have the terminal
-	held    []warning   // until it has not
-	holding sync.Mutex  // of held
+	known   map[identity]string // what was before; set while serving
+	running atomic.Bool         // the command may have the terminal
+	held    []warning           // until it has not
+	holding sync.Mutex          // of held
 	token   [32]byte
 	serving sync.WaitGroup
 	listing listing
@@ -171,6 +172,7 @@ func (r *run) putUp() error {
 	if err := r.box.Release(); err != nil {
 		return err
 	}
+	r.serving.Go(r.identifyProtected)
 	return r.box.KeepMasks(sandbox.MaskOptions{Stub: r.stub, Warn: r.warn})
 }
 

@@ -11,17 +11,6 @@ import (
 // maxFD is close_range(2)'s "all that follow".
 const maxFD = 1<<32 - 1
 
-// closeFrom closes every descriptor from first on: close_range(2) where there
-// is one (Linux 5.9), else one by one.
-func closeFrom(first int) {
-	if unix.CloseRange(uint(first), maxFD, 0) == nil {
-		return
-	}
-	for _, fd := range openFDs(first) {
-		unix.Close(fd)
-	}
-}
-
 // keepFrom marks every descriptor from first on to be closed by execve(2):
 // CLOSE_RANGE_CLOEXEC where there is one (Linux 5.11), else one by one.
 func keepFrom(first int) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,8 +30,10 @@ const freezeTime = 200 * time.Millisecond
 
 // freeze returns when all have stopped, or time is up. One kill(2) reaches all
 // processes but this one, and none is born meanwhile: a fork that finds a signal
-// pending starts anew (copy_process in kernel/fork.c).
-func (f *freezer) freeze(payload int) {
+// pending starts anew (copy_process in kernel/fork.c). forks is held by who
+// starts a process here: a child that is stopped before it executes would hold
+// this process up, which shares its memory until then.
+func (f *freezer) freeze(payload int, forks sync.Locker) {
 	if f.depth++; f.depth > 1 {
 		return
 	}
@@ -41,7 +44,9 @@ func (f *freezer) freeze(payload int) {
 		}
 	}
 	f.swallow.Store(payload != 0 && !f.already[payload])
+	forks.Lock()
 	_ = unix.Kill(-1, unix.SIGSTOP) // ESRCH: there is nobody
+	forks.Unlock()
 	for end := time.Now().Add(freezeTime); time.Now().Before(end); time.Sleep(200 * time.Microsecond) {
 		if !f.swallow.Load() && !slices.ContainsFunc(listProcesses(), func(p procState) bool { return !p.stopped }) {
 			return

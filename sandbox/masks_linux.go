@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -24,10 +25,20 @@ type MaskOptions struct {
 	Warn func(message, hint string)
 }
 
-// maskGrace is how long a file may be missing before it counts as removed: some
-// programs save a file by moving it away and making a new one. Nothing inside
-// runs meanwhile.
-const maskGrace = 100 * time.Millisecond
+// A file may be missing for so long before it counts as removed: some programs
+// save a file by moving it away and making a new one. The time starts anew as
+// long as something happens where it was, up to a limit. Nothing inside runs
+// meanwhile.
+const (
+	maskGrace = 100 * time.Millisecond
+	graceMax  = 2 * time.Second
+)
+
+// A mask that cannot be put back, so often or for so long, ends the run.
+const (
+	coverTries = 20
+	coverTime  = 10 * time.Second
+)
 
 // masks keeps the masks where they are. A mount is bound to the file that it
 // covers; when the host puts another in its place the kernel detaches the mount
@@ -55,7 +66,6 @@ type maskState struct {
 	plan.Mount
 	found unix.Stat_t // of what is bare
 	keep  uintptr     // mount flags that cannot be taken away
-	stub  bool
 }
 
 // KeepMasks covers again what the host replaces, until the sandbox ends. It is
@@ -269,11 +279,13 @@ func (g *masks) settle(since time.Time) error {
 		late, err = g.await(lost)
 		events = append(events, late...)
 	}
-	g.watch.renew()
-	if more, _, lookErr := g.look(); err == nil && len(more) > 0 { // between covering and watching
-		_, err = g.coverAll(more)
-	} else {
-		err = errors.Join(err, lookErr)
+	if err == nil {
+		g.watch.renew()
+		// What was replaced between covering and watching.
+		if bare, _, err = g.look(); err == nil {
+			covered, err = g.coverAll(bare)
+			events = append(events, g.events(covered, time.Since(since))...)
+		}
 	}
 	for _, e := range events {
 		g.box.emit(e)
@@ -295,25 +307,31 @@ func (g *masks) newlyGone(missing []maskState) []maskState {
 	return lost
 }
 
-// coverAll tries again for as long as the host goes on replacing.
+// coverAll tries again for as long as the host goes on replacing, within reason.
 func (g *masks) coverAll(bare []maskState) (covered []maskState, err error) {
-	for range 20 {
-		if len(bare) == 0 {
-			return covered, nil
-		}
+	failed := 0
+	for end := time.Now().Add(coverTime); len(bare) > 0; {
 		var list []rawMount
 		for _, m := range bare {
 			list = append(list, coverMounts(m.Mount, m.found.Mode&unix.S_IFMT == unix.S_IFDIR, m.keep)...)
 		}
-		err = cover(g.user, g.mount, list)
+		if err = cover(g.user, g.mount, list); err != nil {
+			failed++ // replaced, or removed, meanwhile
+		}
 		covered = append(covered, bare...)
 		var lookErr error
 		if bare, _, lookErr = g.look(); lookErr != nil {
 			return covered, lookErr
 		}
+		if len(bare) > 0 && (failed > coverTries || time.Now().After(end)) {
+			if err == nil {
+				err = errors.New("it does not stop doing so")
+			}
+			return covered, fmt.Errorf("cover %s again, which a program outside has replaced: %w", bare[0].Path, err)
+		}
 		g.forgetBelow(covered)
 	}
-	return covered, fmt.Errorf("cover %s again, which a program outside has replaced: %w", bare[0].Path, err)
+	return covered, nil
 }
 
 // forgetBelow drops what was open below a hidden directory, and is hidden now.
@@ -335,10 +353,14 @@ func (g *masks) forgetBelow(covered []maskState) {
 // await gives the host time to put something in the place of what is missing,
 // and then puts a placeholder there.
 func (g *masks) await(lost []maskState) ([]event.Event, error) {
-	since := time.Now()
+	since, quiet := time.Now(), time.Now()
 	var covered []maskState
-	for len(lost) > 0 && time.Since(since) < maskGrace {
+	last := changes(lost)
+	for len(lost) > 0 && time.Since(quiet) < maskGrace && time.Since(since) < graceMax {
 		time.Sleep(time.Millisecond)
+		if now := changes(lost); now != last {
+			last, quiet = now, time.Now()
+		}
 		bare, missing, err := g.look()
 		if err != nil {
 			return nil, err
@@ -363,6 +385,17 @@ func (g *masks) await(lost []maskState) ([]event.Event, error) {
 		_, err = g.coverAll(bare) // the placeholders
 	}
 	return events, err
+}
+
+// changes grows when a name is made or removed beside what is missing.
+func changes(lost []maskState) (latest int64) {
+	for _, m := range lost {
+		var st unix.Stat_t
+		if unix.Lstat(path.Dir(m.Path), &st) == nil {
+			latest = max(latest, st.Mtim.Nano())
+		}
+	}
+	return latest
 }
 
 func missingOf(lost, missing []maskState) []maskState {

@@ -119,9 +119,6 @@ func (p *program) address(b []byte) uintptr {
 	return uintptr(unsafe.Pointer(unsafe.SliceData(b)))
 }
 
-// addressOf is where a result will be in memory.
-func (p *program) addressOf(r result) uintptr { return uintptr(unsafe.Pointer(&p.results[r])) }
-
 // array gives the address of a NULL-terminated array of C strings.
 func (p *program) array(list []string) uintptr {
 	a := make([]uintptr, len(list)+1)

@@ -317,7 +317,7 @@ func (p *initProcess) perform(c initCommand, pid int) {
 	switch {
 	case pid == 0:
 	case c.Freeze:
-		p.ice.freeze(pid)
+		p.ice.freeze(pid, &p.joined.mu)
 		_ = p.say(initMessage{Frozen: true}) // nobody is left to tell if this fails
 	case c.Thaw:
 		for _, held := range p.ice.thaw() {

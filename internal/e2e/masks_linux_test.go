@@ -51,7 +51,7 @@ func (h *home) replaced(file, how string, times int, replace func(i int)) (windo
 	if err := cmd.Start(); err != nil {
 		h.t.Fatal(err)
 	}
-	waitFor(h.t, "the command to be ready", func() bool { _, err := os.Stat(h.work + "/ready"); return err == nil })
+	waitFor(h.t, "the command to be ready", func() bool { return exists(h.work + "/ready") })
 	var at []int64
 	for i := range times {
 		at = append(at, time.Now().UnixNano())
@@ -76,6 +76,11 @@ func (h *home) replaced(file, how string, times int, replace func(i int)) (windo
 	slices.Sort(windows)
 	h.t.Logf("bare for: median %s, 95th percentile %s, longest %s", windows[times/2], windows[times*95/100], windows[times-1])
 	return windows
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // tampered lists the paths of which a tamper event tells.
@@ -148,8 +153,7 @@ func TestAReplacedHiddenDirectoryIsCoveredAgain(t *testing.T) {
 	}
 }
 
-// inShell runs a shell script inside step by step: what is sent runs, and its
-// output is read up to an end mark.
+// steps is a shell inside that runs one script after the other.
 type steps struct {
 	h    *home
 	cmd  *exec.Cmd
@@ -174,7 +178,7 @@ func (s *steps) do(script string) *steps {
 	s.h.t.Helper()
 	s.h.atomically(fmt.Sprintf("work/step.%d", s.done), script)
 	s.done++
-	waitFor(s.h.t, "step "+script, func() bool { _, err := os.Stat(fmt.Sprintf("%s/did.%d", s.h.work, s.done)); return err == nil })
+	waitFor(s.h.t, "step "+script, func() bool { return exists(fmt.Sprintf("%s/did.%d", s.h.work, s.done)) })
 	return s
 }
 
@@ -202,7 +206,7 @@ func TestMasksHoldWhenGitAndEditorsReplaceFilesOutside(t *testing.T) {
 		"vim":                 {".git/config", "vi -u NONE -es -c 'set backupcopy=no' -c 'normal Go#x' -c wq .git/config"},
 		"exchange of names":   {".git/config", "cp .git/config .git/other; python3 -c 'import ctypes; l=ctypes.CDLL(None); exit(-l.renameat2(-100, b\".git/config\", -100, b\".git/other\", 2))'"},
 		"another hooks":       {".git/hooks", "mv .git/hooks .git/old; mkdir .git/hooks"},
-		"another repository":  {".git/config", "mv .git was; cp -a was .git"},
+		"another repository":  {".git/config", "cp -a .git new; mv .git was; mv new .git"},
 		"a checkout of hooks": {".git/hooks", "rm -rf .git/hooks; mkdir .git/hooks"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -257,10 +261,9 @@ while True:
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the command", func() bool { _, err := os.Stat(h.work + "/ready"); return err == nil })
+	waitFor(t, "the command", func() bool { return exists(h.work + "/ready") })
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	got := func() bool { _, err := os.Stat(h.work + "/got"); return err == nil }
 	for end := time.Now().Add(20 * time.Second); ; {
 		h.atomically("work/.bashrc", "1")
 		select {
@@ -281,7 +284,7 @@ while True:
 		if time.Now().After(end) {
 			_ = cmd.Process.Kill()
 			<-ended
-			if got() {
+			if exists(h.work + "/got") {
 				t.Fatal("a process has the bare file open, and goes on")
 			}
 			t.Skip("never fast enough to open it")
@@ -311,13 +314,10 @@ print(longest, state())'`
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	exists := func(name string) func() bool {
-		return func() bool { _, err := os.Stat(h.work + "/" + name); return err == nil }
-	}
-	waitFor(t, "the command", exists("ready"))
+	waitFor(t, "the command", func() bool { return exists(h.work + "/ready") })
 	h.outside("rm -rf .git/hooks")
 	h.settles(h.work + "/.git/hooks")
-	waitFor(t, "the command to go on", exists("continued"))
+	waitFor(t, "the command to go on", func() bool { return exists(h.work + "/continued") })
 	h.write("work/stop", "")
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
@@ -339,7 +339,7 @@ func TestAProcessGroupThatIsStoppedIsNotTakenForAStopOfTheRun(t *testing.T) {
 	rc := h.write("work/.bashrc", "0")
 	s := h.shellOnScreen()
 	s.types("sp sh -c 'touch ready; while [ ! -e go ]; do sleep 0.01; done; echo it went on'\n")
-	waitFor(t, "the command", func() bool { _, err := os.Stat(h.work + "/ready"); return err == nil })
+	waitFor(t, "the command", func() bool { return exists(h.work + "/ready") })
 	for i := range 5 {
 		h.atomically("work/.bashrc", fmt.Sprint(i))
 		time.Sleep(20 * time.Millisecond)
@@ -350,5 +350,19 @@ func TestAProcessGroupThatIsStoppedIsNotTakenForAStopOfTheRun(t *testing.T) {
 	s.types("jobs; echo none\n").wants("none")
 	if text := s.text(); strings.Contains(text, "Stopped") {
 		t.Errorf("the run was stopped:\n%s", text)
+	}
+}
+
+func TestAFileThatIsReplacedWithoutAPauseEndsNothing(t *testing.T) {
+	h := newHome(t)
+	rc := h.write("work/.bashrc", "0")
+	s := h.steps().do("true")
+	for i := range 300 {
+		h.atomically("work/.bashrc", fmt.Sprint(i))
+	}
+	h.settles(rc)
+	waitFor(t, "the file to be covered", func() bool { s.do("! touch .bashrc 2>/dev/null && touch covered"); return exists(h.work + "/covered") })
+	if out := s.end(); out != "" {
+		t.Errorf("inside: %s", out)
 	}
 }

@@ -147,3 +147,25 @@ func TestPlantedFilesOfAnotherFileSystemAreRenamed(t *testing.T) {
 		t.Errorf("there is %v", found)
 	}
 }
+
+func TestWhatTheHostMovesDuringARunIsNotMovedAside(t *testing.T) {
+	h := newHome(t)
+	h.write("work/project/.envrc", "mine")
+	h.write("work/project/.vscode/tasks.json", "mine")
+	h.outside("git init -q project; git -C project config alias.st status")
+	before := len(h.events())
+	s := h.steps().do("true")
+	h.outside("mv project renamed")
+	out := s.do("! touch renamed/.envrc.x 2>/dev/null || true").end()
+	if len(h.kept()) > 0 || strings.Contains(out, "appeared") {
+		t.Errorf("moved aside: %v\n%s", h.kept(), out)
+	}
+	if h.read("work/renamed/.envrc") != "mine" || h.read("work/renamed/.vscode/tasks.json") != "mine" {
+		t.Error("the user's files are not where they were put")
+	}
+	if got := h.outside("git -C renamed config alias.st; git -C renamed status --short --ignored; ls renamed/.git"); strings.Contains(got, "commondir") || !strings.HasPrefix(got, "status\n") {
+		t.Errorf("the repository is left as %s", got)
+	}
+	r := result{t: t, events: h.events()[before:]}
+	r.plantedAt(h.work+"/renamed/.envrc", ".envrc", "was protected as "+h.work+"/project/.envrc")
+}

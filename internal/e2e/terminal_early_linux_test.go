@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Ctrl-C that is typed while a run starts ends it, whenever it is typed: the
@@ -32,5 +34,24 @@ func TestCtrlCIsNotLostWhileARunStarts(t *testing.T) {
 		if strings.Contains(s.text(), "error") {
 			t.Errorf("Ctrl-C after %s: %s", after, s.text())
 		}
+	}
+}
+
+// A killed supervisor cannot put the terminal back. An interactive shell does
+// when a job of its own was killed.
+func TestAShellHasItsTerminalBackFromAKilledRun(t *testing.T) {
+	h := newHome(t)
+	s := h.shellOnScreen()
+	s.types("sp sh -c 'echo up; exec sleep 777'\r").wants("up\r\n")
+	until(t, "the terminal to be raw", func() bool { m := s.mode(); return m.Lflag&(unix.ICANON|unix.ECHO) == 0 })
+	for pid, p := range below(processes(t), s.cmd.Process.Pid) {
+		if strings.HasPrefix(p.args, binary+" run") {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+	s.wants("ready$ ").types("stty -a | grep -o '[-]*icanon\\|[-]*opost\\|[-]*isig' | tr '\\n' .\r")
+	s.wants("isig.").wants("icanon.")
+	if text := s.text(); strings.Contains(text, "-icanon.") || strings.Contains(text, "-isig.") || strings.Contains(text, "-opost.") {
+		t.Errorf("the terminal is left raw:\n%s", text)
 	}
 }

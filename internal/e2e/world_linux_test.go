@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -31,6 +32,17 @@ const (
 	thereV6  = "2606:2800:21f::14"
 	linkBits = 24
 )
+
+// slow is when a loaded machine is given up on.
+const slow = time.Minute
+
+// soon is a second, and what becomes of it in a test VM, whose processor is emulated.
+func soon() time.Duration {
+	if os.Getenv("SALLYPORT_TESTVM") != "" {
+		return 20 * time.Second
+	}
+	return time.Second
+}
 
 const worldEnv = "SALLYPORT_E2E_WORLD"
 

@@ -93,8 +93,11 @@ func wrapAndExec(args []string) error {
 		}
 		name, value, _ := strings.Cut(a, "=")
 		apply, ok := conditions[name]
+		lately, isLate := lateConditions[name]
 		switch {
 		case name == "userns":
+		case isLate:
+			late = append(late, func() error { return lately(value) })
 		case !ok:
 			return fmt.Errorf("unknown condition %s", name)
 		case name == "key", name == "refuse-netlink", name == "close-fd":

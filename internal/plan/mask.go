@@ -22,7 +22,7 @@ func (p *Plan) Masks() []Mount {
 	return out
 }
 
-// Open reports whether the payload could make what is missing at a mask's path.
+// Makeable reports whether the payload could make what is missing at a mask's path.
 func (p *Plan) Makeable(m Mount) bool {
 	access := ReadOnly
 	for _, o := range p.Mounts { // parents come before children
