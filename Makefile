@@ -129,3 +129,4 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 -include testvm/testvm.mk
+-include bpf/bpf.mk
