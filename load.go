@@ -152,7 +152,8 @@ func policyEnv(env policy.Env) (policy.Env, error) {
 	}
 	if env.Exe == "" {
 		if env.Exe, err = os.Executable(); err != nil {
-			return env, fmt.Errorf("find own binary: %w", err)
+			return env, &Error{Err: fmt.Errorf("find own binary: %w", err), Status: statusFailed,
+				Hint: "nothing works without /proc; as root: mount -t proc proc /proc"}
 		}
 	}
 	base := func(dir *string, variable, fallback string) {

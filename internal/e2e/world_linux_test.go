@@ -16,7 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/sallyport/sallyport/sandbox"
+	"github.com/sallyport/sallyport"
 )
 
 // The world is two network namespaces joined by a veth pair: in one, sallyport
@@ -54,7 +54,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	sandbox.Init()
+	sallyport.Init()
 	if helper, ok := helpers[os.Getenv(helperEnv)]; ok {
 		helper()
 		os.Exit(0)

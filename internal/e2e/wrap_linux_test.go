@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport"
 )
 
 // wrapHelper makes conditions for one program: a host that lacks something, a
@@ -93,8 +95,11 @@ func wrapAndExec(args []string) error {
 		}
 		name, value, _ := strings.Cut(a, "=")
 		apply, ok := conditions[name]
+		lately, isLate := lateConditions[name]
 		switch {
 		case name == "userns":
+		case isLate:
+			late = append(late, func() error { return lately(value) })
 		case !ok:
 			return fmt.Errorf("unknown condition %s", name)
 		case name == "key", name == "refuse-netlink", name == "close-fd":
@@ -104,6 +109,10 @@ func wrapAndExec(args []string) error {
 				return fmt.Errorf("%s: %w", a, err)
 			}
 		}
+	}
+	keeper, err := keeperEnv(uid, gid)
+	if err != nil {
+		return err
 	}
 	if err := becomeOrdinary(uid, gid); err != nil {
 		return err
@@ -119,7 +128,19 @@ func wrapAndExec(args []string) error {
 			env = append(env, e)
 		}
 	}
-	return fmt.Errorf("execute %s: %w", program[0], syscall.Exec(program[0], program, env))
+	return fmt.Errorf("execute %s: %w", program[0], syscall.Exec(program[0], program, append(env, keeper...)))
+}
+
+// tierEnv, set to trace, makes every test's sallyport start as by root: with a
+// kernel side. That takes root, and a kernel that can.
+const tierEnv = "SALLYPORT_E2E_TIER"
+
+func keeperEnv(uid, gid int) ([]string, error) {
+	if os.Getenv(tierEnv) != "trace" || os.Getuid() != 0 || uid == 0 {
+		return nil, nil
+	}
+	entry, err := sallyport.KeepKernel(uid, gid)
+	return []string{entry}, err
 }
 
 // becomeOrdinary gives up user and capabilities, on this thread alone: it is
