@@ -39,6 +39,7 @@ var scopes = map[string]scope{
 	"internal/e2e": {
 		// The kernel tier's, where there are some.
 		files: []string{"trace_*_test.go", "agent_*_test.go", "lsm_*_test.go"},
+		not:   []string{"TestAFloodFills.*", "TestManyRunsAtOnce.*"},
 		only: []string{
 			"TestDoctorSaysWhatIsMissing/a_good_host", "TestBackgroundProcessesEnd.*", "TestKillingTheSupervisorEnds.*", "TestExecHasWhat.*",
 			// The network.
