@@ -57,8 +57,8 @@ func TestAPolicyThatCannotBeAppliedIsRefused(t *testing.T) {
 	if r := w.user(4001).try(order{Op: "register", Policy: "network: {allowedDomains: [}"}); !strings.Contains(r.Err, "policy.yaml") {
 		t.Errorf("a broken policy: %+v", r)
 	}
-	if err := os.MkdirAll(w.dir+"/policy.d", 0o755); err == nil {
-		err = os.WriteFile(w.dir+"/policy.d/10-all.yaml", nil, 0o644)
+	if err := errors.Join(os.MkdirAll(w.dir+"/policy.d", 0o755), os.WriteFile(w.dir+"/policy.d/10-all.yaml", nil, 0o644)); err != nil {
+		t.Fatal(err)
 	}
 	if err := w.s.Reload(); err != nil {
 		t.Fatal(err)

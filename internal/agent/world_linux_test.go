@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -731,8 +730,6 @@ func leftovers(t testing.TB, w *world) (out []string) {
 	}
 	return out
 }
-
-var localhost = netip.MustParseAddr("127.0.0.1")
 
 func newID() string { return newNonce()[:12] }
 

@@ -281,11 +281,6 @@ exit 0`
 	}
 }
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
 func TestWithoutAnAgentWhereOneShouldBeTheUserIsTold(t *testing.T) {
 	h := newHome(t)
 	h.env = append(h.env, "SALLYPORT_AGENT="+h.dir+"/nothing")
