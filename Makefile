@@ -71,6 +71,16 @@ need-test:
 		ssh=openssh-client strace=strace keyctl=keyutils vi=vim-tiny less=less top=procps script=bsdutils \
 		tmux=tmux gpg=gpg gpg-agent=gpg-agent
 
+.PHONY: test-clients
+test-clients: build need-clients $(APPARMOR) ## real clients and package managers, those that take their time too
+	SALLYPORT_CLIENTS=1 $(GOTEST) -count=1 -v -run 'Clients|PackageManagers|PythonLibraries|RealRedis' ./internal/e2e ./proxy
+
+# Not redis-server: installing it opens a port. Its test is skipped without.
+.PHONY: need-clients
+need-clients: need-test
+	.ci/need npm=npm mvn=maven javac=default-jdk-headless psql=postgresql-client redis-cli=redis-tools pip3=python3-pip \
+		wget=wget requests=python3-requests httpx=python3-httpx aiohttp=python3-aiohttp
+
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: lint
@@ -86,13 +96,16 @@ lint: ## gofmt and staticcheck; go vet and go build for every system that it is 
 BENCH     ?= .
 BENCHTIME ?= 1s
 BENCHPKG  ?= ./...
+# Connections, and MiB that are sent, through a sandbox, a bare relay and srt.
+FIGURES   ?= 5000 1024
 
 .PHONY: bench
 bench: build need-bench $(APPARMOR) ## measure; a run against bare bubblewrap and against srt (from npm)
 	dir=$$(mktemp -d /var/tmp/sallyport-bench-XXXXXX) && trap 'rm -rf "$$dir"' EXIT && chmod 755 "$$dir" && \
 	npm install --silent --no-audit --no-fund --prefix "$$dir" @anthropic-ai/sandbox-runtime@0.0.83 >/dev/null && \
 	SALLYPORT_SRT="$$dir/node_modules/.bin/srt" $(if $(APPARMOR),SALLYPORT_BIN=$(BINARY)) \
-		$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) $(BENCHPKG)
+	sh -c '$(GO) test -run "^$$" -bench "$(BENCH)" -benchtime $(BENCHTIME) $(BENCHPKG) && \
+		SALLYPORT_FIGURES="$(FIGURES)" $(GO) test -count=1 -v -run TestFigures ./internal/e2e'
 
 .PHONY: need-bench
 need-bench: need-test
@@ -124,3 +137,4 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 -include testvm/testvm.mk
+-include bpf/bpf.mk

@@ -37,8 +37,12 @@ var layers = map[string]struct {
 	"sandbox":           {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf"}, "the sandbox performs a plan; it neither proxies nor records"},
 	"seatbelt":          {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/landlock-lsm/go-landlock"}, "the macOS boundary is tested on every system; it neither proxies nor stores"},
 	"proxy":             {[]string{"internal/event", "internal/policy"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "hostile bytes are parsed far from what builds the boundary"},
-	"":                  {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/registry", "sandbox", "seatbelt", "proxy"}, nil, "the root wires everything"},
+	"":                  {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/keeper", "internal/registry", "sandbox", "seatbelt", "proxy", "loader"}, nil, "the root wires everything"},
 	"cmd/sallyport":     {[]string{"", "internal/event", "internal/policy", "internal/plan", "internal/audit", "sandbox", "seatbelt"}, nil, "the command line shows, it does not do"},
+	"bpf":               {nil, []string{prometheus}, "the kernel's programs hold no logic in Go"},
+	"internal/cgroup":   {nil, []string{prometheus, "github.com/cilium/ebpf"}, "cgroups are files"},
+	"internal/keeper":   {[]string{"internal/cgroup", "internal/event", "loader"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "root's side of a run knows no policy and parses nothing of the sandbox's"},
+	"loader":            {[]string{"bpf", "internal/cgroup", "internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/google/nftables", "github.com/vishvananda/netlink"}, "the kernel side neither proxies nor builds sandboxes"},
 	"internal/fakemac":  {nil, nil, "only tests import fakemac"},
 	"testvm":            {nil, nil, "only tests import testvm"},
 }

@@ -17,15 +17,29 @@ import (
 
 // Doctor tries what a run needs on this machine.
 func Doctor(ctx context.Context) Diagnosis {
-	d := Diagnosis{Tier: event.TierRootless}
+	d := Diagnosis{}
 	d.kernel()
 	d.bubblewrap(ctx)
 	d.namespaces()
 	d.landlock()
 	d.cgroup()
 	d.auditLog()
+	k, err := findKernel()
+	if err != nil {
+		d.add("tier trace", StateLess, err.Error(), "")
+	}
+	var reason string
+	d.Tier, reason = k.tier()
+	if err == nil {
+		d.trace(k, d.Tier, reason)
+	}
+	if d.Tier < event.TierTrace {
+		k = nil
+	}
 	if d.CanRun() {
-		d.trial(ctx)
+		d.trial(ctx, k)
+	} else {
+		k.abandon()
 	}
 	if !d.CanRun() {
 		d.Tier = event.TierNone
@@ -155,14 +169,14 @@ func (d *Diagnosis) auditLog() {
 }
 
 // trial runs /bin/true for real, canary included.
-func (d *Diagnosis) trial(ctx context.Context) {
+func (d *Diagnosis) trial(ctx context.Context, k *kernelSide) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return
 	}
 	defer null.Close()
 	start := time.Now()
-	result, err := Run(ctx, Options{Command: []string{"true"}, Dir: "/", Stdin: null, Stdout: null, Stderr: null})
+	result, err := Run(ctx, Options{kernel: k, Command: []string{"true"}, Dir: "/", Stdin: null, Stdout: null, Stderr: null})
 	switch {
 	case err != nil:
 		var e *Error

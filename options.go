@@ -34,6 +34,10 @@ type Options struct {
 	OnEvent func(Event)
 	// Warn is called with what the user should know before the command starts.
 	Warn func(message, hint string)
+
+	kernel *kernelSide // where another than Run has found it
+	tier   event.Tier  // set when it is known
+	whyNot string      // a higher one
 }
 
 // Result is how a run ended.
@@ -87,6 +91,9 @@ func asError(err error) error {
 
 // Plan computes what Run would put up, without putting it up.
 func Plan(o Options) (*plan.Plan, error) {
+	if err := o.findTier(); err != nil {
+		return nil, asError(err)
+	}
 	p, err := prepare(&o)
 	if err != nil {
 		return nil, asError(err)

@@ -57,6 +57,9 @@ func suggest(p *policy.Policy, e event.Event) string {
 	if e.Operation == event.UnixConnect {
 		return p.DecideUnix(string(e.Object.Path)).Fix
 	}
+	if isFile(e.Operation) && e.Layer == event.LayerTrace {
+		return suggestFile(p, e)
+	}
 	host := string(e.Object.Host)
 	if host == "" {
 		host = e.Object.Addr

@@ -15,15 +15,21 @@ import (
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/keeper"
 	"github.com/sallyport/sallyport/internal/plan"
 	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/loader"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/sandbox"
 )
 
 // Init must be the first thing that main does in every program that calls Run:
 // the stages of a sandbox are started from the same binary.
-func Init() { sandbox.Init() }
+func Init() {
+	sandbox.Init()
+	keeper.Init()
+	loader.Init()
+}
 
 // canaryAddr is in TEST-NET-1 (RFC 5737): nothing is ever routed there.
 const canaryAddr = "192.0.2.1:7"
@@ -57,22 +63,25 @@ func prepare(o *Options) (*prepared, error) {
 	made, err := plan.Make(plan.Input{
 		Policy: p, Caps: caps, FS: hostFS{}, Argv: o.Command,
 		Cwd: env.Cwd, Home: env.Home, RuntimeDir: env.RuntimeDir, Exe: env.Exe,
-		Root: os.Geteuid() == 0, Environ: os.Environ(), Extra: o.Env,
+		Root: os.Geteuid() == 0, Environ: os.Environ(), Extra: o.Env, Traced: o.tier >= event.TierTrace,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := checkRequired(p.Require(), made); err != nil {
+	if err := checkRequired(p.Require(), made, o.tier, o.whyNot); err != nil {
 		return nil, err
 	}
 	return &prepared{env, p, made}, nil
 }
 
 // checkRequired holds a plan against what the policy requires of a run.
-func checkRequired(r policy.Require, p *plan.Plan) error {
-	if r.Tier > event.TierRootless {
-		return &Error{Err: fmt.Errorf("%s: the policy requires tier %s, this run has %s", r.TierRule, r.Tier, event.TierRootless),
-			Hint: "lower require.tier, or run where that tier is available", Status: statusFailed}
+func checkRequired(r policy.Require, p *plan.Plan, tier event.Tier, whyNot string) error {
+	if r.Tier > tier {
+		if whyNot != "" {
+			whyNot = " (" + whyNot + ")"
+		}
+		return &Error{Err: fmt.Errorf("%s: the policy requires tier %s, this run has %s%s", r.TierRule, r.Tier, tier, whyNot),
+			Hint: "lower require.tier, or run where that tier is available: see 'sallyport doctor'", Status: statusFailed}
 	}
 	if r.Audit && len(p.NotRecorded) > 0 {
 		return &Error{Err: fmt.Errorf("%s: the policy requires a complete record, and these denials would not be in it: %s",
@@ -87,6 +96,7 @@ type run struct {
 	prep    *prepared
 	id      string
 	box     *sandbox.Sandbox
+	kernel  *kernelSide // nil: tier rootless
 	stubs   []*sandbox.Stubs
 	log     *audit.Writer
 	agg     *audit.Aggregator
@@ -125,6 +135,12 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 		// must not end this process, which may hold the terminal.
 		syscall.SIGPIPE, syscall.SIGXFSZ)
 	defer signal.Stop(signals)
+	var err error
+	if r.kernel = r.opts.kernel; r.kernel == nil {
+		if r.kernel, err = findKernel(); err != nil {
+			return nil, err
+		}
+	}
 	if err := r.putUp(); err != nil {
 		return nil, err
 	}
@@ -144,14 +160,20 @@ func (r *run) putUp() error {
 	go func() {
 		var err error
 		r.box, err = sandbox.Start(sandbox.Config{
-			Network: plan.DefaultNetwork(), Stdin: r.opts.Stdin, Stdout: r.opts.Stdout, Stderr: r.opts.Stderr, Emit: r.record})
+			Network: plan.DefaultNetwork(), Stdin: r.opts.Stdin, Stdout: r.opts.Stdout, Stderr: r.opts.Stderr, Emit: r.supervised})
 		boxed <- err
 	}()
+	if r.opts.tier, r.opts.whyNot = r.kernel.tier(); r.opts.tier < event.TierTrace {
+		r.kernel = nil
+	}
 	err := r.plan()
 	if boxErr := <-boxed; err == nil {
 		err = boxErr
 	}
 	if err != nil {
+		return err
+	}
+	if err := r.place(); err != nil {
 		return err
 	}
 	if err := r.box.Launch(r.prep.plan); err != nil {
@@ -168,6 +190,9 @@ func (r *run) putUp() error {
 		return err
 	}
 	r.proxy.ServeUnix(r.box.UnixProxy())
+	if err := r.startKernel(); err != nil {
+		return err
+	}
 	r.running.Store(true)
 	if err := r.box.Release(); err != nil {
 		return err
@@ -181,7 +206,7 @@ func (r *run) openLog() error {
 	host, _ := os.Hostname() // an event without it is still an event
 	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	log, err := audit.Create(dir, audit.Header{
-		Sandbox: event.Sandbox{ID: r.id, Name: event.Text(r.opts.Name), PolicySHA256: r.prep.policy.SHA256(), Tier: event.TierRootless},
+		Sandbox: event.Sandbox{ID: r.id, Name: event.Text(r.opts.Name), PolicySHA256: r.prep.policy.SHA256(), Tier: r.opts.tier},
 		Host:    host, BootID: strings.TrimSpace(string(boot)),
 	})
 	if err != nil {
@@ -211,17 +236,12 @@ func (r *run) serve() error {
 	}
 	net := r.prep.plan.Network
 	p, err := proxy.New(proxy.Config{
-		Decider: r.prep.policy,
-		Emit:    r.record,
-		Parent:  parents(r.prep.policy),
-		ProcessOf: func(e proxy.Endpoints) (*event.Process, []event.Process) {
-			if e.Proto == "unix" {
-				return r.box.ProcessOfUnix(e.Socket)
-			}
-			return r.box.ProcessOf(e.Proto, e.Client, e.Origin)
-		},
-		Self:   []netip.AddrPort{net.Proxy4, net.Proxy6},
-		Canary: proxy.Canary{Addr: netip.MustParseAddrPort(canaryAddr), Token: r.token},
+		Decider:   r.prep.policy,
+		Emit:      r.record,
+		Parent:    parents(r.prep.policy),
+		ProcessOf: r.processOf,
+		Self:      []netip.AddrPort{net.Proxy4, net.Proxy6},
+		Canary:    proxy.Canary{Addr: netip.MustParseAddrPort(canaryAddr), Token: r.token},
 	})
 	if err != nil {
 		return err
@@ -236,7 +256,7 @@ func (r *run) serve() error {
 	})
 	r.serving.Go(func() {
 		lost := func(n uint64) { r.log.Lost(n, "nflog") }
-		if err := r.box.ReadPackets(r.record, lost); err != nil {
+		if err := r.box.ReadPackets(r.packet, lost); err != nil {
 			r.log.Lost(1, "nflog")
 			r.warn("refused packets are not all recorded: "+err.Error(), "")
 		}
@@ -251,6 +271,9 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 		status.Code = statusTimeout
 	}
 	r.stopServing()
+	if err := r.kernel.finish(); err != nil && !r.kernel.failed.Load() {
+		r.warn(err.Error(), "")
+	}
 	planted := r.reportPlanted()
 	err := r.agg.Close()
 	stats := r.log.Stats()
@@ -259,11 +282,14 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 	if err != nil {
 		r.warn("the audit log is not complete: "+err.Error(), "")
 	}
+	if r.kernel != nil && r.kernel.failed.Load() {
+		return nil, errKernelGone
+	}
 	if runErr != nil {
 		return nil, runErr
 	}
 	sum := r.summary.Summary()
-	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.prep.policy.SHA256(), event.TierRootless
+	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.prep.policy.SHA256(), r.opts.tier
 	sum.Exit, sum.Lost, sum.NotRecorded = status.Code, stats.LostTotal(), r.notRecorded()
 	sum.Planted = planted
 	return &Result{Status: status.Code, TimedOut: late, Summary: sum}, nil
@@ -306,6 +332,7 @@ func (r *run) release() {
 			socks.Close()
 		}
 	}
+	r.kernel.abandon()
 	r.speak()
 	for _, s := range r.stubs {
 		if err := s.Remove(); err != nil {

@@ -90,6 +90,13 @@ func (a *aggregate) begin(e event.Event) *allowed {
 	return x
 }
 
+// note adds to the event what became of one of its connections.
+func (x *allowed) note(detail string) {
+	x.in.mu.Lock()
+	x.ev.Detail = event.Text(clip(detail))
+	x.in.mu.Unlock()
+}
+
 // end counts a connection out; on nil it does nothing.
 func (x *allowed) end() {
 	if x == nil {

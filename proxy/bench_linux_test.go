@@ -127,7 +127,7 @@ type measured struct {
 	addr string
 }
 
-func measure(b *testing.B, kind, upstream string) *measured {
+func measure(b testing.TB, kind, upstream string) *measured {
 	b.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), benchEnv+"="+kind+" "+upstream)

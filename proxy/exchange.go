@@ -304,7 +304,8 @@ func (x *exchange) failed(err error) {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	x.c.s.unreachable(t, x.c.up.d, fmt.Errorf("the server gave no answer: %w", err))
+	x.c.s.p.count.dialErrors.Add(1)
+	x.c.up.entry.note("the server gave no answer: " + err.Error())
 	x.c.s.lastWords(badGateway(t, err))
 }
 

@@ -21,6 +21,9 @@ const maxCallers = 512
 // program and its argument vector's place stay the same.
 type callers struct {
 	init int // process 1 of the sandbox, as seen here: ancestry ends before it
+	// describe, if set, knows more than /proc does: what the process did not
+	// choose to show, and parents that have ended.
+	describe Describe
 
 	mu    sync.Mutex
 	known map[int]*caller // by thread
@@ -46,11 +49,11 @@ func (c *callers) of(tid int) (*event.Process, []event.Process) {
 	defer c.mu.Unlock()
 	k := c.known[tid]
 	if k == nil || k.start != stat.start || k.args != stat.args || k.dev != exe.Dev || k.ino != exe.Ino {
-		p := readProcess(leader(tid))
+		p, above := c.ask(leader(tid), stat.parent)
 		if p == nil {
 			return nil, nil
 		}
-		k = &caller{stat.start, stat.args, exe.Dev, exe.Ino, *p, c.ancestors(stat.parent)}
+		k = &caller{stat.start, stat.args, exe.Dev, exe.Ino, *p, above}
 		if len(c.known) >= maxCallers || c.known == nil {
 			c.known = map[int]*caller{}
 		}
@@ -58,6 +61,15 @@ func (c *callers) of(tid int) (*event.Process, []event.Process) {
 	}
 	p := k.process
 	return &p, k.ancestors
+}
+
+func (c *callers) ask(pid, parent int) (*event.Process, []event.Process) {
+	if c.describe != nil {
+		if p, above := c.describe(pid); p != nil {
+			return p, above
+		}
+	}
+	return readProcess(pid), c.ancestors(parent)
 }
 
 func (c *callers) ancestors(pid int) []event.Process {

@@ -35,11 +35,12 @@ func FuzzProcStat(f *testing.F) {
 	})
 }
 
-// callerOf waits until a process is the one expected, as after execve(2).
+// callerOf waits until a process is the one expected: execve(2) gives it its
+// arguments after its program.
 func callerOf(t *testing.T, c *callers, pid int, exe string) {
 	t.Helper()
-	for range 200 {
-		if p, _ := c.of(pid); p != nil && filepath.Base(string(p.Exe)) == exe {
+	for range 1000 {
+		if p, _ := c.of(pid); p != nil && filepath.Base(string(p.Exe)) == exe && len(p.Argv) > 0 {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -28,6 +28,7 @@ func (s *Sandbox) listen() error {
 	dirs := append([]string{"/tmp", "/run", "/dev", "/dev/shm"}, s.plan.RuntimeDir)
 	s.calls = newListener(fd, s.plan.Seccomp, arch, &inside{dirs: dirs, decide: s.plan.DecideUnix}, s.emit)
 	s.calls.restarts, s.calls.opened = !m.Listener.Killable, s.opened
+	s.calls.callers.describe = s.describe
 	go s.calls.serve()
 	select {
 	case err = <-s.calls.ready:

@@ -6,9 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -75,6 +78,22 @@ func (s *supervised) taken() []event.Event {
 	return append([]event.Event(nil), s.events...)
 }
 
+// await gives the events of an operation since the first ones, at least so many of
+// them: before Linux 5.19 a call is recorded just after its answer.
+func (s *supervised) await(since, want int, ops ...event.Operation) []event.Event {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		var found []event.Event
+		for _, e := range s.taken()[since:] {
+			if slices.Contains(ops, e.Operation) {
+				found = append(found, e)
+			}
+		}
+		if len(found) >= want || time.Now().After(deadline) {
+			return found
+		}
+	}
+}
+
 // do runs f on the filtered thread.
 func (s *supervised) do(f func()) {
 	done := make(chan struct{})
@@ -98,12 +117,31 @@ func init() {
 		if err := setupLoopback(plan.Network{Proxy4: plan.DefaultNetwork().Proxy4}, netlinkHere(unix.NETLINK_ROUTE)); err != nil {
 			return err
 		}
-		return errors.Join(tryListener(unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV), tryListener(0))
+		killable := tryListener(unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+		if errors.Is(killable, unix.EINVAL) && olderThan(5, 19) {
+			killable = nil
+		}
+		return errors.Join(killable, tryListener(0))
 	}
 }
 
+// olderThan tells kernels apart that do not have a feature yet.
+func olderThan(major, minor int) bool {
+	var u unix.Utsname
+	var a, b int
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	_, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &a, &b)
+	return err == nil && (a < major || a == major && b < minor)
+}
+
 func TestListenerAnswersAndItsDeathRefuses(t *testing.T) {
-	if out, err := inNewNet("listener", t.TempDir()).CombinedOutput(); err != nil {
+	calls := 600
+	if testing.Short() {
+		calls = 60
+	}
+	if out, err := inNewNet("listener", t.TempDir(), strconv.Itoa(calls)).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -124,9 +162,10 @@ func tryListener(flags uint) error {
 	if runtime.GOARCH == "amd64" {
 		check("x32", s.call(plan.X32Bit|39), unix.ENOSYS)
 	}
+	first := s.await(0, 2, event.NetSocket, event.SysRefused)
 	for i, want := range []event.Operation{event.NetSocket, event.SysRefused} {
-		if e := s.taken(); len(e) <= i || e[i].Operation != want || e[i].Process == nil || e[i].Process.PID != os.Getpid() {
-			errs = append(errs, fmt.Errorf("event %d: %+v", i, e))
+		if len(first) <= i || first[i].Operation != want || first[i].Process == nil || first[i].Process.PID != os.Getpid() {
+			errs = append(errs, fmt.Errorf("event %d: %+v", i, first))
 			break
 		}
 	}
@@ -144,7 +183,10 @@ func interruptedCalls(s *supervised) (errs []error) {
 	if _, err := listenUnix(filepath.Join(os.Args[1], "rain")); err != nil && !errors.Is(err, unix.EADDRINUSE) {
 		return []error{err}
 	}
-	const calls = 600
+	calls, err := strconv.Atoi(os.Args[2])
+	if err != nil {
+		return []error{err}
+	}
 	before := len(s.taken())
 	wrong := map[unix.Errno]int{}
 	stop := make(chan struct{})
@@ -179,13 +221,10 @@ func interruptedCalls(s *supervised) (errs []error) {
 	if len(wrong) > 0 {
 		errs = append(errs, fmt.Errorf("under signals: %v, restarts %v", wrong, s.restarts))
 	}
-	refused := 0
-	for _, e := range s.taken()[before:] {
-		if e.Operation == event.NetSocket {
-			refused++
-		}
-	}
-	if refused != calls {
+	refused := len(s.await(before, calls, event.NetSocket))
+	// A caller that does not wait through signals may be interrupted after its
+	// answer was taken, and ask again: a record too many, never one too few.
+	if refused < calls || refused > calls && !s.restarts || refused > calls+calls/10 {
 		errs = append(errs, fmt.Errorf("under signals: %d of %d refusals recorded", refused, calls))
 	}
 	return errs

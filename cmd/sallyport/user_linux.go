@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/sallyport/sallyport"
 )
 
 // identity is the user that a payload, its proxy and its record belong to.
@@ -114,6 +116,10 @@ func parseID(s string) (int, error) {
 // startAs gives root up for good and executes this program anew, so that no
 // memory of root's stays in a process of the user's.
 func startAs(id identity) error {
+	kernel, err := sallyport.KeepKernel(id.uid, id.gid)
+	if err != nil {
+		return runError(err, "")
+	}
 	if err := syscall.Setgroups([]int{id.gid}); err != nil {
 		return runError(fmt.Errorf("set groups: %w", err), "")
 	}
@@ -127,7 +133,7 @@ func startAs(id identity) error {
 	if err != nil {
 		return runError(err, "")
 	}
-	err = syscall.Exec(exe, os.Args, userEnv(os.Environ(), id))
+	err = syscall.Exec(exe, os.Args, append(userEnv(os.Environ(), id), kernel))
 	return runError(fmt.Errorf("start again as user %d: %w", id.uid, err),
 		fmt.Sprintf("install sallyport where user %d can execute it, for example in /usr/local/bin", id.uid))
 }

@@ -18,7 +18,7 @@ const (
 )
 
 // Summary is what is said at the end of a run, and the whole of --json-summary.
-// Add fills Counts, Lost, Denials and DenialsLeftOut; the run fills the rest.
+// Add fills Counts, Lost, System, Denials and DenialsLeftOut; the run fills the rest.
 type Summary struct {
 	Schema       int                      `json:"schema"`
 	Sandbox      string                   `json:"sandbox"`
@@ -27,6 +27,8 @@ type Summary struct {
 	Exit         int                      `json:"exit"`
 	Counts       map[event.Verdict]uint64 `json:"counts"` // attempts
 	Lost         uint64                   `json:"lost"`
+	// System counts, of the attempts, those that the host itself refused.
+	System uint64 `json:"system,omitempty"`
 	// NotRecorded names what this tier refuses without a record.
 	NotRecorded []string `json:"not_recorded"`
 	Denials     []Denial `json:"denials"` // most frequent first
@@ -66,6 +68,7 @@ type Summariser struct {
 	groups  map[group]*Denial
 	counts  map[event.Verdict]uint64
 	lost    uint64
+	system  uint64
 	leftOut uint64
 }
 
@@ -90,6 +93,9 @@ func (s *Summariser) Add(e event.Event) {
 	n := max(e.Count, 1)
 	s.counts[e.Verdict] += n
 	s.lost += e.LostSinceLast
+	if e.Verdict.Denied() && e.Reason == event.System {
+		s.system += n
+	}
 	if !e.Verdict.Denied() || e.Reason == event.System {
 		return
 	}
@@ -113,7 +119,7 @@ func (s *Summariser) Add(e event.Event) {
 func (s *Summariser) Summary() Summary {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := Summary{Schema: summarySchema, Counts: map[event.Verdict]uint64{}, Lost: s.lost,
+	out := Summary{Schema: summarySchema, Counts: map[event.Verdict]uint64{}, Lost: s.lost, System: s.system,
 		NotRecorded: []string{}, Denials: make([]Denial, 0, len(s.groups)), DenialsLeftOut: s.leftOut}
 	for v, n := range s.counts {
 		out.Counts[v] = n
@@ -158,6 +164,9 @@ func (s Summary) WriteText(w io.Writer) error {
 	}
 	if s.DenialsLeftOut > 0 {
 		fmt.Fprintf(&b, "  and %s of kinds beyond %d\n", plural(s.DenialsLeftOut, "attempt"), len(s.Denials))
+	}
+	if s.System > 0 {
+		fmt.Fprintf(&b, "sallyport: %s that the host itself refused, not the policy: sallyport audit query --all\n", plural(s.System, "attempt"))
 	}
 	s.writePlanted(&b)
 	if s.Lost > 0 {

@@ -36,7 +36,7 @@ func init() {
 	}
 }
 
-const patience = 5 * time.Second
+const patience = 30 * time.Second // of one who should be answered at once
 
 // try runs one attempt in a sandbox.
 func (h *home) try(args ...string) *result {

@@ -76,7 +76,7 @@ func (h *home) nothingLeft(before map[int]process) {
 	h.t.Helper()
 	h.t.Cleanup(reapOrphans)
 	var left []process
-	for end := time.Now().Add(time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(soon()); ; time.Sleep(5 * time.Millisecond) {
 		left = nil
 		for pid, p := range descendants(h.t) {
 			if _, ok := before[pid]; !ok {
@@ -90,7 +90,7 @@ func (h *home) nothingLeft(before map[int]process) {
 			break
 		}
 	}
-	h.t.Errorf("processes are left after a second: %+v", left)
+	h.t.Errorf("processes are left after %s: %+v", soon(), left)
 	for _, p := range left {
 		_ = unix.Kill(p.pid, unix.SIGKILL)
 	}

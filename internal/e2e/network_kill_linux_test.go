@@ -74,7 +74,7 @@ func TestKillingTheSupervisorEndsThePayloadAndLetsNothingOut(t *testing.T) {
 	h := newHome(t).allow("allowed.test")
 	b := h.launch("torrent", filepath.Join(h.work, "heart"))
 	to := "tcp " + thereV4 + ":2525"
-	for end := time.Now().Add(10 * time.Second); h.read("work/heart") == "" || internet.reached(to) < 10; {
+	for end := time.Now().Add(slow); h.read("work/heart") == "" || internet.reached(to) < 10; {
 		if time.Now().After(end) {
 			t.Fatal("the payload does not send")
 		}
@@ -85,11 +85,11 @@ func TestKillingTheSupervisorEndsThePayloadAndLetsNothingOut(t *testing.T) {
 	}
 	_ = b.Wait()
 	killed := time.Now()
-	time.Sleep(50 * time.Millisecond) // what the far side's kernel already has is accepted and read
+	time.Sleep(soon() / 20) // what the far side's kernel already has is accepted and read
 	before := fmt.Sprint(internet.all())
 	packets := internet.countPackets()
 
-	goneWithin(t, h, time.Until(killed.Add(time.Second)))
+	goneWithin(t, h, time.Until(killed.Add(soon())))
 	time.Sleep(300 * time.Millisecond)
 	if after := fmt.Sprint(internet.all()); after != before {
 		t.Errorf("after the kill the far side saw more:\n%s\n%s", before, after)
@@ -97,7 +97,7 @@ func TestKillingTheSupervisorEndsThePayloadAndLetsNothingOut(t *testing.T) {
 	if n := internet.countPackets() - packets; n != 0 {
 		t.Errorf("%d packets after the kill", n)
 	}
-	if beat, err := time.Parse(time.RFC3339Nano, h.read("work/heart")); err == nil && beat.After(killed.Add(time.Second)) {
+	if beat, err := time.Parse(time.RFC3339Nano, h.read("work/heart")); err == nil && beat.After(killed.Add(soon())) {
 		t.Errorf("the payload lived for %s", beat.Sub(killed))
 	}
 	onlyArrived(t, "dns allowed.test", to)
@@ -114,7 +114,7 @@ func TestKillingTheSupervisorWhileItStartsLeavesNothing(t *testing.T) {
 		_ = b.Process.Kill()
 		_ = b.Wait()
 	}
-	goneWithin(t, h, time.Second)
+	goneWithin(t, h, soon())
 	for what := range internet.all() {
 		if what != "dns allowed.test" && !strings.HasSuffix(what, thereV4+":2525") {
 			t.Errorf("arrived: %s", what)

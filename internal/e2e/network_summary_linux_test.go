@@ -18,7 +18,7 @@ type summary struct {
 	Tier           string
 	Exit           int
 	Counts         map[event.Verdict]uint64
-	Lost           uint64
+	Lost, System   uint64
 	NotRecorded    []string `json:"not_recorded"`
 	Denials        []summaryDenial
 	DenialsLeftOut uint64 `json:"denials_left_out"`

@@ -155,9 +155,6 @@ func (s *screen) types(text string) *screen {
 	return s
 }
 
-// slow is when a loaded machine is given up on.
-const slow = 20 * time.Second
-
 // wants waits until a text is shown that was not waited for before.
 func (s *screen) wants(text string) *screen {
 	s.t.Helper()

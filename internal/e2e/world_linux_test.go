@@ -11,11 +11,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/sallyport/sallyport/sandbox"
+	"github.com/sallyport/sallyport"
 )
 
 // The world is two network namespaces joined by a veth pair: in one, sallyport
@@ -32,6 +33,17 @@ const (
 	linkBits = 24
 )
 
+// slow is when a loaded machine is given up on.
+const slow = time.Minute
+
+// soon is a second, and what becomes of it in a test VM, whose processor is emulated.
+func soon() time.Duration {
+	if os.Getenv("SALLYPORT_TESTVM") != "" {
+		return 20 * time.Second
+	}
+	return time.Second
+}
+
 const worldEnv = "SALLYPORT_E2E_WORLD"
 
 // Set by TestMain, inside the world.
@@ -42,7 +54,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	sandbox.Init()
+	sallyport.Init()
 	if helper, ok := helpers[os.Getenv(helperEnv)]; ok {
 		helper()
 		os.Exit(0)

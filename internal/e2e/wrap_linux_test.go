@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport"
 )
 
 // wrapHelper makes conditions for one program: a host that lacks something, a
@@ -108,6 +110,10 @@ func wrapAndExec(args []string) error {
 			}
 		}
 	}
+	keeper, err := keeperEnv(uid, gid)
+	if err != nil {
+		return err
+	}
 	if err := becomeOrdinary(uid, gid); err != nil {
 		return err
 	}
@@ -122,7 +128,19 @@ func wrapAndExec(args []string) error {
 			env = append(env, e)
 		}
 	}
-	return fmt.Errorf("execute %s: %w", program[0], syscall.Exec(program[0], program, env))
+	return fmt.Errorf("execute %s: %w", program[0], syscall.Exec(program[0], program, append(env, keeper...)))
+}
+
+// tierEnv, set to trace, makes every test's sallyport start as by root: with a
+// kernel side. That takes root, and a kernel that can.
+const tierEnv = "SALLYPORT_E2E_TIER"
+
+func keeperEnv(uid, gid int) ([]string, error) {
+	if os.Getenv(tierEnv) != "trace" || os.Getuid() != 0 || uid == 0 {
+		return nil, nil
+	}
+	entry, err := sallyport.KeepKernel(uid, gid)
+	return []string{entry}, err
 }
 
 // becomeOrdinary gives up user and capabilities, on this thread alone: it is

@@ -72,6 +72,15 @@ type Object struct {
 	Socket  string `json:"socket,omitempty"`
 	Syscall string `json:"syscall,omitempty"`
 	Ref     Text   `json:"ref,omitempty"`
+	// To is the second path of an attempt that has two: a new name.
+	To Text `json:"to,omitempty"`
+	// DevIno is "dev:inode", decimal, of what Path leads to on the host, if it
+	// could be found.
+	DevIno string `json:"dev_ino,omitempty"`
+	// PathSource says where Path was read: "user", the memory of the process,
+	// which another of its threads can have changed; or "kernel".
+	PathSource string `json:"path_source,omitempty"`
+	Truncated  bool   `json:"truncated,omitempty"` // the beginning of Path is missing
 }
 
 // Process is who tried. Pid is as the host sees it.
@@ -86,4 +95,8 @@ type Process struct {
 	Argv      []Text `json:"argv,omitempty"`
 	Cwd       Text   `json:"cwd,omitempty"`
 	UID       uint32 `json:"uid"`
+	// LoginUID is the user of the session, whatever the process became since
+	// (CONFIG_AUDIT).
+	LoginUID      *uint32 `json:"loginuid,omitempty"`
+	ArgvTruncated bool    `json:"argv_truncated,omitempty"`
 }

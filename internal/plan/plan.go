@@ -35,6 +35,7 @@ type Input struct {
 	Exe        string // the sallyport binary, absolute
 	Environ    []string
 	Root       bool // the payload is user 0
+	Traced     bool // the kernel records file denials: tier trace
 	// Extra adds to the environment: "NAME=VALUE", or "NAME" for the caller's.
 	Extra []string
 }
@@ -128,7 +129,7 @@ func Make(in Input) (*Plan, error) {
 			p.WriteRoots = append(p.WriteRoots, mt.Path)
 		}
 	}
-	p.NotRecorded = notRecorded(in.Caps)
+	p.NotRecorded = notRecorded(in)
 	return p, nil
 }
 
@@ -150,11 +151,14 @@ func landlockRules(abi int, mounts []Mount) Landlock {
 	return l
 }
 
-func notRecorded(c Capabilities) []string {
-	list := []string{
-		"files: what mounts, permissions and Landlock refuse (tier rootless sees no file system calls)",
+func notRecorded(in Input) []string {
+	var list []string
+	if !in.Traced {
+		list = append(list, "files: what mounts, permissions and Landlock refuse (tier rootless sees no file system calls)")
+	} else if !in.Caps.Perms {
+		list = append(list, "reads below hidden directories, which look empty (bubblewrap before 0.5)")
 	}
-	if c.LandlockABI == 0 {
+	if in.Caps.LandlockABI == 0 {
 		list = append(list, "writing into the host's FIFOs: without Landlock (Linux 5.13) only those up to "+
 			"three directories deep in $HOME, /var, /srv and /opt are refused")
 	}

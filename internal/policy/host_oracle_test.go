@@ -61,7 +61,7 @@ func TestCanonicalFormAgreesWithTheOracle(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	parts := []string{"a", "Z", "0", "9", "-", "--", "_", ".", "..", "x", "xn", "xn--", "XN--a", "0x", "com", "127", "255", "1.2.3.4", ":", "::",
 		"[", "]", "%", "@", "\x00", " ", "/", "ü", "。", "１", "\u00ad", "ß", "example", strings.Repeat("l", 62), strings.Repeat("m.", 120)}
-	for range 200_000 {
+	for range 40_000 {
 		var b strings.Builder
 		for range 1 + r.IntN(6) {
 			b.WriteString(parts[r.IntN(len(parts))])

@@ -18,6 +18,7 @@ type ParentProxies struct {
 	HTTP, HTTPS *ParentProxy
 	// ByHostname hands them names: then the addresses behind go unchecked.
 	ByHostname bool
+	rule       Rule
 	direct     func(*url.URL) (*url.URL, error)
 }
 
@@ -86,7 +87,7 @@ func parentProxy(w *walker, n ast.Node) {
 	case ps.HTTPS == nil:
 		ps.HTTPS = ps.HTTP
 	}
-	ps.direct = always.ProxyFunc()
+	ps.direct, ps.rule = always.ProxyFunc(), w.rule(n)
 	w.file.parents = &ps
 }
 

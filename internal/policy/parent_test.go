@@ -63,6 +63,18 @@ func TestLaterParentProxyCounts(t *testing.T) {
 	}
 }
 
+func TestParentProxyThatResolvesNamesBringsAWarning(t *testing.T) {
+	for text, want := range map[string]int{
+		"network:\n  parentProxy: {http: \"http://a.corp\", byHostname: true}":  1,
+		"network:\n  parentProxy: {http: \"http://a.corp\", byHostname: false}": 0,
+	} {
+		got := mustPolicy(t, testEnv, text).Warnings()
+		if len(got) != want || want > 0 && (got[0].Rule.Line != 2 || !strings.Contains(got[0].Message, "parent proxy")) {
+			t.Errorf("%s: %+v", text, got)
+		}
+	}
+}
+
 func TestParentProxyMakesNothingReachable(t *testing.T) {
 	p := mustPolicy(t, testEnv, `network: {parentProxy: {http: "http://a.corp:3128"}, allowedDomains: [ok.test]}`)
 	for _, target := range []string{"a.corp:3128", "evil.test:443", "ok.test:25"} {

@@ -28,6 +28,10 @@ func (p *Policy) warn(files []*File) {
 		p.warning(p.unix.AllRule, "list those that are needed in network.allowUnixSockets",
 			"the programs behind the host's sockets (the user's bus, an agent, docker) can act outside the sandbox for the command")
 	}
+	if p.parents != nil && p.parents.ByHostname {
+		p.warning(p.parents.rule, "leave byHostname out if this host can resolve names",
+			"the parent proxy resolves names: an allowed name may lead to a private address or to a cloud's metadata")
+	}
 	for _, f := range files {
 		if f.allowed != nil {
 			p.warnAllowed(*f.allowed)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/testvm/internal/image"
@@ -20,8 +21,10 @@ import (
 type testFlags struct {
 	*flag.FlagSet
 	packages string
-	deadline time.Duration
-	short    bool
+	tests    vm.Selection
+	atOnce   int
+	logs     string
+	keep     string
 	doc      string
 	ci       bool
 }
@@ -29,8 +32,12 @@ type testFlags struct {
 func newFlags(name string) *testFlags {
 	f := &testFlags{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError)}
 	f.StringVar(&f.packages, "packages", "./testvm/selftest", "packages whose tests are run, separated by spaces")
-	f.DurationVar(&f.deadline, "deadline", 5*time.Minute, "how long the tests of one package may take")
-	f.BoolVar(&f.short, "short", false, "leave out what tests leave out with -short")
+	f.DurationVar(&f.tests.Deadline, "deadline", 5*time.Minute, "how long the tests of one package may take")
+	f.BoolVar(&f.tests.Short, "short", false, "leave out what tests leave out with -short")
+	f.BoolVar(&f.tests.All, "all", false, "run those tests too that a kernel has no say in, as both users everywhere")
+	f.IntVar(&f.atOnce, "at-once", 2, "how many machines run side by side")
+	f.StringVar(&f.keep, "keep", "", "folder of machines that passed: those of the same programs are not run again")
+	f.StringVar(&f.logs, "logs", "", "folder that takes all that the steps print, as they do")
 	return f
 }
 
@@ -38,6 +45,7 @@ func (f *testFlags) parse(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return usageError{err}
 	}
+	f.tests.Packages = strings.Fields(f.packages)
 	return nil
 }
 
@@ -126,22 +134,17 @@ func fetchBoxes(c image.Cache) error {
 }
 
 func fetchKernels(c image.Cache, machines []machine.Machine) error {
-	done := map[string]bool{}
-	for _, m := range machines {
-		if done[m.Kernel.Name] {
-			continue
-		}
-		done[m.Kernel.Name] = true
-		k, err := c.FetchKernel(m.Kernel)
+	for _, kernel := range machine.KernelsOf(machines) {
+		k, err := c.FetchKernel(kernel)
 		if err != nil {
-			old, oldErr := c.Kernel(m.Kernel)
+			old, oldErr := c.Kernel(kernel)
 			if oldErr != nil {
 				return err
 			}
-			logf("kernel %s stays as it was: %v", m.Kernel.Name, err)
+			logf("kernel %s stays as it was: %v", kernel.Name, err)
 			k = old
 		}
-		fmt.Printf("%-8s %s\n", m.Kernel.Name, k.Package)
+		fmt.Printf("%-8s %s\n", kernel.Name, k.Package)
 	}
 	return nil
 }
@@ -195,20 +198,36 @@ func runMatrix(ctx context.Context, args []string) error {
 
 func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) error {
 	begun := time.Now()
+	for _, folder := range []string{f.logs, f.keep} {
+		if folder == "" {
+			continue
+		}
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return fmt.Errorf("make folder: %w", err)
+		}
+	}
 	c, dir, err := workFolder()
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	prepared := make(chan error, 1)
+	go func() { prepared <- c.Prepare(machine.KernelsOf(machines)) }()
 	built, err := f.buildPayload(ctx, filepath.Join(dir, "tree"))
+	if err := errors.Join(err, <-prepared); err != nil {
+		return err
+	}
+	plan := matrix.Plan{Machines: machines, AtOnce: f.atOnce, Payload: filepath.Join(dir, "payload.ext4"), Steps: built.Steps}
+	digest, err := matrix.Digest(built.Dir, built.Steps)
 	if err != nil {
 		return err
 	}
-	disk := filepath.Join(dir, "payload.ext4")
-	if err := built.Image(ctx, disk); err != nil {
+	plan.Kept = matrix.Kept{Dir: f.keep, Digest: digest}
+	if err := built.Image(ctx, plan.Payload); err != nil {
 		return fmt.Errorf("make payload image: %w", err)
 	}
-	rows, err := matrix.Run(ctx, vm.Runner{Images: c, Dir: c.Dir, Observe: progress}, machines, disk, built.Steps, os.Stdout)
+	logf("ready after %.0fs", time.Since(begun).Seconds())
+	rows, err := matrix.Run(ctx, vm.Runner{Images: c, Dir: c.Dir, Observe: f.observe}, plan, os.Stdout)
 	if err != nil {
 		return err
 	}
@@ -224,11 +243,33 @@ func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) err
 	return nil
 }
 
-// progress says which step a machine is at, to one who waits.
-func progress(job report.Job, rec report.Record) {
-	if rec.Kind == report.KindStart {
+// observe says which step a machine is at, to one who waits, and logs.
+func (f *testFlags) observe(job report.Job, rec report.Record) {
+	switch rec.Kind {
+	case report.KindStart:
 		logf("%s: %s", job.Machine, job.Steps[rec.Step].Name)
+	case report.KindOutput:
+		if err := f.log(job.Machine+" "+job.Steps[rec.Step].Name, rec.Output); err != nil {
+			logf("%v", err)
+		}
 	}
+}
+
+// log adds to a step's file in the folder of logs, if there is one.
+func (f *testFlags) log(name string, data []byte) error {
+	if f.logs == "" {
+		return nil
+	}
+	path := filepath.Join(f.logs, strings.NewReplacer("/", "-", " ", "-").Replace(name)+".log")
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	_, err = file.Write(data)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("write log: %w", err)
+	}
+	return nil
 }
 
 // runOne runs one program in one machine and shows what it prints as it does.
@@ -260,10 +301,11 @@ func runOne(ctx context.Context, args []string) error {
 		return err
 	}
 	r := vm.Runner{Images: c, Dir: c.Dir, Observe: func(_ report.Job, rec report.Record) { os.Stdout.Write(rec.Output) }}
-	result, err := r.Run(ctx, m, disk, []report.Step{{Name: argv[0], Argv: argv, User: *user, Deadline: f.deadline}})
+	result, err := r.Run(ctx, m, disk, []report.Step{{Name: argv[0], Argv: argv, User: *user, Deadline: f.tests.Deadline}})
 	if err != nil {
 		return err
 	}
+	logf("%.1fs, of a processor %.1fs", result.Took.Seconds(), result.CPU.Seconds())
 	for _, p := range result.Problems() {
 		fmt.Fprintf(os.Stderr, "testvm: %s\n", p)
 		if p.Step == "" {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/testvm/internal/machine"
@@ -94,7 +93,7 @@ func payload(ctx context.Context, args []string) error {
 // buildPayload makes a payload with the jobs of the Vagrantfile's machines in it.
 func (f *testFlags) buildPayload(ctx context.Context, dir string) (vm.Payload, error) {
 	begun := time.Now()
-	built, err := vm.BuildPayload(ctx, dir, vm.Selection{Packages: strings.Fields(f.packages), Deadline: f.deadline, Short: f.short})
+	built, err := vm.BuildPayload(ctx, dir, f.tests)
 	if err != nil {
 		return built, fmt.Errorf("build payload: %w", err)
 	}

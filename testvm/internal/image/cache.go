@@ -112,6 +112,26 @@ func (c Cache) Prune(unused time.Duration) error {
 			return fmt.Errorf("prune cache: %w", err)
 		}
 	}
+	return c.pruneLeftovers()
+}
+
+// pruneLeftovers removes folders of runs that were killed: none takes a day.
+func (c Cache) pruneLeftovers() error {
+	for _, pattern := range []string{"run-*", "work-*", "trial-*", "vagrant-*"} {
+		folders, err := filepath.Glob(c.path(pattern))
+		if err != nil {
+			return fmt.Errorf("list cache: %w", err)
+		}
+		for _, path := range folders {
+			info, err := os.Stat(path)
+			if err != nil || time.Since(info.ModTime()) < 24*time.Hour {
+				continue
+			}
+			if err := os.RemoveAll(path); err != nil {
+				return fmt.Errorf("prune cache: %w", err)
+			}
+		}
+	}
 	return nil
 }
 

@@ -111,6 +111,24 @@ func TestPruneRemovesWhatNobodyUses(t *testing.T) {
 	}
 }
 
+func TestPruneRemovesWhatKilledRunsLeft(t *testing.T) {
+	c := Cache{Dir: t.TempDir()}
+	for name, age := range map[string]time.Duration{"run-1": 25 * time.Hour, "work-2": time.Hour, "root": 25 * time.Hour} {
+		if err := os.Mkdir(c.path(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(c.path(name), time.Now(), time.Now().Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Prune(time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if c.Has("run-1") || !c.Has("work-2") || !c.Has("root") {
+		t.Error("removed the wrong things")
+	}
+}
+
 func TestReplaceIsWholeOrNothing(t *testing.T) {
 	c := Cache{Dir: t.TempDir()}
 	for _, text := range []string{"first", "second"} {

@@ -3,12 +3,14 @@ package image
 import (
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/sallyport/sallyport/testvm/internal/machine"
 )
@@ -42,6 +44,21 @@ func (c Cache) Kernel(k machine.Kernel) (Kernel, error) {
 		return Kernel{}, fmt.Errorf("read choice of kernel %s: %w", k.Name, err)
 	}
 	return c.buildKernel(k, chosen.Package)
+}
+
+// Prepare builds what machines with these kernels start from, side by side.
+func (c Cache) Prepare(kernels []machine.Kernel) error {
+	if err := needAll(); err != nil {
+		return err
+	}
+	var building sync.WaitGroup
+	errs := make([]error, len(kernels)+1)
+	building.Go(func() { _, errs[0] = c.Root() })
+	for i, k := range kernels {
+		building.Go(func() { _, errs[i+1] = c.Kernel(k) })
+	}
+	building.Wait()
+	return errors.Join(errs...)
 }
 
 // FetchKernel resolves a kernel anew, and builds it if it is one that was not seen before.

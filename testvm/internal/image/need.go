@@ -2,11 +2,13 @@ package image
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 )
 
 // tools maps programs to the Debian packages that have them.
@@ -27,6 +29,18 @@ var (
 // NeedQEMU makes sure that VMs can be started.
 func NeedQEMU() error { return need(qemuTools) }
 
+// needAll is for root, who may install: once for all, since apt-get takes its time.
+func needAll() error {
+	if os.Geteuid() != 0 {
+		return NeedQEMU()
+	}
+	all := tools{}
+	for _, t := range []tools{qemuTools, kernelTools, rootTools} {
+		maps.Copy(all, t)
+	}
+	return need(all)
+}
+
 // NeedVagrant makes sure that Vagrant can start VMs through libvirt.
 func NeedVagrant() error {
 	if len(vagrantTools.missing(look)) == 0 {
@@ -35,8 +49,13 @@ func NeedVagrant() error {
 	return install(append(vagrantTools.missing(look), vagrantPackages...))
 }
 
+// installing is held while apt-get runs: it has one lock, and does not wait for it.
+var installing sync.Mutex
+
 // need installs what is missing, or says what is.
 func need(t tools) error {
+	installing.Lock()
+	defer installing.Unlock()
 	packages := t.missing(look)
 	if len(packages) == 0 {
 		return nil

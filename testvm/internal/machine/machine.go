@@ -58,6 +58,7 @@ type Boot struct {
 	Gives    []feature.Name // what it adds
 	UserWrap []string       // what starts an ordinary user's programs
 	UserOnly bool           // root's programs prove nothing here
+	Packages []string       // whose tests prove something here; empty: all
 }
 
 // The ways of booting.
@@ -66,15 +67,22 @@ var (
 	Hybrid = Boot{Name: "hybrid", Params: "systemd.unified_cgroup_hierarchy=0",
 		Lacks: []feature.Name{feature.Cgroup2, feature.Delegation}}
 	NoBPFLSM = Boot{Name: "nobpflsm", Params: "lsm=landlock,lockdown,yama,integrity,apparmor",
-		Lacks: []feature.Name{feature.BPFLSM, feature.BPFLSMUserns}}
+		Lacks: []feature.Name{feature.BPFLSM, feature.BPFLSMUserns}, Packages: kernelTier}
 	WithBPFLSM = Boot{Name: "bpflsm", Params: "lsm=lockdown,yama,integrity,apparmor,bpf",
 		Gives: []feature.Name{feature.BPFLSM}}
 	NoUserns = Boot{Name: "nouserns", Params: "sysctl.kernel.unprivileged_userns_clone=0",
-		Lacks: []feature.Name{feature.Userns, feature.Bwrap}}
+		Lacks: []feature.Name{feature.Userns, feature.Bwrap}, Packages: noRun}
 	// AppArmorUserns grants user namespaces and takes their capabilities away, as
 	// Ubuntu does since 23.10; here by a profile for what an ordinary user starts.
 	AppArmorUserns = Boot{Name: "apparmor", Lacks: []feature.Name{feature.Userns, feature.Bwrap},
-		UserWrap: []string{"aa-exec", "-p", "testvm-nocaps", "--"}, UserOnly: true}
+		UserWrap: []string{"aa-exec", "-p", "testvm-nocaps", "--"}, UserOnly: true, Packages: noRun}
+)
+
+// Packages whose tests prove something where nothing runs in a sandbox, and where
+// only what the kernel tier can do differs.
+var (
+	noRun      = []string{"testvm/selftest"}
+	kernelTier = []string{"testvm/selftest", "loader", "internal/agent", "internal/cgroup", "internal/keeper", "internal/e2e"}
 )
 
 // Boots is the table.
@@ -130,6 +138,19 @@ func Matrix() []Machine {
 // CI is the few machines that every change runs on.
 func CI() []Machine {
 	return []Machine{{Linux61, Plain, Stock}, {Linux612, Plain, Stock}}
+}
+
+// KernelsOf lists the kernels of machines, each once.
+func KernelsOf(machines []Machine) []Kernel {
+	var kernels []Kernel
+	seen := map[string]bool{}
+	for _, m := range machines {
+		if !seen[m.Kernel.Name] {
+			seen[m.Kernel.Name] = true
+			kernels = append(kernels, m.Kernel)
+		}
+	}
+	return kernels
 }
 
 // Parse reads a machine's name, as String writes it.

@@ -15,7 +15,8 @@ const preamble = `# Kernels
 Written by ` + "`make testvm-doc`" + ` from a run of the whole matrix in virtual machines; not
 edited by hand. Kernels are Debian's, the newest of each series, as they come; user
 space is Debian 12's. A feature is there if it worked when it was tried, never
-because of a version: see ` + "`testvm/internal/feature`" + `.
+because of a version: see ` + "`testvm/internal/feature`" + `. Of some packages only those tests
+are run that a kernel can break: see ` + "`testvm/internal/vm/selection.go`" + `.
 `
 
 // Document says what the machines of a run have, and what the tests did on them.
@@ -27,7 +28,7 @@ func Document(rows []Row) []byte {
 	writeFeatures(&b, stockRows(rows))
 	b.WriteString("\n## Machines\n\n")
 	writeMachines(&b, rows)
-	b.WriteString("\n## Tests\n\nPassed/failed/skipped; tests count with their subtests.\n\n")
+	b.WriteString("\n## Tests\n\nPassed/failed/skipped; tests count with their subtests. A plain\nmachine runs most packages as root, one with systemd in an ordinary user's session.\n\n")
 	writeTests(&b, rows)
 	b.WriteString("\n## Skipped tests\n\n")
 	writeSkips(&b, rows)

@@ -2,11 +2,15 @@ package matrix
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sallyport/sallyport/testvm/internal/feature"
+	"github.com/sallyport/sallyport/testvm/internal/machine"
 	"github.com/sallyport/sallyport/testvm/internal/report"
 )
 
@@ -55,6 +59,70 @@ func TestDocument(t *testing.T) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Errorf("Document differs from %s (run with -update):\n%s", golden, got)
+	}
+}
+
+// cells takes a Markdown table's lines apart.
+func cells(lines []string) (table [][]string) {
+	for _, line := range lines {
+		if line, ok := strings.CutPrefix(line, "| "); ok {
+			table = append(table, strings.Split(strings.TrimSuffix(line, " |"), " | "))
+		}
+	}
+	return table
+}
+
+func column(table [][]string, n int) (column []string) {
+	for _, line := range table[1:] {
+		column = append(column, line[n])
+	}
+	return column
+}
+
+// TestKernelsDocumentIsOfTheWholeMatrix: the document that users read is what
+// Document writes today, of the machines and features of today.
+func TestKernelsDocumentIsOfTheWholeMatrix(t *testing.T) {
+	data, err := os.ReadFile("../../../docs/kernels.md")
+	if errors.Is(err, os.ErrNotExist) {
+		t.Skip("no matrix has been run whole: make testvm-doc")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	made := strings.SplitAfter(string(Document(sample())), "\n## ")
+	found := strings.SplitAfter(string(data), "\n## ")
+	if len(made) != len(found) {
+		t.Fatalf("%d sections, want %d", len(found), len(made))
+	}
+	var tables [][][]string
+	for i := range made {
+		before := func(s string) string { text, _, _ := strings.Cut(s, "\n|"); return text }
+		if i == 0 && found[0] != made[0] || before(found[i]) != before(made[i]) {
+			t.Errorf("section %d begins\n%s\nwant\n%s", i, before(found[i]), before(made[i]))
+		}
+		tables = append(tables, cells(strings.Split(found[i], "\n")))
+	}
+	features, machines, tests := tables[1], tables[2], tables[3]
+	var kernels, about []string
+	for _, k := range machine.Kernels {
+		kernels = append(kernels, k.Name)
+	}
+	for _, f := range feature.All {
+		about = append(about, f.About)
+	}
+	var names []string
+	for _, m := range machine.Matrix() {
+		names = append(names, m.String())
+	}
+	for what, pair := range map[string][2][]string{
+		"kernels": {features[0][3:], kernels}, "features": {column(features, 1), about},
+		"machines": {column(machines, 0), names}, "machines with tests": {column(tests, 0), names},
+	} {
+		if !slices.Equal(pair[0], pair[1]) {
+			t.Errorf("%s: %q, want %q: make testvm-doc", what, pair[0], pair[1])
+		}
+	}
+	if results := column(machines, 3); slices.ContainsFunc(results, func(r string) bool { return r != "passed" }) {
+		t.Errorf("results %q: a run that failed is not for users", results)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sallyport/sallyport/testvm/internal/feature"
@@ -24,6 +25,7 @@ type Row struct {
 	Stock   bool // started the usual way
 	Lacks   []feature.Name
 	Took    time.Duration
+	CPU     time.Duration // that its qemu used: what it would take on one idle processor
 	Steps   []StepRow
 	// Features as an ordinary user found them, and as root did.
 	User, Root []feature.Result
@@ -40,27 +42,70 @@ type StepRow struct {
 	OK      bool
 }
 
-// Run runs the steps on every machine. It goes on after failures, and fails only
-// if a machine could not be run at all.
-func Run(ctx context.Context, r vm.Runner, machines []machine.Machine, payload string, steps []report.Step, out io.Writer) ([]Row, error) {
-	var rows []Row
-	for _, m := range machines {
-		result, err := r.Run(ctx, m, payload, steps)
-		if err != nil {
-			return rows, fmt.Errorf("run %s: %w", m, err)
-		}
-		row := rowOf(result)
-		rows = append(rows, row)
-		row.Print(out)
+// Plan is what is run, and on what.
+type Plan struct {
+	Machines []machine.Machine
+	AtOnce   int    // how many machines run side by side; they are printed as they end
+	Payload  string // path of the image
+	Steps    []report.Step
+	Kept     Kept
+}
+
+// Run runs the steps on every machine, and gives the rows in the order of the
+// machines. It goes on after failures, and fails only if a machine could not be
+// run at all.
+func Run(ctx context.Context, r vm.Runner, p Plan, out io.Writer) ([]Row, error) {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	rows := make([]Row, len(p.Machines))
+	next := make(chan int)
+	var printing sync.Mutex
+	var running sync.WaitGroup
+	for range max(p.AtOnce, 1) {
+		running.Go(func() {
+			for i := range next {
+				row, err := p.row(ctx, r, p.Machines[i])
+				if err != nil {
+					fail(fmt.Errorf("run %s: %w", p.Machines[i], err))
+					continue
+				}
+				rows[i] = row
+				printing.Lock()
+				rows[i].Print(out)
+				printing.Unlock()
+			}
+		})
 	}
-	return rows, nil
+	for i := range p.Machines {
+		next <- i
+	}
+	close(next)
+	running.Wait()
+	return rows, context.Cause(ctx)
+}
+
+// row runs one machine, unless what came of it is kept.
+func (p Plan) row(ctx context.Context, r vm.Runner, m machine.Machine) (Row, error) {
+	kernel, err := r.Images.Kernel(m.Kernel)
+	if err != nil {
+		return Row{}, err
+	}
+	if row, ok := p.Kept.find(m, kernel.Release); ok {
+		return row, nil
+	}
+	result, err := r.Run(ctx, m, p.Payload, p.Steps)
+	if err != nil {
+		return Row{}, err
+	}
+	row := rowOf(result)
+	return row, p.Kept.keep(m, row)
 }
 
 // rowOf reads a result.
 func rowOf(result vm.Result) Row {
 	m := result.Machine
 	row := Row{Machine: m.String(), Kernel: m.Kernel.Name, Release: result.Kernel.Release, Stock: m.Boot.Name == "",
-		Lacks: m.Lacks(), Took: result.Took, Problems: result.Problems()}
+		Lacks: m.Lacks(), Took: result.Took, CPU: result.CPU, Problems: result.Problems()}
 	row.read(result.Job, result.Report)
 	return row
 }
@@ -147,7 +192,8 @@ func (row Row) Print(out io.Writer) {
 	if len(row.Problems) > 0 {
 		word = "FAIL"
 	}
-	fmt.Fprintf(out, "%s %-22s %-28s %6.1fs  %d passed, %d skipped\n", word, row.Machine, row.Release, row.Took.Seconds(), passed, skipped)
+	fmt.Fprintf(out, "%s %-22s %-28s %6.1fs (processor %.1fs)  %d passed, %d skipped\n",
+		word, row.Machine, row.Release, row.Took.Seconds(), row.CPU.Seconds(), passed, skipped)
 	for _, s := range row.Steps {
 		fmt.Fprintf(out, "     %-38s %6.1fs  %d passed, %d failed, %d skipped\n", s.Name, s.Took.Seconds(), s.Passed, s.Failed, len(s.Skipped))
 	}

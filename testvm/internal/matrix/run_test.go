@@ -45,7 +45,7 @@ func TestRunGoesOnAfterFailures(t *testing.T) {
 	machines := []machine.Machine{{Kernel: machine.Linux618, Init: machine.Plain}, {Kernel: machine.Linux61, Init: machine.Systemd}}
 	steps := []report.Step{{Name: "one", Argv: []string{"true"}, Deadline: time.Minute}}
 	var out strings.Builder
-	rows, err := Run(t.Context(), vm.Runner{Images: images{}, Dir: t.TempDir()}, machines, "/payload", steps, &out)
+	rows, err := Run(t.Context(), vm.Runner{Images: images{}, Dir: t.TempDir()}, Plan{Machines: machines, AtOnce: 2, Steps: steps}, &out)
 	if err != nil || len(rows) != 2 || Failed(rows) != 1 {
 		t.Fatalf("rows %+v, %v", rows, err)
 	}
@@ -56,8 +56,8 @@ func TestRunGoesOnAfterFailures(t *testing.T) {
 
 func TestRunFailsWithoutAKernel(t *testing.T) {
 	program(t, "qemu-system-x86_64", qemu)
-	machines := []machine.Machine{{Kernel: machine.Linux510, Init: machine.Plain}}
-	_, err := Run(t.Context(), vm.Runner{Images: images{}, Dir: t.TempDir()}, machines, "/payload", nil, &strings.Builder{})
+	machines := []machine.Machine{{Kernel: machine.Linux510, Init: machine.Plain}, {Kernel: machine.Linux61, Init: machine.Plain}}
+	_, err := Run(t.Context(), vm.Runner{Images: images{}, Dir: t.TempDir()}, Plan{Machines: machines}, &strings.Builder{})
 	if err == nil || !strings.Contains(err.Error(), "the archive has it no more") {
 		t.Errorf("Run = %v", err)
 	}

@@ -27,9 +27,14 @@ const vagrantTime = 15 * time.Minute
 // EnvPayload tells the Vagrantfile where the compiled tests are.
 const EnvPayload = "SALLYPORT_TESTVM_PAYLOAD"
 
-// BoxJob is the job of a machine of the Vagrantfile.
+// BoxJob is the job of a machine of the Vagrantfile, which has a session.
 func BoxJob(b machine.Box, steps []report.Step) report.Job {
-	job := report.Job{Machine: b.Name, Systemd: true, Steps: steps}
+	job := report.Job{Machine: b.Name, Systemd: true}
+	for _, s := range steps {
+		if s.User || !s.Once {
+			job.Steps = append(job.Steps, s)
+		}
+	}
 	if g := b.Guest(); g.Inside() {
 		job.Env = g.Env()
 	}

@@ -13,6 +13,7 @@ type Step struct {
 	Env      []string      `json:"env,omitempty"`
 	User     bool          `json:"user,omitempty"`  // as an ordinary user, not as root
 	Tests    bool          `json:"tests,omitempty"` // a Go test binary: its output is read
+	Once     bool          `json:"once,omitempty"`  // per kernel: root's without a service manager, the user's in its session
 	Deadline time.Duration `json:"deadline"`
 }
 

@@ -29,7 +29,7 @@ func TestArgs(t *testing.T) {
 	args := sample(TCG).args()
 	for flag, want := range map[string]string{
 		"-kernel": "/k/vmlinuz", "-initrd": "/k/initrd", "-append": "quiet", "-serial": "file:/c,,o",
-		"-accel": "tcg,thread=multi", "-cpu": "qemu64", "-net": "none",
+		"-accel": "tcg", "-cpu": "qemu64", "-smp": "1", "-net": "none",
 	} {
 		if got := value(t, args, flag); got != want {
 			t.Errorf("%s %q, want %q", flag, got, want)

@@ -44,16 +44,9 @@ type goPackage struct {
 	XTestGoFiles []string
 }
 
-// Selection says which tests are run, and for how long.
-type Selection struct {
-	Packages []string      // patterns
-	Deadline time.Duration // of one package
-	Short    bool          // -test.short: without KVM a start takes thirty times as long
-}
-
-// BuildPayload compiles the tests that are selected, for Linux, and copies the module's files around them: tests find their testdata
-// where go test has it. Each package becomes a step for root and one for an
-// ordinary user.
+// BuildPayload compiles the tests that are selected, for Linux, and copies the
+// module's files around them: tests find their testdata where go test has it. Each
+// package becomes a step for root and one for an ordinary user.
 func BuildPayload(ctx context.Context, dir string, sel Selection) (Payload, error) {
 	p := Payload{Dir: dir, Steps: SurveySteps()}
 	module, err := ModuleDir(ctx)
@@ -81,7 +74,11 @@ func BuildPayload(ctx context.Context, dir string, sel Selection) (Payload, erro
 		if _, err := goTool(ctx, "test", "-c", "-trimpath", "-o", test, pkg.ImportPath); err != nil {
 			return p, err
 		}
-		p.Steps = append(p.Steps, testSteps(filepath.ToSlash(rel), sel)...)
+		steps, err := testSteps(filepath.ToSlash(rel), pkg.Dir, sel)
+		if err != nil {
+			return p, err
+		}
+		p.Steps = append(p.Steps, steps...)
 	}
 	return p, nil
 }
@@ -93,7 +90,7 @@ func ModuleDir(ctx context.Context) (string, error) {
 }
 
 func buildBinary(ctx context.Context, module, dir, binary, pkg string) error {
-	_, err := goTool(ctx, "-C", module, "build", "-trimpath", "-o", filepath.Join(dir, binary), pkg)
+	_, err := goTool(ctx, "-C", module, "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(dir, binary), pkg)
 	return err
 }
 
@@ -124,12 +121,17 @@ func SurveySteps() []report.Step {
 func IsSurvey(s report.Step) bool { return s.Name == surveyRoot || s.Name == surveyUser }
 
 // testSteps run the tests of one package, a folder of the module, as both users.
-func testSteps(rel string, sel Selection) []report.Step {
+func testSteps(rel, dir string, sel Selection) ([]report.Step, error) {
+	flags, err := sel.flags(rel, dir)
+	if err != nil {
+		return nil, err
+	}
 	step := report.Step{
 		Dir:      mountPoint + "/src/" + rel,
-		Argv:     []string{"./package.test", "-test.v=test2json", "-test.timeout=0"},
+		Argv:     append([]string{"./package.test", "-test.v=test2json", "-test.timeout=0"}, flags...),
 		Env:      []string{EnvBin + "=" + mountPoint + "/bin/sallyport"},
 		Tests:    true,
+		Once:     flags != nil,
 		Deadline: sel.Deadline,
 	}
 	if sel.Short {
@@ -142,7 +144,7 @@ func testSteps(rel string, sel Selection) []report.Step {
 	asRoot, asUser := step, step
 	asRoot.Name = name + " as root"
 	asUser.Name, asUser.User = name+" as user", true
-	return []report.Step{asRoot, asUser}
+	return []report.Step{asRoot, asUser}, nil
 }
 
 // listPackages resolves patterns to the packages that have tests.

@@ -8,22 +8,34 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sallyport/sallyport/testvm/internal/report"
 )
 
+// stepsOf are those of a package that has no scope.
+func stepsOf(t *testing.T, rel string, sel Selection) []report.Step {
+	t.Helper()
+	steps, err := testSteps(rel, "/nonexistent", sel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return steps
+}
+
 func TestTestStepsRunAsBothUsers(t *testing.T) {
-	steps := testSteps("internal/audit", Selection{Deadline: time.Minute})
+	steps := stepsOf(t, "internal/cgroup", Selection{Deadline: time.Minute})
 	if len(steps) != 2 || steps[0].User || !steps[1].User {
 		t.Fatalf("steps %+v", steps)
 	}
 	for _, s := range steps {
-		if !s.Tests || s.Dir != "/payload/src/internal/audit" || s.Deadline != time.Minute || IsSurvey(s) {
+		if !s.Tests || s.Dir != "/payload/src/internal/cgroup" || s.Deadline != time.Minute || IsSurvey(s) || s.Once {
 			t.Errorf("step %+v", s)
 		}
 	}
 	if steps[0].Name == steps[1].Name {
 		t.Error("both have one name")
 	}
-	top := testSteps(".", Selection{Short: true})[0]
+	top := stepsOf(t, ".", Selection{Short: true})[0]
 	if top.Name != "sallyport as root" || !slices.Contains(top.Argv, "-test.short") || slices.Contains(steps[0].Argv, "-test.short") {
 		t.Errorf("the module's own package: %+v", top)
 	}

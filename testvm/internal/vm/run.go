@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/testvm/internal/image"
@@ -33,6 +35,7 @@ type Result struct {
 	Report  report.Report
 	Stalled string        // what the machine was waited for in vain; empty: it powered off
 	Took    time.Duration // from starting qemu to its end
+	CPU     time.Duration // that qemu used
 	Console []byte
 	QEMU    string // qemu's own complaints
 }
@@ -67,7 +70,7 @@ type Runner struct {
 }
 
 // Run starts a machine, lets it do its steps, and returns when it is gone. Steps
-// that the machine cannot judge are left out: see machine.Boot.UserOnly.
+// that the machine cannot judge are left out: see JobFor.
 func (r Runner) Run(ctx context.Context, m machine.Machine, payload string, steps []report.Step) (Result, error) {
 	result := Result{Machine: m, Job: JobFor(m, steps)}
 	c, err := r.prepare(ctx, m, payload)
@@ -96,9 +99,15 @@ func (r Runner) Run(ctx context.Context, m machine.Machine, payload string, step
 
 // JobFor is the job of a machine: the steps it can judge, and how to start them.
 func JobFor(m machine.Machine, steps []report.Step) report.Job {
-	job := report.Job{Machine: m.String(), Env: m.Guest().Env(), Systemd: m.Init == machine.Systemd, UserWrap: m.Boot.UserWrap}
+	session := m.Init == machine.Systemd
+	job := report.Job{Machine: m.String(), Env: m.Guest().Env(), Systemd: session, UserWrap: m.Boot.UserWrap}
 	for _, s := range steps {
-		if s.User || !m.Boot.UserOnly {
+		folder, _, _ := strings.Cut(s.Name, " ")
+		switch {
+		case m.Boot.UserOnly && !s.User:
+		case s.Once && s.User != session:
+		case s.Tests && len(m.Boot.Packages) > 0 && !slices.Contains(m.Boot.Packages, folder):
+		default:
 			job.Steps = append(job.Steps, s)
 		}
 	}
@@ -149,7 +158,8 @@ func (r Runner) follow(parent context.Context, c config, result *Result) error {
 	var complaints bytes.Buffer
 	ended := make(chan error, 1)
 	go func() {
-		err := start(ctx, c, out, &complaints)
+		var err error
+		result.CPU, err = start(ctx, c, out, &complaints)
 		out.Close()
 		ended <- err
 	}()
@@ -175,8 +185,9 @@ func (r Runner) follow(parent context.Context, c config, result *Result) error {
 }
 
 // start runs qemu to its end, at a low priority, as a child that dies with this
-// process: PDEATHSIG follows the thread, which is kept for as long.
-func start(ctx context.Context, c config, out, complaints io.Writer) error {
+// process: PDEATHSIG follows the thread, which is kept for as long. It says how
+// much processor time that took.
+func start(ctx context.Context, c config, out, complaints io.Writer) (time.Duration, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, "nice", append([]string{"qemu-system-x86_64"}, c.args()...)...)
@@ -185,13 +196,18 @@ func start(ctx context.Context, c config, out, complaints io.Writer) error {
 	// At the end of its input qemu takes the port for closed, and writes to it block.
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		return fmt.Errorf("run qemu: %w", err)
+		return 0, fmt.Errorf("run qemu: %w", err)
 	}
 	defer in.Close()
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("run qemu: %w\n%s", err, complaints)
+	err = cmd.Run()
+	var used time.Duration
+	if cmd.ProcessState != nil {
+		used = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
-	return nil
+	if err != nil {
+		return used, fmt.Errorf("run qemu: %w\n%s", err, complaints)
+	}
+	return used, nil
 }
 
 func lastLines(b []byte, n int) []byte {

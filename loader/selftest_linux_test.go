@@ -1,0 +1,53 @@
+package loader
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestTheSelfTestProvokesEveryProgram(t *testing.T) {
+	parent := parentGroup(t)
+	list, err := SelfTest(t.Context(), parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != len(programs) {
+		t.Errorf("%d findings, want %d", len(list), len(programs))
+	}
+	for _, f := range list {
+		if f.State != Works && (f.Needed || f.State != Unsupported) {
+			t.Errorf("%s, which %s: %v: %v", f.Program, f.Purpose, f.State, f.Err)
+		}
+	}
+	if left, err := os.ReadDir(parent); err == nil {
+		for _, e := range left {
+			if e.IsDir() {
+				t.Errorf("%s is left", e.Name())
+			}
+		}
+	}
+}
+
+func TestWhatIsNotThereDiffersFromWhatCouldNotBeTested(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want State
+	}{
+		{&ProgramError{"connect4", "", "load", unix.EINVAL}, Unsupported},
+		{&ProgramError{"connect4", "", "load", unix.EPERM}, Untested},
+		{errors.New("no memory"), Untested},
+	} {
+		for _, f := range judgeFailure(tt.err) {
+			want := Untested
+			if f.Program == "connect4" {
+				want = tt.want
+			}
+			if f.State != want || f.Err == nil {
+				t.Errorf("%v: %s is %v, %v; want %v", tt.err, f.Program, f.State, f.Err, want)
+			}
+		}
+	}
+}
