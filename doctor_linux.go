@@ -24,7 +24,8 @@ func Doctor(ctx context.Context) Diagnosis {
 	d.landlock()
 	d.cgroup()
 	d.auditLog()
-	k, err := findKernel()
+	d.agent()
+	k, err := findKernel(nil)
 	if err != nil {
 		d.add("tier trace", StateLess, err.Error(), "")
 	}

@@ -9,12 +9,10 @@ require (
 	github.com/spf13/cobra v1.10.2
 	golang.org/x/net v0.62.0
 	golang.org/x/sys v0.49.0
+	kernel.org/pub/linux/libs/security/libcap/psx v1.2.77
 )
 
-require (
-	golang.org/x/tools v0.51.0 // indirect
-	kernel.org/pub/linux/libs/security/libcap/psx v1.2.77 // indirect
-)
+require golang.org/x/tools v0.51.0 // indirect
 
 require (
 	github.com/google/go-cmp v0.7.0 // indirect

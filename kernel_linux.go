@@ -17,8 +17,11 @@ import (
 
 // KeepKernel starts, as root, what keeps the kernel side of one run that this
 // program will make as another user: it returns the entry to add to the
-// environment of the exec that gives root up.
+// environment of the exec that gives root up, or none where there is an agent.
 func KeepKernel(uid, gid int) (entry string, err error) {
+	if a, err := findAgent(); err == nil && a != nil {
+		return "", nil // the user finds it, too
+	}
 	f, err := keeper.Start(uid, gid)
 	if err != nil {
 		return "", err
@@ -28,9 +31,23 @@ func KeepKernel(uid, gid int) (entry string, err error) {
 	return keeper.Hand(f)
 }
 
+// kernelClient speaks to who holds the kernel's programs: a keeper of this run's,
+// or the machine's agent.
+type kernelClient interface {
+	Hello() keeper.Hello
+	Place(pid int, pidfd *os.File, rules keeper.Rules) error
+	Start(root *os.File) error
+	ByPID(pid int) (*event.Process, []event.Process)
+	ByConnection(c keeper.Connection) (*event.Process, []event.Process)
+	Flush() error
+	End() error
+	Done() <-chan struct{}
+	Abandon()
+}
+
 // kernelSide is a run's end of its kernel side: tier trace.
 type kernelSide struct {
-	client *keeper.Client
+	client kernelClient
 	hello  keeper.Hello
 
 	policy   *prepared
@@ -46,10 +63,31 @@ type kernelSide struct {
 	stop     chan struct{}
 }
 
-// findKernel takes over the keeper that this process was started with, or starts
-// one as root. Neither: nil. Nothing is recorded before begin.
-func findKernel() (*kernelSide, error) {
+// agentSide is the machine's agent, if it is that which holds the programs.
+func (k *kernelSide) agentSide() *agentSide {
+	if k == nil {
+		return nil
+	}
+	a, _ := k.client.(*agentSide)
+	return a
+}
+
+// findKernel takes over the keeper that this process was started with, or finds
+// the machine's agent, or starts a keeper as root. None: nil. Nothing is recorded
+// before begin.
+func findKernel(warn func(message, hint string)) (*kernelSide, error) {
 	f, err := keeper.Inherited()
+	if err == nil && f == nil {
+		a, err := findAgent()
+		if a != nil {
+			k := &kernelSide{client: a, own: map[int]bool{}, twins: newTwins(), throttle: newThrottle(), stop: make(chan struct{})}
+			a.note = func(e event.Event, call string) { k.twins.call(e, call) }
+			return k, nil
+		}
+		if err != nil && warn != nil { // a policy may go without; one that may not says so
+			warn(err.Error(), "see 'sallyport doctor'")
+		}
+	}
 	if err == nil && f == nil && os.Geteuid() == 0 {
 		f, err = keeper.Start(0, 0)
 	}
@@ -93,6 +131,9 @@ func (r *run) place() error {
 		return err
 	}
 	defer pidfd.Close()
+	if a := r.kernel.agentSide(); a != nil {
+		return a.register(r, pid)
+	}
 	rules := keeper.Rules{AnyUnix: r.prep.policy.Unix().All, Supervised: true}
 	if err := r.kernel.client.Place(pid, pidfd, rules); err != nil {
 		return fmt.Errorf("put up the kernel side: %w", err)
@@ -253,7 +294,6 @@ func (k *kernelSide) finish() error {
 	}
 	k.ending.Store(true)
 	err := k.client.Flush()
-	err = errors.Join(err, k.client.End())
 	close(k.stop)
 	if !k.begun.Load() {
 		return err
@@ -263,6 +303,17 @@ func (k *kernelSide) finish() error {
 	k.mu.Unlock()
 	k.pass(append(out, k.twins.all()...)...)
 	if err != nil {
+		return fmt.Errorf("read the kernel's record to its end: %w", err)
+	}
+	return nil
+}
+
+// end takes the kernel side away, when all that is to be recorded was.
+func (k *kernelSide) end() error {
+	if k == nil {
+		return nil
+	}
+	if err := k.client.End(); err != nil {
 		return fmt.Errorf("end the kernel side: %w", err)
 	}
 	return nil
@@ -290,6 +341,10 @@ func (d *Diagnosis) trace(k *kernelSide, tier event.Tier, reason string) {
 		d.add("tier trace", StateLess, "file denials are refused but not recorded: "+reason, cure)
 		return
 	}
+	if a := k.agentSide(); a != nil {
+		d.add("tier trace", StateOK, "through the agent", "")
+		return
+	}
 	var lack []string
 	n := 0
 	for _, f := range k.hello.Findings {
@@ -308,7 +363,7 @@ func (d *Diagnosis) trace(k *kernelSide, tier event.Tier, reason string) {
 
 // findTier is for who plans and does not run.
 func (o *Options) findTier() error {
-	k, err := findKernel()
+	k, err := findKernel(o.Warn)
 	if err != nil {
 		return err
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
-// adminPolicies is the ceiling over every policy of the machine.
-const adminPolicies = "/etc/sallyport/policy.d"
+// AdminPolicies is the ceiling over every policy of the machine.
+const AdminPolicies = "/etc/sallyport/policy.d"
 
 // LoadOptions say where a policy comes from.
 type LoadOptions struct {
@@ -25,6 +25,8 @@ type LoadOptions struct {
 	Flags policy.Flags
 	// Env is completed from the process and its environment where it is empty.
 	Env policy.Env
+
+	seen func(policy.Source) // told of each file that is read
 }
 
 // LoadPolicy reads and merges the files that apply: those named, else the
@@ -35,7 +37,7 @@ func LoadPolicy(opts LoadOptions) (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := refuseCeiling(adminPolicies); err != nil {
+	if err := refuseCeiling(AdminPolicies); err != nil {
 		return nil, err
 	}
 	names := opts.Files
@@ -44,7 +46,7 @@ func LoadPolicy(opts LoadOptions) (*policy.Policy, error) {
 			return nil, err
 		}
 	}
-	files, err := parseFiles(names)
+	files, err := parseFiles(names, opts.seen)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +91,7 @@ func userPolicy(env policy.Env) ([]string, error) {
 }
 
 // parseFiles gives the problems of every file, not of the first that has any.
-func parseFiles(names []string) ([]*policy.File, error) {
+func parseFiles(names []string, seen func(policy.Source)) ([]*policy.File, error) {
 	var files []*policy.File
 	var problems policy.Errors
 	for _, name := range names {
@@ -101,7 +103,11 @@ func parseFiles(names []string) ([]*policy.File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("find working directory: %w", err)
 		}
-		f, err := policy.Parse(policy.Source{Name: name, Data: data, Path: ResolvePath(real)})
+		src := policy.Source{Name: name, Data: data, Path: ResolvePath(real)}
+		if seen != nil {
+			seen(src)
+		}
+		f, err := policy.Parse(src)
 		var found policy.Errors
 		switch {
 		case err == nil:

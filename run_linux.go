@@ -39,6 +39,8 @@ type prepared struct {
 	env    policy.Env
 	policy *policy.Policy
 	plan   *plan.Plan
+	// sources are the files that the policy was made of.
+	sources []policy.Source
 }
 
 // prepare loads the policy and plans the run. It performs nothing.
@@ -49,6 +51,8 @@ func prepare(o *Options) (*prepared, error) {
 	}
 	load := o.Policy
 	load.Env = env
+	var sources []policy.Source
+	load.seen = func(s policy.Source) { sources = append(sources, s) }
 	p, err := LoadPolicy(load)
 	if err != nil {
 		return nil, err
@@ -71,7 +75,7 @@ func prepare(o *Options) (*prepared, error) {
 	if err := checkRequired(p.Require(), made, o.tier, o.whyNot); err != nil {
 		return nil, err
 	}
-	return &prepared{env, p, made}, nil
+	return &prepared{env, p, made, sources}, nil
 }
 
 // checkRequired holds a plan against what the policy requires of a run.
@@ -90,6 +94,14 @@ func checkRequired(r policy.Require, p *plan.Plan, tier event.Tier, whyNot strin
 	return nil
 }
 
+// runLog is where a run's events go: a file of the user's, or the machine's log.
+type runLog interface {
+	audit.Appender
+	Lost(n uint64, where string)
+	Stats() audit.Stats
+	Close() error
+}
+
 // run is one run in progress.
 type run struct {
 	opts    Options
@@ -98,7 +110,7 @@ type run struct {
 	box     *sandbox.Sandbox
 	kernel  *kernelSide // nil: tier rootless
 	stubs   []*sandbox.Stubs
-	log     *audit.Writer
+	log     runLog
 	agg     *audit.Aggregator
 	proxy   *proxy.Proxy
 	summary *audit.Summariser
@@ -137,7 +149,7 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 	defer signal.Stop(signals)
 	var err error
 	if r.kernel = r.opts.kernel; r.kernel == nil {
-		if r.kernel, err = findKernel(); err != nil {
+		if r.kernel, err = findKernel(r.warn); err != nil {
 			return nil, err
 		}
 	}
@@ -173,6 +185,7 @@ func (r *run) putUp() error {
 	if err != nil {
 		return err
 	}
+	r.summary = audit.NewSummariser(r.suggest)
 	if err := r.place(); err != nil {
 		return err
 	}
@@ -202,20 +215,26 @@ func (r *run) putUp() error {
 }
 
 func (r *run) openLog() error {
-	dir := audit.Dir(os.Getenv, r.prep.env.Home)
+	if a := r.kernel.agentSide(); a != nil {
+		r.log = a
+	} else {
+		log, err := audit.Create(audit.Dir(os.Getenv, r.prep.env.Home), r.header())
+		if err != nil {
+			return noLog(err)
+		}
+		r.log = log
+	}
+	r.agg = audit.NewAggregator(r.log, audit.AggregatorOptions{})
+	return nil
+}
+
+func (r *run) header() audit.Header {
 	host, _ := os.Hostname() // an event without it is still an event
 	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	log, err := audit.Create(dir, audit.Header{
+	return audit.Header{
 		Sandbox: event.Sandbox{ID: r.id, Name: event.Text(r.opts.Name), PolicySHA256: r.prep.policy.SHA256(), Tier: r.opts.tier},
 		Host:    host, BootID: strings.TrimSpace(string(boot)),
-	})
-	if err != nil {
-		return noLog(err)
 	}
-	r.log = log
-	r.summary = audit.NewSummariser(r.suggest)
-	r.agg = audit.NewAggregator(log, audit.AggregatorOptions{})
-	return nil
 }
 
 // record takes every event of the run.
@@ -223,6 +242,11 @@ func (r *run) record(e event.Event) {
 	if err := r.agg.Append(e); err != nil {
 		return // counted by the log, and said at the end
 	}
+	r.show(e)
+}
+
+// show takes every event that is in the log.
+func (r *run) show(e event.Event) {
 	r.summary.Add(e)
 	if r.opts.OnEvent != nil {
 		r.opts.OnEvent(e)
@@ -276,6 +300,9 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 	}
 	planted := r.reportPlanted()
 	err := r.agg.Close()
+	if endErr := r.kernel.end(); endErr != nil && !r.kernel.failed.Load() {
+		r.warn(endErr.Error(), "")
+	}
 	stats := r.log.Stats()
 	err = errors.Join(err, r.log.Close())
 	r.log = nil

@@ -121,6 +121,13 @@ func (l *Loader) Read(ctx context.Context, h Handler) error {
 	}
 }
 
+// Reading reports whether Read has begun and not ended.
+func (l *Loader) Reading() bool {
+	l.reader.mu.Lock()
+	defer l.reader.mu.Unlock()
+	return l.reader.running
+}
+
 func (r *reader) enter(h Handler) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

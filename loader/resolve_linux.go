@@ -24,7 +24,13 @@ func (b *box) resolve(p string, follow bool) (string, found) {
 	if b == nil || b.root == nil || !strings.HasPrefix(p, "/") {
 		return p, found{}
 	}
-	if real, devIno, err := openPath(b.root, p, follow); err == nil {
+	done, err := b.eyes.open()
+	if err != nil {
+		return p, found{}
+	}
+	defer done()
+	cached := b.eyes != nil
+	if real, devIno, err := openPath(b.root, p, follow, cached); err == nil {
 		return real, found{true, true, devIno}
 	} else if !errors.Is(err, unix.ENOENT) {
 		return p, found{}
@@ -34,7 +40,7 @@ func (b *box) resolve(p string, follow bool) (string, found) {
 	if last == "" || last == "." || last == ".." {
 		return p, found{}
 	}
-	real, _, err := openPath(b.root, dir, true)
+	real, _, err := openPath(b.root, dir, true, cached)
 	if err != nil {
 		return p, found{}
 	}
@@ -42,12 +48,17 @@ func (b *box) resolve(p string, follow bool) (string, found) {
 }
 
 // openPath resolves a path inside root to where it really is.
-func openPath(root *os.File, p string, follow bool) (real, devInode string, err error) {
+func openPath(root *os.File, p string, follow, cached bool) (real, devInode string, err error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	if !follow {
 		how.Flags |= unix.O_NOFOLLOW
 	}
-	fd, err := openRetry(int(root.Fd()), p, &how)
+	tries := 8
+	if cached {
+		how.Resolve |= resolveCached
+		tries = 1
+	}
+	fd, err := openRetry(int(root.Fd()), p, &how, tries)
 	if err != nil {
 		return "", "", err
 	}
@@ -55,19 +66,16 @@ func openPath(root *os.File, p string, follow bool) (real, devInode string, err 
 	if real, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); err != nil {
 		return "", "", err
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return "", "", err
+	devInode, links, err := inode(fd, cached)
+	if err == nil && links == 0 {
+		err = unix.ENOENT
 	}
-	if st.Nlink == 0 {
-		return "", "", unix.ENOENT
-	}
-	return real, fmt.Sprintf("%d:%d", st.Dev, st.Ino), nil
+	return real, devInode, err
 }
 
 // openRetry: a rename beneath makes openat2 say EAGAIN (openat2(2)).
-func openRetry(root int, p string, how *unix.OpenHow) (fd int, err error) {
-	for range 8 {
+func openRetry(root int, p string, how *unix.OpenHow, tries int) (fd int, err error) {
+	for range tries {
 		fd, err = unix.Openat2(root, p, how)
 		if err != unix.EAGAIN && err != unix.EINTR {
 			return fd, err

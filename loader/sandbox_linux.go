@@ -18,6 +18,7 @@ import (
 type box struct {
 	canary string
 	root   *os.File // of the sandbox's file system, or nil
+	eyes   *Eyes    // who looks at it; nil: this process
 	record bpf.KernelSandbox
 }
 

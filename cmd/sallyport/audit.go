@@ -42,11 +42,11 @@ by "or", kinds by "and". The exit status is 1 if the log has been damaged.`,
   sallyport audit query --since 1h --host '*.example.com' -o json | jq .object`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			filter, dir, err := fl.read(cmd, time.Now())
+			filter, from, err := fl.read(cmd, time.Now())
 			if err != nil {
 				return err
 			}
-			return fl.print(cmd, missingIsEmpty(audit.Query(dir, filter), fl.dir == ""))
+			return fl.print(cmd, missingIsEmpty(audit.QueryAll(filter, from...), fl.dir == ""))
 		},
 	}
 	fl.add(cmd, -1, "print only the last `N` events")
@@ -63,14 +63,14 @@ func auditTailCommand() *cobra.Command {
   sallyport audit tail -n 100 --sandbox build`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			filter, dir, err := fl.read(cmd, time.Now())
+			filter, from, err := fl.read(cmd, time.Now())
 			if err != nil {
 				return err
 			}
 			if follow {
-				return fl.print(cmd, audit.Follow(cmd.Context(), dir, filter))
+				return fl.print(cmd, audit.FollowAll(cmd.Context(), filter, from...))
 			}
-			return fl.print(cmd, missingIsEmpty(audit.Query(dir, filter), fl.dir == ""))
+			return fl.print(cmd, missingIsEmpty(audit.QueryAll(filter, from...), fl.dir == ""))
 		},
 	}
 	fl.add(cmd, 10, "start with the last `N` events")
@@ -102,15 +102,15 @@ func (fl *auditFlags) add(cmd *cobra.Command, lines int, linesUsage string) {
 	f.IntVarP(&fl.lines, "lines", "n", lines, linesUsage)
 	f.BoolVar(&fl.all, "all", false, "also what was allowed and what the host itself refused")
 	f.StringVarP(&fl.output, "output", "o", "text", "`FORMAT`: text or json (the stored lines)")
-	f.StringVar(&fl.dir, "dir", "", "`DIR` of the logs (default $XDG_STATE_HOME/sallyport/audit)")
+	f.StringVar(&fl.dir, "dir", "", "`DIR` of the logs (default $XDG_STATE_HOME/sallyport/audit, and your part of the machine's log)")
 	if lines < 0 {
 		f.Lookup("lines").DefValue = "all"
 	}
 }
 
-// read turns the flags into a filter and a directory; its errors are usage
+// read turns the flags into a filter and where to look; its errors are usage
 // errors.
-func (fl *auditFlags) read(cmd *cobra.Command, now time.Time) (f audit.Filter, dir string, err error) {
+func (fl *auditFlags) read(cmd *cobra.Command, now time.Time) (f audit.Filter, from []audit.Source, err error) {
 	f = audit.Filter{Sandbox: fl.sandbox, Host: fl.host, Path: fl.path, PID: fl.pid, Notable: !fl.all, Limit: fl.lines}
 	var errs [6]error
 	f.Verdicts, errs[0] = parseEnums[event.Verdict]("verdict", fl.verdicts, event.Verdicts())
@@ -128,14 +128,21 @@ func (fl *auditFlags) read(cmd *cobra.Command, now time.Time) (f audit.Filter, d
 	}
 	for _, err := range errs {
 		if err != nil {
-			return f, "", err
+			return f, nil, err
 		}
 	}
 	if fl.output != "text" && fl.output != "json" {
-		return f, "", fmt.Errorf("--output: unknown format %q (text or json)", fl.output)
+		return f, nil, fmt.Errorf("--output: unknown format %q (text or json)", fl.output)
 	}
-	dir, err = fl.directory()
-	return f, dir, err
+	dir, err := fl.directory()
+	if err != nil {
+		return f, nil, err
+	}
+	from = []audit.Source{audit.DirSource(dir)}
+	if fl.dir == "" { // with an agent, a run's record is in the machine's log
+		from = append(from, machineLog(cmd)...)
+	}
+	return f, from, nil
 }
 
 func (fl *auditFlags) directory() (string, error) {

@@ -91,5 +91,6 @@ func rootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(runCommand(), psCommand(), stopCommand(), execCommand(), auditCommand(), policyCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(agentCommands()...)
 	return root
 }

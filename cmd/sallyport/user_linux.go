@@ -133,7 +133,11 @@ func startAs(id identity) error {
 	if err != nil {
 		return runError(err, "")
 	}
-	err = syscall.Exec(exe, os.Args, append(userEnv(os.Environ(), id), kernel))
+	env := userEnv(os.Environ(), id)
+	if kernel != "" {
+		env = append(env, kernel)
+	}
+	err = syscall.Exec(exe, os.Args, env)
 	return runError(fmt.Errorf("start again as user %d: %w", id.uid, err),
 		fmt.Sprintf("install sallyport where user %d can execute it, for example in /usr/local/bin", id.uid))
 }

@@ -11,6 +11,7 @@ import (
 
 // cursor reads one file of a directory, and goes on when the file grows.
 type cursor struct {
+	from       *place
 	path, name string
 	file       *os.File // nil: not open yet
 	scan       scanner
@@ -21,12 +22,12 @@ type cursor struct {
 	key        time.Time // of rec, or of the start of a file not open yet
 }
 
-func newCursor(path, name string) *cursor {
-	return &cursor{path: path, name: name, key: started(name)}
+func newCursor(from *place, name string) *cursor {
+	return &cursor{from: from, path: from.Path(name), name: name, key: started(name)}
 }
 
 func (c *cursor) open() error {
-	f, err := os.Open(c.path)
+	f, err := c.from.Open(c.name)
 	if err != nil {
 		c.done = true
 		return err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"iter"
-	"os"
 	"time"
 )
 
@@ -23,8 +22,13 @@ const listAfter = 2 * time.Second
 // files there are and files to come, until ctx is done. A directory that does
 // not exist yet is waited for.
 func Follow(ctx context.Context, dir string, f Filter) iter.Seq2[Record, error] {
+	return FollowAll(ctx, f, DirSource(dir))
+}
+
+// FollowAll is Follow over several sources.
+func FollowAll(ctx context.Context, f Filter, from ...Source) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		s := newStream(dir, f)
+		s := newStream(f, from)
 		defer s.close()
 		give := func(r Record, err error) bool { return ctx.Err() == nil && yield(r, err) }
 		if !s.again(give) || !s.history(give) {
@@ -52,22 +56,11 @@ func (s *stream) again(yield func(Record, error) bool) bool {
 		delete(s.idle, name)
 		s.heap = append(s.heap, c)
 	}
-	info, err := os.Stat(s.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return true
-	}
-	if err == nil && info.ModTime().Equal(s.listed) {
-		return true
-	}
-	now := time.Now()
-	if err == nil {
-		err = s.list()
-	}
-	if err != nil {
-		return yield(Record{}, err)
-	}
-	if now.Sub(info.ModTime()) > listAfter {
-		s.listed = info.ModTime()
+	for _, p := range s.places {
+		err := s.list(p)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !yield(Record{}, err) {
+			return false
+		}
 	}
 	return true
 }

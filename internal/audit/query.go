@@ -6,8 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -21,31 +19,44 @@ const clockSlack = 24 * time.Hour
 // *LineError for a broken line or chain, or that of a file that cannot be read.
 // It holds one record for each file that is open at the same moment of the
 // history, and Limit of them.
-func Query(dir string, f Filter) iter.Seq2[Record, error] {
+func Query(dir string, f Filter) iter.Seq2[Record, error] { return QueryAll(f, DirSource(dir)) }
+
+// QueryAll is Query over several sources.
+func QueryAll(f Filter, from ...Source) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		s := newStream(dir, f)
+		s := newStream(f, from)
 		defer s.close()
-		if err := s.list(); err != nil {
-			yield(Record{}, err)
-			return
+		for _, p := range s.places {
+			if err := s.list(p); err != nil && !yield(Record{}, err) {
+				return
+			}
 		}
 		s.history(yield)
 	}
 }
 
-// stream reads the logs of a directory in rounds: each gives what came since
-// the one before.
+// stream reads logs in rounds: each gives what came since the one before.
 type stream struct {
-	dir    string
+	places []*place
 	filter Filter
 	heap   cursorHeap         // in this round
-	idle   map[string]*cursor // open files without more to read for now
-	seen   map[string]bool    // every file of the directory that needs no new cursor
-	listed time.Time          // change time of dir when it was listed; zero: list it
+	idle   map[string]*cursor // open files without more to read for now, by path
 }
 
-func newStream(dir string, f Filter) *stream {
-	return &stream{dir: dir, filter: f, idle: map[string]*cursor{}, seen: map[string]bool{}}
+// place is a source, and what is known of it.
+type place struct {
+	Source
+	seen   map[string]bool // every file that needs no new cursor
+	anew   map[string]bool // files to look at again
+	behind []fs.DirEntry   // as listed last
+}
+
+func newStream(f Filter, from []Source) *stream {
+	s := &stream{filter: f, idle: map[string]*cursor{}}
+	for _, src := range from {
+		s.places = append(s.places, &place{Source: src, seen: map[string]bool{}, anew: map[string]bool{}})
+	}
+	return s
 }
 
 func (s *stream) close() {
@@ -57,24 +68,30 @@ func (s *stream) close() {
 	}
 }
 
-// list puts the files that are new into the round.
-func (s *stream) list() error {
-	entries, err := os.ReadDir(s.dir)
-	if err != nil {
+// list puts the files of a place that are new into the round.
+func (s *stream) list(p *place) error {
+	entries, changed, err := p.List()
+	switch {
+	case err != nil:
 		return err
+	case changed:
+		p.behind = entries
+	case len(p.anew) == 0:
+		return nil
 	}
-	seen := make(map[string]bool, len(entries))
-	for _, entry := range entries {
+	seen := make(map[string]bool, len(p.behind))
+	for _, entry := range p.behind {
 		name := entry.Name()
 		if !entry.Type().IsRegular() || !strings.HasSuffix(name, fileSuffix) {
 			continue
 		}
+		known := p.seen[name] && !p.anew[name]
 		seen[name] = true
-		if !s.seen[name] && s.mayMatch(entry) {
-			s.heap = append(s.heap, newCursor(filepath.Join(s.dir, name), name))
+		if !known && s.mayMatch(entry) {
+			s.heap = append(s.heap, newCursor(p, name))
 		}
 	}
-	s.seen = seen
+	p.seen, p.anew = seen, map[string]bool{}
 	return nil
 }
 
@@ -173,10 +190,9 @@ func (s *stream) park(c *cursor) {
 		c.close()
 	case c.empty(): // perhaps not locked yet: look at it anew, hold no descriptor
 		c.close()
-		delete(s.seen, c.name)
-		s.listed = time.Time{}
+		c.from.anew[c.name] = true
 	default:
-		s.idle[c.name] = c
+		s.idle[c.path] = c
 	}
 }
 

@@ -49,6 +49,10 @@ type Event struct {
 	Count uint64    `json:"count"`
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
+	// Reported is set in a machine's log where the user's own process made the
+	// record, not the kernel: its number among those of the sandbox, from 1.
+	Reported uint64 `json:"reported,omitempty"`
+
 	// LostSinceLast counts attempts that are known to have happened since the
 	// previous event but of which no record could be made.
 	LostSinceLast uint64 `json:"lost_since_last"`

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport"
+	"github.com/sallyport/sallyport/internal/agent"
+	"github.com/sallyport/sallyport/internal/audit"
+)
+
+type agentFlags struct {
+	socket, state, metrics string
+	remove                 bool
+}
+
+func agentCommands() []*cobra.Command {
+	var f agentFlags
+	cmd := &cobra.Command{
+		Use:   "agent [flags]",
+		Short: "Do for ordinary users what takes root: the kernel's record of what sandboxes are refused",
+		Long: `Load the kernel's programs once, and put the sandboxes of all users under them:
+'sallyport run' then has tier trace, and what it records is in the machine's log,
+which root owns. It is a daemon for root, in the foreground; docs/agent.md has
+its systemd units.
+
+SIGTERM ends the agent and no sandbox: enforcement goes on, and the next agent
+takes them over. SIGHUP reads the administrator's policies again and begins new
+log files.`,
+		Example: `  sallyport agent
+  sallyport agent --metrics-listen 127.0.0.1:9469`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if os.Geteuid() != 0 {
+				return problem(errors.New("the agent needs root"), "run it with sudo, or as a system service (docs/agent.md)")
+			}
+			err := f.run(cmd.Context(), cmd.ErrOrStderr())
+			if err != nil {
+				return problem(err, "")
+			}
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.socket, "socket", agent.DefaultSocket, "listen on `PATH`, unless a service manager passes a socket")
+	flags.StringVar(&f.state, "state-dir", agent.DefaultStateDir, "keep logs and what outlives the agent in `DIR`; its name tells agents apart")
+	flags.StringVar(&f.metrics, "metrics-listen", "", "serve /metrics on `ADDRESS:PORT`")
+	flags.BoolVar(&f.remove, "remove", false, "end what an agent that runs no more left behind, sandboxes too; the logs stay")
+	return []*cobra.Command{cmd}
+}
+
+// machineLog is the caller's part of the machine's log, if there is an agent; all
+// of it for root, who needs none to read the files.
+func machineLog(cmd *cobra.Command) []audit.Source {
+	path := agent.SocketPath(os.LookupEnv)
+	if _, err := os.Stat(path); path != "" && err == nil {
+		_, err := agent.Ask(path)
+		if err == nil {
+			return []audit.Source{agent.Logs(path)}
+		}
+		if os.Geteuid() != 0 {
+			warn(cmd.ErrOrStderr(), "the machine's log is left out: "+err.Error(), "see 'sallyport doctor'")
+		}
+	}
+	if dir := filepath.Join(agent.DefaultStateDir, "audit"); os.Geteuid() == 0 {
+		if _, err := os.Stat(dir); err == nil {
+			return []audit.Source{audit.DirSource(dir)}
+		}
+	}
+	return nil
+}
+
+func (f *agentFlags) run(ctx context.Context, errOut io.Writer) error {
+	if f.remove {
+		return agent.Remove(f.state)
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	var writing sync.Mutex
+	s, err := agent.New(agent.Options{StateDir: f.state, Ceiling: sallyport.AdminPolicies, Version: versionString(), Sift: sallyport.NewSifter,
+		Warn: func(text string) { writing.Lock(); defer writing.Unlock(); warn(errOut, text, "") }})
+	if err != nil {
+		return err
+	}
+	err = f.serve(ctx, s, signals)
+	return errors.Join(err, s.Close())
+}
+
+// serve opens what is served, gives up what is not needed any more, and serves.
+func (f *agentFlags) serve(ctx context.Context, s *agent.Server, signals <-chan os.Signal) error {
+	l, err := agent.Activated()
+	if err == nil && l == nil {
+		if err = os.MkdirAll(filepath.Dir(f.socket), 0o755); err == nil {
+			l, err = agent.Listen(f.socket)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	failed := make(chan error, 2)
+	if f.metrics != "" {
+		m, err := net.Listen("tcp", f.metrics)
+		if err != nil {
+			return fmt.Errorf("serve metrics: %w", err)
+		}
+		h := s.Metrics()
+		defer h.Close()
+		go func() {
+			if err := h.Serve(m); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serve metrics: %w", err)
+			}
+		}()
+	}
+	if err := agent.Drop(); err != nil {
+		return err
+	}
+	go func() { failed <- s.Serve(l) }()
+	debug.SetGCPercent(50)
+	debug.FreeOSMemory() // loading takes much more than running
+	if err := agent.Notify("READY=1"); err != nil {
+		return err
+	}
+	return f.obey(ctx, s, signals, failed)
+}
+
+// obey does what signals say, until one of them ends the agent.
+func (f *agentFlags) obey(ctx context.Context, s *agent.Server, signals <-chan os.Signal, failed <-chan error) error {
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			return nil
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				_ = agent.Notify("STOPPING=1") // whether anybody hears it or not
+				return nil
+			}
+			_ = agent.Notify(agent.Reloading())
+			if err := s.Reload(); err != nil {
+				return err
+			}
+			_ = agent.Notify("READY=1")
+		}
+	}
+}

@@ -1,0 +1,542 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/loader"
+)
+
+const (
+	answerLimit = 20 * time.Second
+	// returnLimit is how long an agent that has ended may stay away before what
+	// waits for it is given up.
+	returnLimit = 30 * time.Second
+	returnEvery = 100 * time.Millisecond
+)
+
+// ErrGone: the agent ended and has not come back.
+var ErrGone = errors.New("the agent is gone")
+
+// link is one connection to an agent, and the answers that are waited for.
+type link struct {
+	conn    *net.UnixConn
+	writing sync.Mutex // of conn, and of nonce: never held together with mu for long
+	nonce   string
+
+	mu      sync.Mutex
+	next    uint32
+	waiting map[uint32]chan answer
+	err     error // why it ended
+	ended   chan struct{}
+}
+
+type answer struct {
+	message
+	files []*os.File
+}
+
+// dial connects and reads the greeting. unasked takes what the agent says by
+// itself; it is called from one goroutine.
+func dial(path string, unasked func(message)) (*link, error) {
+	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		return nil, fmt.Errorf("reach agent: %w", err)
+	}
+	l := &link{conn: c, waiting: map[uint32]chan answer{}, ended: make(chan struct{})}
+	_ = c.SetReadDeadline(time.Now().Add(answerLimit))
+	m, err := newReceiver(c).next()
+	switch {
+	case err == nil && m.Refusal != nil:
+		err = m.Refusal
+	case err == nil && m.Greeting == nil:
+		err = errors.New("no greeting")
+	case err == nil && m.Greeting.Version != version:
+		err = fmt.Errorf("it speaks version %d of the protocol, this program %d", m.Greeting.Version, version)
+	}
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("reach agent: %w", err)
+	}
+	_ = c.SetReadDeadline(time.Time{})
+	l.nonce = m.Greeting.Nonce
+	go l.receive(unasked)
+	return l, nil
+}
+
+func (l *link) receive(unasked func(message)) {
+	r := newReceiver(l.conn)
+	for {
+		m, err := r.next()
+		if err != nil {
+			l.fail(err)
+			return
+		}
+		l.mu.Lock()
+		w := l.waiting[m.ID]
+		delete(l.waiting, m.ID)
+		l.mu.Unlock()
+		switch {
+		case m.ID == 0 && m.Refusal != nil: // of the connection
+			l.fail(m.Refusal)
+			return
+		case w != nil:
+			w <- m
+		default:
+			m.close()
+			unasked(m.message)
+		}
+	}
+}
+
+func (a answer) close() { outgoing{files: a.files}.close() }
+
+func (l *link) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return
+	}
+	l.err = err
+	l.conn.Close()
+	close(l.ended)
+}
+
+func (l *link) close() { l.fail(net.ErrClosed) }
+
+// post sends a request. With a channel, the answer goes there; else to unasked.
+func (l *link) post(r request, w chan answer) error {
+	l.mu.Lock()
+	if l.err != nil {
+		l.mu.Unlock()
+		return l.err
+	}
+	l.next++
+	r.ID = l.next
+	if w != nil {
+		l.waiting[r.ID] = w
+	}
+	l.mu.Unlock()
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	r.Nonce, l.nonce = l.nonce, ""
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode request: %w", err)
+	}
+	if err := sendPackets(l.conn, cut(b), nil, 0); err != nil {
+		return fmt.Errorf("ask agent: %w", err)
+	}
+	return nil
+}
+
+// ask sends a request and waits for its answer.
+func (l *link) ask(r request) (answer, error) {
+	w := make(chan answer, 1)
+	if err := l.post(r, w); err != nil {
+		return answer{}, err
+	}
+	return l.await(w)
+}
+
+func (l *link) await(w chan answer) (answer, error) {
+	timeout := time.NewTimer(answerLimit)
+	defer timeout.Stop()
+	select {
+	case a := <-w:
+		if a.Refusal != nil {
+			a.close()
+			return a, a.Refusal
+		}
+		return a, nil
+	case <-l.ended:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return answer{}, fmt.Errorf("ask agent: %w", l.err)
+	case <-timeout.C:
+		return answer{}, errors.New("ask agent: no answer")
+	}
+}
+
+// receiver puts messages together.
+type receiver struct {
+	conn *net.UnixConn
+	in   joiner
+	buf  [1 + packetData]byte
+	oob  [4096]byte
+}
+
+func newReceiver(c *net.UnixConn) *receiver { return &receiver{conn: c} }
+
+func (r *receiver) next() (a answer, err error) {
+	for {
+		n, on, _, _, err := r.conn.ReadMsgUnix(r.buf[:], r.oob[:])
+		if err != nil {
+			return a, err
+		}
+		a.files = append(a.files, filesOf(r.oob[:on])...)
+		whole, err := r.in.add(r.buf[:n])
+		if err == nil && whole != nil {
+			if err = json.Unmarshal(whole, &a.message); err == nil {
+				return a, nil
+			}
+		}
+		if err != nil {
+			a.close()
+			return a, fmt.Errorf("read agent's message: %w", err)
+		}
+	}
+}
+
+func filesOf(oob []byte) (files []*os.File) {
+	_, fds, _ := parseControl(oob) // the sender is known by the socket
+	for _, fd := range fds {
+		files = append(files, os.NewFile(uintptr(fd), "audit log"))
+	}
+	return files
+}
+
+// Ask reaches an agent for its status.
+func Ask(path string) (*Status, error) {
+	l, err := dial(path, func(message) {})
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	a, err := l.ask(request{Status: &struct{}{}})
+	if err != nil {
+		return nil, err
+	}
+	if a.Status == nil {
+		return nil, errors.New("ask agent: it said nothing of itself")
+	}
+	return a.Status, nil
+}
+
+// Handler takes what the agent says of a sandbox by itself. Its fields are called
+// from one goroutine and may be nil.
+type Handler struct {
+	// Event is one that the kernel saw, with the call that failed; it is in the log.
+	Event func(e event.Event, call string)
+	// Back says that the agent was away and is there again.
+	Back func(away time.Duration)
+}
+
+// Sandbox is a run's registration with an agent. An agent that ends is waited
+// for: what the run reports meanwhile is kept, in order.
+type Sandbox struct {
+	ID           string
+	PolicySHA256 string
+	Tier         event.Tier
+
+	path    string
+	handler Handler
+	mu      sync.Mutex
+	link    *link         // nil: away
+	back    chan struct{} // closed when link is there again
+	since   time.Time     // away since
+	number  uint64        // of the last report
+	sent    uint64        // of the last that was sent on this connection
+	kept    []report      // not known to be written
+	written uint64
+	dropped uint64     // reports that were too many to keep
+	changed *sync.Cond // any of these
+	closed  bool
+	gone    chan struct{}
+}
+
+// Gone is closed when an agent is there that does not know the sandbox: it is
+// one no more.
+func (s *Sandbox) Gone() <-chan struct{} { return s.gone }
+
+// keptMax bounds what is kept for an agent that is away.
+const keptMax = 50_000
+
+// Register makes a sandbox.
+func Register(path string, r Registration, h Handler) (*Sandbox, error) {
+	s := &Sandbox{path: path, handler: h, gone: make(chan struct{})}
+	s.changed = sync.NewCond(&s.mu)
+	l, err := dial(path, s.unasked)
+	if err != nil {
+		return nil, err
+	}
+	a, err := l.ask(request{Register: &r})
+	if err == nil && a.Sandbox == nil {
+		err = errors.New("register with agent: no answer to the point")
+	}
+	if err != nil {
+		l.close()
+		return nil, err
+	}
+	s.ID, s.PolicySHA256, s.Tier = a.Sandbox.ID, a.Sandbox.PolicySHA256, a.Sandbox.Tier
+	s.use(l)
+	return s, nil
+}
+
+// use takes a connection, and sees to its end.
+func (s *Sandbox) use(l *link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.link = l
+	if s.back != nil {
+		close(s.back)
+		s.back = nil
+	}
+	s.sent = s.written
+	go s.sendReports(l)
+	go func() {
+		<-l.ended
+		s.mu.Lock()
+		closed := s.closed
+		if s.link == l {
+			s.link, s.back, s.since = nil, make(chan struct{}), time.Now()
+		}
+		s.changed.Broadcast()
+		s.mu.Unlock()
+		if !closed {
+			s.comeBack()
+		}
+	}()
+}
+
+// comeBack looks for the agent until it is there, or the sandbox is closed.
+func (s *Sandbox) comeBack() {
+	for {
+		time.Sleep(returnEvery)
+		s.mu.Lock()
+		closed := s.closed
+		s.mu.Unlock()
+		if closed {
+			return
+		}
+		l, refused := s.reattach()
+		if refused {
+			s.mu.Lock()
+			close(s.gone)
+			s.mu.Unlock()
+			return
+		}
+		if l != nil {
+			s.mu.Lock()
+			away := time.Since(s.since)
+			s.mu.Unlock()
+			s.use(l)
+			if s.handler.Back != nil {
+				s.handler.Back(away)
+			}
+			return
+		}
+	}
+}
+
+// sendReports sends what was reported, as long as the connection is the one.
+func (s *Sandbox) sendReports(l *link) {
+	for {
+		s.mu.Lock()
+		for s.link == l && s.sent == s.number {
+			s.changed.Wait()
+		}
+		if s.link != l {
+			s.mu.Unlock()
+			return
+		}
+		i := int(s.sent - s.written) // what is written is not kept
+		batch := append([]report(nil), s.kept[i:]...)
+		s.sent = s.number
+		s.mu.Unlock()
+		for i := range batch {
+			if l.post(request{Report: &batch[i]}, nil) != nil {
+				l.close() // they are kept
+				return
+			}
+		}
+	}
+}
+
+// reattach takes the sandbox over, on a new connection.
+func (s *Sandbox) reattach() (l *link, refused bool) {
+	l, err := dial(s.path, s.unasked)
+	if err != nil {
+		return nil, false
+	}
+	a, err := l.ask(request{Attach: &attach{s.ID}})
+	if err != nil || a.Sandbox == nil {
+		l.close()
+		var r *Refusal
+		return nil, errors.As(err, &r) && r.Hint != hintAgain
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wrote(a.Written)
+	return l, false
+}
+
+// wrote forgets what is in the log. Called under mu.
+func (s *Sandbox) wrote(n uint64) {
+	if n <= s.written {
+		return
+	}
+	s.written = n
+	for len(s.kept) > 0 && s.kept[0].Number <= n {
+		s.kept = s.kept[1:]
+	}
+	s.changed.Broadcast()
+}
+
+// unasked takes answers to reports, too: nobody waits for them one by one.
+func (s *Sandbox) unasked(m message) {
+	switch {
+	case m.Event != nil && s.handler.Event != nil:
+		s.handler.Event(*m.Event, m.Call)
+	case m.Written > 0:
+		s.mu.Lock()
+		s.wrote(m.Written)
+		s.mu.Unlock()
+	}
+}
+
+// current gives the connection; away, it waits a little.
+func (s *Sandbox) current(ctx context.Context) (*link, error) {
+	for {
+		s.mu.Lock()
+		l, back := s.link, s.back
+		s.mu.Unlock()
+		if l != nil {
+			return l, nil
+		}
+		select {
+		case <-back:
+		case <-ctx.Done():
+			return nil, ErrGone
+		}
+	}
+}
+
+// Start begins to record what the payload is refused.
+func (s *Sandbox) Start() error {
+	ctx, cancel := context.WithTimeout(context.Background(), answerLimit)
+	defer cancel()
+	l, err := s.current(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = l.ask(request{Start: &struct{}{}})
+	return err
+}
+
+// ProcessOf finds the process behind a connection; nil where it is not known.
+func (s *Sandbox) ProcessOf(c loader.Connection) (*event.Process, []event.Process) {
+	return s.who(request{ProcessOf: &c})
+}
+
+// Process says who a process of the sandbox is.
+func (s *Sandbox) Process(pid int) (*event.Process, []event.Process) {
+	return s.who(request{Process: pid})
+}
+
+func (s *Sandbox) who(r request) (*event.Process, []event.Process) {
+	s.mu.Lock()
+	left := time.Second
+	if s.link == nil {
+		left -= time.Since(s.since) // one that stays away holds nobody up
+	}
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), max(left, 0))
+	defer cancel()
+	l, err := s.current(ctx)
+	if err != nil {
+		return nil, nil
+	}
+	a, err := l.ask(r)
+	if err != nil || a.Processes == nil {
+		return nil, nil
+	}
+	return a.Processes.Process, a.Processes.Ancestors
+}
+
+// Append reports an event that this process saw: audit.Appender. It does not
+// wait for it to be written: see Settle.
+func (s *Sandbox) Append(e event.Event) error { return s.report(report{Event: e}) }
+
+// Lost reports attempts of which there is no record.
+func (s *Sandbox) Lost(n uint64) error { return s.report(report{Lost: n}) }
+
+func (s *Sandbox) report(r report) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.kept) >= keptMax {
+		s.dropped++
+		return fmt.Errorf("report to agent: %d events wait for it", len(s.kept))
+	}
+	s.number++
+	r.Number = s.number
+	s.kept = append(s.kept, r)
+	s.changed.Broadcast()
+	return nil
+}
+
+// Dropped is how many reports were too many to keep.
+func (s *Sandbox) Dropped() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dropped
+}
+
+// Settle waits until all that was reported is in the log, or limit is over. It
+// gives back what is not.
+func (s *Sandbox) Settle(limit time.Duration) []event.Event {
+	over := false
+	defer time.AfterFunc(limit, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		over = true
+		s.changed.Broadcast()
+	}).Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.kept) > 0 && !over {
+		s.changed.Wait()
+	}
+	var left []event.Event
+	for _, r := range s.kept {
+		left = append(left, r.Event)
+	}
+	return left
+}
+
+// End ends the sandbox. All that the kernel saw was handed to Handler.Event when
+// it returns.
+func (s *Sandbox) End() (Ended, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), returnLimit)
+	defer cancel()
+	l, err := s.current(ctx)
+	if err != nil {
+		return Ended{}, err
+	}
+	a, err := l.ask(request{End: &struct{}{}})
+	if err != nil {
+		return Ended{}, err
+	}
+	if a.Ended == nil {
+		return Ended{}, errors.New("end sandbox: no answer to the point")
+	}
+	return *a.Ended, nil
+}
+
+// Close lets go of the agent, which ends the sandbox if End did not.
+func (s *Sandbox) Close() {
+	s.mu.Lock()
+	s.closed = true
+	l := s.link
+	s.mu.Unlock()
+	if l != nil {
+		l.close()
+	}
+}
