@@ -28,6 +28,7 @@ type about struct {
 func aboutOf(spec *ebpf.CollectionSpec, parent cgroup.Info, ring uint32) (about, error) {
 	h := sha256.New()
 	for _, p := range programs {
+		//lint:ignore SA1019 it tells our own builds apart, and is not compared with the kernel's
 		tag, err := spec.Programs[p.name].Instructions.Tag(spec.ByteOrder)
 		if err != nil {
 			return about{}, fmt.Errorf("identify program %s: %w", p.name, err)

@@ -217,17 +217,6 @@ func (b *testBox) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// payload prepares one of the payloads.
-func (b *testBox) payload(name string, args ...string) *exec.Cmd {
-	self, err := os.Executable()
-	if err != nil {
-		b.w.t.Fatal(err)
-	}
-	cmd := b.command(self, args...)
-	cmd.Env = append(os.Environ(), "LOADER_PAYLOAD="+name)
-	return cmd
-}
-
 // records gives what happened so far in this sandbox.
 func (b *testBox) records() []Record {
 	b.w.l.Flush()

@@ -4,7 +4,7 @@
 # Packages whose tests run inside: those that touch the kernel. Of some a part is
 # left to the host (testvm/internal/vm/selection.go); TESTVM_FLAGS=-all runs it too.
 TESTVM_PACKAGES ?= ./testvm/selftest $(patsubst %,./%,$(wildcard \
-	sandbox loader proxy internal/agent internal/audit internal/cgroup internal/e2e))
+	sandbox loader proxy internal/agent internal/audit internal/cgroup internal/keeper internal/e2e))
 TESTVM_DEADLINE ?= 15m
 TESTVM_FLAGS ?= -short
 

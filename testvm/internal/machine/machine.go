@@ -82,7 +82,7 @@ var (
 // only what the kernel tier can do differs.
 var (
 	noRun      = []string{"testvm/selftest"}
-	kernelTier = []string{"testvm/selftest", "loader", "internal/cgroup", "internal/agent", "internal/e2e"}
+	kernelTier = []string{"testvm/selftest", "loader", "internal/agent", "internal/cgroup", "internal/keeper", "internal/e2e"}
 )
 
 // Boots is the table.

@@ -55,6 +55,12 @@ func TestMatrixHasEveryKernelPlainAndSystemd(t *testing.T) {
 	}
 }
 
+func TestKernelsOfMachinesAreListedOnce(t *testing.T) {
+	if got := KernelsOf(Matrix()); !reflect.DeepEqual(got, Kernels) {
+		t.Errorf("kernels %+v", got)
+	}
+}
+
 func TestLacks(t *testing.T) {
 	tests := []struct {
 		machine Machine

@@ -14,11 +14,10 @@ import (
 
 const module = "../../.."
 
-// TestEverythingLeftOutIsThere: a name that matches nothing hides a test that is run.
-func TestEverythingLeftOutIsThere(t *testing.T) {
+// TestEverythingNamedIsThere: a name that matches nothing is a test that is run no more.
+func TestEverythingNamedIsThere(t *testing.T) {
 	for rel, s := range scopes {
-		dir := filepath.Join(module, rel)
-		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+		files, err := filepath.Glob(filepath.Join(module, rel, "*_test.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %d test files, %v", rel, len(files), err)
 		}
@@ -30,41 +29,44 @@ func TestEverythingLeftOutIsThere(t *testing.T) {
 			}
 			all = append(all, names...)
 		}
-		for _, expression := range s.tests {
+		for _, expression := range slices.Concat(s.only, s.not) {
 			test, _, _ := strings.Cut(expression, "/")
-			matches := regexp.MustCompile("^" + test + "$").MatchString
-			if !slices.ContainsFunc(all, matches) {
+			if !slices.ContainsFunc(all, regexp.MustCompile("^"+test+"$").MatchString) {
 				t.Errorf("%s: %s matches no test", rel, expression)
 			}
-		}
-		flags, err := Selection{}.flags(rel, dir)
-		if err != nil || len(flags) != 1 {
-			t.Fatalf("%s: flags %q, %v", rel, flags, err)
-		}
-		skip := strings.Split(strings.TrimPrefix(flags[0], "-test.skip="), "|")
-		if left := len(all) - len(skip); left < 1 {
-			t.Errorf("%s: nothing of %d tests is run", rel, len(all))
 		}
 	}
 }
 
-func TestFlagsNameTheTestsOfFiles(t *testing.T) {
+func TestFlagsNameTestsAndThoseOfFiles(t *testing.T) {
 	dir := t.TempDir()
 	source := "package x\nfunc TestMain() {}\nfunc TestA() {}\nfunc helper() {}\nfunc (x) TestB() {}\nfunc FuzzC() {}\n"
 	if err := os.WriteFile(filepath.Join(dir, "a_test.go"), []byte(source), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	scopes["x"] = scope{files: []string{"a_test.go"}, tests: []string{"TestD/sub.*"}}
-	defer delete(scopes, "x")
-	flags, err := Selection{}.flags("x", dir)
-	if want := "-test.skip=^TestD$/^sub.*$|^TestA$|^FuzzC$"; err != nil || len(flags) != 1 || flags[0] != want {
-		t.Errorf("flags %q, %v, want %s", flags, err, want)
+	defer func(real map[string]scope) { scopes = real }(scopes)
+	scopes = map[string]scope{
+		"files": {only: []string{"TestD/sub.*"}, files: []string{"a_*.go", "b_*.go"}, not: []string{"TestE"}},
+		"not":   {not: []string{"TestE", "Test.*/as=.*"}},
 	}
-	if flags, err := (Selection{All: true}).flags("x", dir); err != nil || len(flags) != 0 {
-		t.Errorf("all: %q, %v", flags, err)
+	for rel, want := range map[string]string{
+		"files": "-test.run=^TestD$/^sub.*$|^TestA$|^FuzzC$ -test.skip=^TestE$",
+		"not":   "-test.skip=^TestE$|^Test.*$/^as=.*$",
+		"whole": "",
+	} {
+		flags, err := Selection{}.flags(rel, dir)
+		if got := strings.Join(flags, " "); err != nil || got != want {
+			t.Errorf("%s: flags %s, %v, want %s", rel, got, err, want)
+		}
+		if flags, err := (Selection{All: true}).flags(rel, dir); err != nil || len(flags) != 0 {
+			t.Errorf("%s: all: %q, %v", rel, flags, err)
+		}
 	}
-	if flags, err := (Selection{}).flags("x", t.TempDir()); err == nil {
-		t.Errorf("a file that is gone: %q", flags)
+	if err := os.WriteFile(filepath.Join(dir, "b_test.go"), []byte("no Go"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if flags, err := (Selection{}).flags("files", dir); err == nil {
+		t.Errorf("a file that is no Go: %q", flags)
 	}
 }
 
