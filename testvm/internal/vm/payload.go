@@ -131,7 +131,7 @@ func testSteps(rel, dir string, sel Selection) ([]report.Step, error) {
 		Argv:     append([]string{"./package.test", "-test.v=test2json", "-test.timeout=0"}, flags...),
 		Env:      []string{EnvBin + "=" + mountPoint + "/bin/sallyport"},
 		Tests:    true,
-		Once:     flags != nil,
+		Once:     flags != nil && !scopes[rel].both,
 		Deadline: sel.Deadline,
 	}
 	if sel.Short {
