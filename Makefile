@@ -47,6 +47,13 @@ else
 	$(GOTEST) ./...
 endif
 
+.PHONY: test-full
+test-full: build need-test $(APPARMOR) ## the end-to-end tests, the long ones too: some 20 minutes, tsx from npm, PostgreSQL
+	.ci/need npm=npm initdb=postgresql
+	dir=$$(mktemp -d /var/tmp/sallyport-full-XXXXXX) && trap 'rm -rf "$$dir"' EXIT && chmod 755 "$$dir" && \
+	npm install --silent --no-audit --no-fund --prefix "$$dir" tsx >/dev/null && \
+	SALLYPORT_E2E_LONG=1 SALLYPORT_TSX="$$dir/node_modules/.bin/tsx" $(GOTEST) -timeout 90m -v ./internal/e2e/...
+
 .PHONY: test-e2e
 test-e2e: build need-test $(APPARMOR) ## the end-to-end tests alone
 	$(GOTEST) ./internal/e2e/...
@@ -61,7 +68,8 @@ crashes: build need-test $(APPARMOR) ## kill the parts of a run at CRASHES (200)
 .PHONY: need-test
 need-test:
 	.ci/need bwrap=bubblewrap nft=nftables ip=iproute2 curl=curl git=git python3=python3 node=nodejs \
-		ssh=openssh-client strace=strace keyctl=keyutils vi=vim-tiny less=less top=procps script=bsdutils
+		ssh=openssh-client strace=strace keyctl=keyutils vi=vim-tiny less=less top=procps script=bsdutils \
+		tmux=tmux gpg=gpg gpg-agent=gpg-agent
 
 .PHONY: test-clients
 test-clients: build need-clients $(APPARMOR) ## real clients and package managers, those that take their time too

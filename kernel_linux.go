@@ -37,7 +37,7 @@ type kernelSide struct {
 	emit     func(event.Event)
 	lose     func(n uint64, where string)
 	own      map[int]bool // processes of ours in the sandbox: stage 1, stage 2
-	init     int          // stage 2
+	begun    atomic.Bool  // what is above is set
 	twins    *twins
 	throttle *throttle
 	mu       sync.Mutex // of throttle
@@ -113,8 +113,9 @@ func (r *run) startKernel() error {
 		return err
 	}
 	defer root.Close()
-	k.own[pid], k.init = true, pid
+	k.own[pid] = true
 	k.policy, k.emit, k.lose = r.prep, r.record, r.log.Lost
+	k.begun.Store(true)
 	r.box.Attribute(k.byPID)
 	if err := k.client.Start(root); err != nil {
 		return fmt.Errorf("start the kernel's record: %w", err)
@@ -157,7 +158,7 @@ func (k *kernelSide) pass(events ...event.Event) {
 // denied takes what the kernel's programs recorded.
 func (k *kernelSide) denied(rec keeper.Record) {
 	e := rec.Event
-	if k.emit == nil || e.Process != nil && k.own[e.Process.PID] {
+	if !k.begun.Load() || e.Process != nil && k.own[e.Process.PID] {
 		return // our own stages'
 	}
 	if e.Count = k.twins.call(e, rec.Call); e.Count == 0 {
@@ -172,7 +173,7 @@ func (k *kernelSide) denied(rec keeper.Record) {
 }
 
 func (k *kernelSide) lost(op event.Operation, n uint64) {
-	if k.lose != nil {
+	if k.begun.Load() {
 		k.lose(n, "kernel:"+op.String())
 	}
 }
@@ -254,7 +255,7 @@ func (k *kernelSide) finish() error {
 	err := k.client.Flush()
 	err = errors.Join(err, k.client.End())
 	close(k.stop)
-	if k.emit == nil {
+	if !k.begun.Load() {
 		return err
 	}
 	k.mu.Lock()

@@ -94,6 +94,9 @@ func sendWith(control *os.File, message any, fds ...int) error {
 	if err != nil {
 		return fmt.Errorf("hand out descriptors: %w", err)
 	}
+	if n == len(b) {
+		return nil
+	}
 	if _, err := control.Write(b[n:]); err != nil { // a signal came between
 		return fmt.Errorf("hand out descriptors: %w", err)
 	}

@@ -18,7 +18,7 @@ import (
 type joiners struct {
 	tasks chan func() // in order, for the confined thread
 
-	mu      sync.Mutex // held while one is started: none ends before it is known
+	mu      sync.Mutex // held while one is started: none ends before it has begun
 	numbers map[int]int
 }
 
@@ -94,28 +94,27 @@ func (p *initProcess) joinNow(c *execCommand, fds []int) error {
 	if err != nil {
 		return err
 	}
-	pid, err := p.startJoined(c, exe, fds, attr)
+	return p.startJoined(c, exe, fds, attr, master)
+}
+
+// startJoined holds the lock until it has told of the beginning: that of the end
+// comes after it.
+func (p *initProcess) startJoined(c *execCommand, exe string, fds []int, attr *syscall.SysProcAttr, master int) error {
+	p.joined.mu.Lock()
+	defer p.joined.mu.Unlock()
+	pid, err := syscall.ForkExec(exe, c.Argv, &syscall.ProcAttr{
+		Dir: string(c.Dir), Env: c.Env, Files: []uintptr{uintptr(fds[0]), uintptr(fds[1]), uintptr(fds[2])}, Sys: attr,
+	})
 	if err != nil {
 		return &Error{Err: fmt.Errorf("execute %s: %w", exe, err), Status: 126}
 	}
+	p.joined.numbers[pid] = c.ID
 	if master < 0 {
 		return p.say(initMessage{Of: c.ID, PID: pid})
 	}
 	p.sending.Lock()
 	defer p.sending.Unlock()
 	return sendWith(p.control, initMessage{Of: c.ID, PID: pid, Terminal: true}, master)
-}
-
-func (p *initProcess) startJoined(c *execCommand, exe string, fds []int, attr *syscall.SysProcAttr) (int, error) {
-	p.joined.mu.Lock()
-	defer p.joined.mu.Unlock()
-	pid, err := syscall.ForkExec(exe, c.Argv, &syscall.ProcAttr{
-		Dir: string(c.Dir), Env: c.Env, Files: []uintptr{uintptr(fds[0]), uintptr(fds[1]), uintptr(fds[2])}, Sys: attr,
-	})
-	if err == nil {
-		p.joined.numbers[pid] = c.ID
-	}
-	return pid, err
 }
 
 // joinedEnded tells of the end of a program that has joined; other children of

@@ -135,18 +135,17 @@ func (p *initProcess) ready() error {
 // connect to and which goes with it.
 func listenProxy(path string) (int, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open the proxy's unix socket: %w", err)
+	}
+	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err == nil {
+		err = unix.Chmod(path, 0o600)
+	}
 	if err == nil {
-		if err = unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err == nil {
-			err = unix.Chmod(path, 0o600)
-		}
-		if err == nil {
-			err = unix.Listen(fd, unix.SOMAXCONN)
-		}
-		if err != nil {
-			unix.Close(fd)
-		}
+		err = unix.Listen(fd, unix.SOMAXCONN)
 	}
 	if err != nil {
+		unix.Close(fd)
 		return -1, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	return fd, nil

@@ -304,11 +304,7 @@ func TestInAContainerItRunsOrSaysWhyNot(t *testing.T) {
 	asRoot := append([]string{"--user", "--map-root-user", binary, "run", "--user", "root"}, run[2:]...)
 	in("/usr/bin/unshare", asRoot...).ok().says("ran")
 	os.Remove(h.work + "/started")
-	exe, err := filepath.Abs(binary)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := h.run(exe, "run", "--", "touch", "started")
+	r := h.run(h.ownBinary(), "run", "--", "touch", "started")
 	if r.code != 125 || !strings.Contains(r.err, "this is a sandbox of sallyport's already") {
 		t.Errorf("in itself: exit status %d\n%s", r.code, r.err)
 	}

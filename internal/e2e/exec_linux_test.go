@@ -340,11 +340,19 @@ func TestThePayloadCannotReachTheList(t *testing.T) {
 	sock := filepath.Join(h.registryDir(), other.ID+".sock")
 	h.attack("uconnect stream "+sock+": EACCES|ENOENT", "stat "+sock+": EACCES|ENOENT", "read "+filepath.Dir(sock)+": EACCES|ENOENT",
 		"create "+filepath.Dir(sock)+"/x: EACCES|ENOENT|EROFS")
-	exe, _ := filepath.Abs(binary)
+	exe := h.ownBinary()
 	if r := h.run(exe, "exec", "other", "true"); r.code != 125 {
 		t.Errorf("exit status %d\n%s%s", r.code, r.out, r.err)
 	}
 	h.sallyport("stop", "other").ok()
+}
+
+// ownBinary is sallyport where a sandbox can see it.
+func (h *home) ownBinary() string {
+	h.t.Helper()
+	exe := filepath.Join(h.work, "sallyport")
+	copyFile(h.t, binary, exe, 0o755)
+	return exe
 }
 
 func TestExecsAtOnceAreKeptApart(t *testing.T) {
@@ -357,9 +365,9 @@ func TestExecsAtOnceAreKeptApart(t *testing.T) {
 		cmd := h.command(context.Background(), "exec", "box", "sh", "-c", "cat; exit "+strconv.Itoa(i))
 		cmd.Stdin = strings.NewReader("input " + strconv.Itoa(i))
 		go func() {
-			out, _ := cmd.Output()
-			if cmd.ProcessState.ExitCode() == i {
-				outs[i] = string(out)
+			out, err := cmd.CombinedOutput()
+			if outs[i] = string(out); cmd.ProcessState.ExitCode() != i {
+				outs[i] += err.Error()
 			}
 			done <- i
 		}()

@@ -112,17 +112,8 @@ const parentPassword = "Basic bWU6c2VzYW1l" // me:sesame
 
 func newParent(t *testing.T, secure bool) *parent {
 	t.Helper()
-	p := &parent{}
-	var l net.Listener
-	err := internet.there(func() (err error) {
-		l, err = net.Listen("tcp", thereV4+":0")
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	p.at = l.Addr().String()
+	l, _ := listenThere(t)
+	p := &parent{at: l.Addr().String()}
 	if secure {
 		l = tls.NewListener(l, internet.tls)
 	}

@@ -133,12 +133,12 @@ func TestOnlyTheEnvironmentAllowlistPasses(t *testing.T) {
 		name, value, _ := strings.Cut(e, "=")
 		names[name] = value
 	}
-	for name, want := range map[string]string{"FOO": "bar", "BAR": "b=c", "TERM": "vt100", "LC_ALL": "C.UTF-8", "HOME": h.dir, "PWD": h.work, "TMPDIR": "/tmp", "SALLYPORT": "1"} {
+	for name, want := range map[string]string{"FOO": "bar", "BAR": "b=c", "TERM": "vt100", "LC_ALL": "C.UTF-8", "HOME": h.dir, "PWD": h.work, "TMPDIR": "/tmp", "SALLYPORT": "1", "SALLYPORT_PROXY": "/run/sallyport/proxy.sock"} {
 		if names[name] != want {
 			t.Errorf("%s is %q, want %q", name, names[name], want)
 		}
 	}
-	allowed := strings.Fields("FOO BAR TERM LC_ALL LANG HOME PATH PWD TMPDIR SALLYPORT HTTP_PROXY HTTPS_PROXY http_proxy https_proxy NO_PROXY no_proxy NODE_USE_ENV_PROXY")
+	allowed := strings.Fields("FOO BAR TERM LC_ALL LANG HOME PATH PWD TMPDIR SALLYPORT SALLYPORT_PROXY HTTP_PROXY HTTPS_PROXY http_proxy https_proxy NO_PROXY no_proxy NODE_USE_ENV_PROXY")
 	for _, name := range allowed {
 		delete(names, name)
 	}

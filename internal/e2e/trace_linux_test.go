@@ -161,7 +161,10 @@ func TestTheKernelKnowsWhoTried(t *testing.T) {
 			owner.own(h.work)
 			owner.write(".ssh/id", "secret")
 			h.usePolicy(fmt.Sprintf(tracePolicy, h.dir))
-			script := fmt.Sprintf("%s %s %s/.ssh/x & wait; sleep 0.3", h.helperPath(), tt.how, h.dir)
+			script := fmt.Sprintf("%s %s %s/.ssh/x & wait", h.helperPath(), tt.how, h.dir)
+			if tt.how == "orphan" {
+				script += "; until [ -e looked ]; do sleep 0.01; done"
+			}
 			r := h.runWith([]string{"-e", helperEnv + "=look", "-e", "HOME=" + h.dir}, "sh", "-c", script).ok()
 			total, pids := 0, map[int]bool{}
 			for _, e := range r.events {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -113,5 +112,3 @@ func (g *ground) release() error {
 	_ = os.Remove(filepath.Dir(g.dir)) // others are there
 	return errors.Join(err, g.lock.Close())
 }
-
-func ptr[T any](s []T) unsafe.Pointer { return unsafe.Pointer(&s[0]) }

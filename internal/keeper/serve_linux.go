@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -125,8 +126,8 @@ func lookAs(uid, gid int) error {
 	if uid == 0 {
 		return nil
 	}
-	groups := []uint32{uint32(gid)}
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 1, uintptr(ptr(groups)), 0); errno != 0 {
+	group := uint32(gid)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 1, uintptr(unsafe.Pointer(&group)), 0); errno != 0 {
 		return fmt.Errorf("set groups: %w", errno)
 	}
 	// They answer with the id before, whatever happens: asked twice they tell.
