@@ -25,7 +25,7 @@ type scope struct {
 	only  []string // regular expressions, for subtests too; with files: nothing else is run
 	files []string // patterns: all tests of these files
 	not   []string // regular expressions; left out
-	both  bool     // as both users on every machine: it takes root, and differs with a service manager
+	root  bool     // it takes root: everywhere, since cgroups differ with a service manager
 }
 
 // scopes is the table, by folder. A package that is not in it is run whole.
@@ -38,7 +38,7 @@ var scopes = map[string]scope{
 	"sandbox": {not: []string{"TestFilterAgreesWithOracle.*", "TestRefusalsAreOfFewKinds", "TestOrdinaryProgramsRunUnderTheFilter", "Fuzz.*",
 		"Test.*/as=.*"}},
 	// Floods and leaks, by the hundred thousand.
-	"loader": {both: true, not: []string{"TestNoRefusalOfAFlood.*", "TestAFullRingBuffer.*", "TestProcessesWhoseEndWasLost.*",
+	"loader": {root: true, not: []string{"TestNoRefusalOfAFlood.*", "TestAFullRingBuffer.*", "TestProcessesWhoseEndWasLost.*",
 		"TestTwoHundredSandboxes.*", "TestLoadingLeaks.*", "Fuzz.*"}},
 	"internal/e2e": {
 		// The kernel tier's, where there are some.
