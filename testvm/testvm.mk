@@ -18,7 +18,7 @@ testvm: testvm-harness ## every kernel and way of starting it, in virtual machin
 
 # The walls, and runs from end to end, with those of the kernel tier; a hang ends early.
 testvm-ci: TESTVM_PACKAGES := ./testvm/selftest ./sandbox ./internal/e2e
-testvm-ci: TESTVM_DEADLINE := 5m
+testvm-ci: TESTVM_DEADLINE := 10m
 testvm-ci: ## the machines of every change: 6.1 and 6.12, plain
 	$(testvm_go) matrix -ci $(testvm_flags)
 
