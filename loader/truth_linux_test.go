@@ -22,6 +22,7 @@ import (
 // makeCorpusDir makes the files that the corpus fails upon, as seen by nobody.
 func makeCorpusDir(t *testing.T) string {
 	t.Helper()
+	needRoot(t)
 	d := scratchDir(t)
 	for _, dir := range []string{"ro/d", "own", "closed"} {
 		if err := os.MkdirAll(filepath.Join(d, dir), 0o755); err != nil {

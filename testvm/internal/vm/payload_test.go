@@ -46,6 +46,13 @@ func TestTestStepsRunAsBothUsers(t *testing.T) {
 	}
 }
 
+func TestWhatTakesRootIsNotRunWithoutIt(t *testing.T) {
+	steps, err := testSteps("loader", module+"/loader", Selection{})
+	if err != nil || len(steps) != 1 || steps[0].User || steps[0].Once {
+		t.Errorf("steps %+v, %v", steps, err)
+	}
+}
+
 func TestListPackagesWantsTests(t *testing.T) {
 	got, err := listPackages(t.Context(), []string{"."})
 	if err != nil || len(got) != 1 || !strings.HasSuffix(got[0].ImportPath, "testvm/internal/vm") {

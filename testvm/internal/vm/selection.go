@@ -25,6 +25,7 @@ type scope struct {
 	only  []string // regular expressions, for subtests too; with files: nothing else is run
 	files []string // patterns: all tests of these files
 	not   []string // regular expressions; left out
+	root  bool     // it takes root: everywhere, since cgroups differ with a service manager
 }
 
 // scopes is the table, by folder. A package that is not in it is run whole.
@@ -36,6 +37,9 @@ var scopes = map[string]scope{
 	// users than the machine's.
 	"sandbox": {not: []string{"TestFilterAgreesWithOracle.*", "TestRefusalsAreOfFewKinds", "TestOrdinaryProgramsRunUnderTheFilter", "Fuzz.*",
 		"Test.*/as=.*"}},
+	// Floods and leaks, by the hundred thousand.
+	"loader": {root: true, not: []string{"TestNoRefusalOfAFlood.*", "TestAFullRingBuffer.*", "TestProcessesWhoseEndWasLost.*",
+		"TestTwoHundredSandboxes.*", "TestLoadingLeaks.*", "Fuzz.*"}},
 	"internal/e2e": {
 		// The kernel tier's, where there are some.
 		files: []string{"trace_*_test.go", "agent_*_test.go", "lsm_*_test.go"},
