@@ -298,7 +298,7 @@ func TestWithoutItsKeeperOrSupervisorNothingGoesOn(t *testing.T) {
 			keeper := keeperOf(t, cmd.Process.Pid)
 			ground := ""
 			for _, p := range descendants(t) {
-				if strings.Contains(p.args, "sleep") {
+				if strings.HasPrefix(p.args, "sh -c echo") { // the command's own, not those that name it
 					ground = groundOf(t, p.pid)
 				}
 			}
