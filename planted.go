@@ -4,6 +4,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // looker reads what is left of a run's files.
@@ -67,11 +68,17 @@ func inertPointer(look looker, name string, old func(string) bool) bool {
 }
 
 var (
-	sectionLine = regexp.MustCompile(`^\[(core|user|init|extensions)\]$|^\[(remote|branch|submodule) "[A-Za-z0-9._/-]+"\]$`)
-	settingLine = regexp.MustCompile(`^\t([A-Za-z]+) = ([^"\\#;\x00-\x1f\x7f-\xff]*)$`)
-	remoteURL   = regexp.MustCompile(`^(https?|ssh|git)://[A-Za-z0-9][^: ]*(:[0-9]+(/[^: ]*)?)?$|^[A-Za-z0-9_.]+@[A-Za-z0-9][A-Za-z0-9.-]*:[A-Za-z0-9/~][^: ]*$`)
-	plainName   = regexp.MustCompile(`^[A-Za-z0-9.][A-Za-z0-9._-]*$`)
+	sectionLine = lazily(`^\[(core|user|init|extensions)\]$|^\[(remote|branch|submodule) "[A-Za-z0-9._/-]+"\]$`)
+	settingLine = lazily(`^\t([A-Za-z]+) = ([^"\\#;\x00-\x1f\x7f-\xff]*)$`)
+	remoteURL   = lazily(`^(https?|ssh|git)://[A-Za-z0-9][^: ]*(:[0-9]+(/[^: ]*)?)?$|^[A-Za-z0-9_.]+@[A-Za-z0-9][A-Za-z0-9.-]*:[A-Za-z0-9/~][^: ]*$`)
+	plainName   = lazily(`^[A-Za-z0-9.][A-Za-z0-9._-]*$`)
 )
+
+// lazily compiles an expression when it is needed: every stage of every run would
+// pay for it.
+func lazily(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
 
 // inertSettings are those that "git init", "git clone" and "git branch" write.
 // None names a program, a file, or a repository on this machine.
@@ -99,11 +106,11 @@ func inertConfig(text string) bool {
 		if text == "" {
 			break
 		}
-		if m := sectionLine.FindStringSubmatch(line); m != nil {
+		if m := sectionLine().FindStringSubmatch(line); m != nil {
 			section = m[1] + m[2]
 			continue
 		}
-		m := settingLine.FindStringSubmatch(line)
+		m := settingLine().FindStringSubmatch(line)
 		if m == nil {
 			return false
 		}
@@ -111,7 +118,7 @@ func inertConfig(text string) bool {
 		if !inertSettings[section][key] {
 			return false
 		}
-		if key == "url" && !remoteURL.MatchString(value) || key == "remote" && !plainName.MatchString(value) {
+		if key == "url" && !remoteURL().MatchString(value) || key == "remote" && !plainName().MatchString(value) {
 			return false
 		}
 	}

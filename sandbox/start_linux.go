@@ -202,6 +202,9 @@ func (s *Sandbox) receive() error {
 	_ = unix.SetsockoptTimeval(int(s.control.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(startTimeout / time.Second)})
 	buf, oob := make([]byte, 64), make([]byte, unix.CmsgSpace(16*4))
 	n, on, _, _, err := unix.Recvmsg(int(s.control.Fd()), buf, oob, unix.MSG_CMSG_CLOEXEC)
+	if err == unix.ECONNRESET { // it left the plan unread: what it said before comes after that
+		n, on, _, _, err = unix.Recvmsg(int(s.control.Fd()), buf, oob, unix.MSG_CMSG_CLOEXEC)
+	}
 	if err != nil {
 		return fmt.Errorf("wait for stage 1: %w", err)
 	}
@@ -410,7 +413,11 @@ func (s *Sandbox) died(who string) error {
 	case <-time.After(time.Second):
 	}
 	buf := make([]byte, 64)
-	if n, _, err := unix.Recvfrom(int(s.control.Fd()), buf, unix.MSG_DONTWAIT); err == nil && n > 0 {
+	n, _, err := unix.Recvfrom(int(s.control.Fd()), buf, unix.MSG_DONTWAIT)
+	if err == unix.ECONNRESET { // as above
+		n, _, err = unix.Recvfrom(int(s.control.Fd()), buf, unix.MSG_DONTWAIT)
+	}
+	if err == nil && n > 0 {
 		if _, err := s.report(buf[:n]); err != nil {
 			return explainStage1(err)
 		}

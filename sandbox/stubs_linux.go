@@ -25,6 +25,10 @@ type Stubs struct {
 	stubs   []plan.Stub
 }
 
+// lockTimeout is for many runs that start at once on a slow machine: each holds
+// the lock while it plans.
+const lockTimeout = time.Minute
+
 // LockStubs keeps other runs from making and removing placeholders while this
 // one plans on what it sees and makes its own.
 func LockStubs(dir string) (unlock func(), err error) {
@@ -37,7 +41,7 @@ func LockStubs(dir string) (unlock func(), err error) {
 	}
 	// Not waited for in the kernel: a run that was stopped while it planned must
 	// not stop all others.
-	for end := time.Now().Add(startTimeout); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(lockTimeout); ; time.Sleep(time.Millisecond) {
 		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
 			return func() { f.Close() }, nil
 		}

@@ -293,12 +293,14 @@ func (s *screen) signal(sig syscall.Signal) {
 // killNamed kills the one process of a run with these arguments.
 func killNamed(t *testing.T, s *screen, args string) {
 	t.Helper()
-	for pid, p := range below(processes(t), s.cmd.Process.Pid) {
-		if strings.HasPrefix(strings.TrimSpace(p.args), args) {
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-				t.Fatal(err)
+	for end := time.Now().Add(10 * soon()); time.Now().Before(end); time.Sleep(10 * time.Millisecond) { // a shell says so before it executes it
+		for pid, p := range below(processes(t), s.cmd.Process.Pid) {
+			if strings.HasPrefix(strings.TrimSpace(p.args), args) {
+				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+				return
 			}
-			return
 		}
 	}
 	t.Fatalf("no process %q", args)
