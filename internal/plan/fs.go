@@ -28,6 +28,13 @@ var errLoop = errors.New("too many levels of symbolic links")
 type resolver struct {
 	fs    FS
 	infos map[string]info
+	reals map[string]real
+}
+
+// real is where a path leads.
+type real struct {
+	path string
+	info
 }
 
 type info struct {
@@ -35,7 +42,7 @@ type info struct {
 	err error
 }
 
-func newResolver(f FS) *resolver { return &resolver{fs: f, infos: map[string]info{}} }
+func newResolver(f FS) *resolver { return &resolver{fs: f, infos: map[string]info{}, reals: map[string]real{}} }
 
 func (r *resolver) lstat(p string) (fs.FileInfo, error) {
 	if i, ok := r.infos[p]; ok {
@@ -49,7 +56,43 @@ func (r *resolver) lstat(p string) (fs.FileInfo, error) {
 // real follows every link in p, the last component's too. Where a component
 // does not exist it returns the path as far as it could be followed with the
 // rest appended, and fs.ErrNotExist.
+//
+// Most paths of a policy share their directories, which are followed once.
 func (r *resolver) real(p string) (string, fs.FileInfo, error) {
+	p = path.Clean(p)
+	if known, ok := r.reals[p]; ok {
+		return known.path, known.FileInfo, known.err
+	}
+	at, fi, err := r.follow(p)
+	r.reals[p] = real{at, info{fi, err}}
+	return at, fi, err
+}
+
+// follow follows the directories first; only a link needs the whole walk.
+func (r *resolver) follow(p string) (string, fs.FileInfo, error) {
+	if p == "/" {
+		return r.walk(p)
+	}
+	dir, _, err := r.real(path.Dir(p))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return path.Join(dir, path.Base(p)), nil, err
+	case err != nil:
+		return r.walk(p)
+	}
+	next := path.Join(dir, path.Base(p))
+	fi, err := r.lstat(next)
+	if err == nil && fi.Mode()&fs.ModeSymlink != 0 {
+		return r.walk(p)
+	}
+	if err != nil {
+		fi = nil
+	}
+	return next, fi, err
+}
+
+// walk follows a path from the root, component by component.
+func (r *resolver) walk(p string) (string, fs.FileInfo, error) {
 	rest := strings.Split(strings.Trim(path.Clean(p), "/"), "/")
 	cur := "/"
 	fi, err := r.lstat("/")
