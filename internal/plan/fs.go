@@ -42,7 +42,9 @@ type info struct {
 	err error
 }
 
-func newResolver(f FS) *resolver { return &resolver{fs: f, infos: map[string]info{}, reals: map[string]real{}} }
+func newResolver(f FS) *resolver {
+	return &resolver{fs: f, infos: map[string]info{}, reals: map[string]real{}}
+}
 
 func (r *resolver) lstat(p string) (fs.FileInfo, error) {
 	if i, ok := r.infos[p]; ok {
