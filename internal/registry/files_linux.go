@@ -98,24 +98,60 @@ func (r *Registration) create() error {
 		return err
 	}
 	r.made = []string{r.entry.socket()}
-	temp := filepath.Join(r.entry.dir, "."+r.entry.ID)
-	if r.file, err = os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
-		return err
-	}
-	if err := unix.Flock(int(r.file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		os.Remove(temp)
-		return &fs.PathError{Op: "lock", Path: temp, Err: err}
-	}
-	_, err = r.file.Write(data)
-	if err == nil {
-		err = os.Rename(temp, r.entry.path())
+	if err = r.nameless(data); err != nil {
+		err = r.renamed(data)
 	}
 	if err != nil {
-		os.Remove(temp)
 		return err
 	}
 	r.made = []string{r.entry.path(), r.entry.socket()}
 	return nil
+}
+
+// nameless gives the file a name when it is whole (O_TMPFILE, open(2)): a crash
+// before leaves nothing. Not every file system can, and it takes a /proc.
+func (r *Registration) nameless(data []byte) error {
+	f, err := os.OpenFile(r.entry.dir, unix.O_TMPFILE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err = lockAndWrite(f, data); err == nil {
+		err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, r.entry.path(), unix.AT_SYMLINK_FOLLOW)
+	}
+	if err != nil {
+		f.Close()
+		return err
+	}
+	r.file = f
+	return nil
+}
+
+// renamed gives the file its name when it is whole; what a crash leaves under
+// the other is swept a minute later.
+func (r *Registration) renamed(data []byte) error {
+	temp := filepath.Join(r.entry.dir, "."+r.entry.ID)
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err = lockAndWrite(f, data); err == nil {
+		err = os.Rename(temp, r.entry.path())
+	}
+	if err != nil {
+		f.Close()
+		os.Remove(temp)
+		return err
+	}
+	r.file = f
+	return nil
+}
+
+func lockAndWrite(f *os.File, data []byte) error {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
+	}
+	_, err := f.Write(data)
+	return err
 }
 
 func (e Entry) path() string   { return filepath.Join(e.dir, e.ID+entrySuffix) }
