@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/registry"
 	"github.com/sallyport/sallyport/sandbox"
 )
@@ -24,17 +23,28 @@ func registryDirs() []string {
 // listing is a run's place in the registry, made while the command runs.
 type listing struct {
 	made    sync.WaitGroup
+	over    chan struct{} // closed: the command has ended
 	reg     *registry.Registration
 	clients sync.WaitGroup
 }
 
+// listAfter is how long a command runs before it is listed: who could ask for
+// one that has ended by then would find nothing.
+const listAfter = 10 * time.Millisecond
+
 // list puts the run on the list and serves who asks for it. That takes no time
 // of the command's.
 func (r *run) list(command []string, dir string) {
+	r.listing.over = make(chan struct{})
 	r.listing.made.Go(func() {
+		select {
+		case <-r.listing.over:
+			return
+		case <-time.After(listAfter):
+		}
 		reg, err := registry.Register(registryDirs(), registry.Entry{
 			ID: r.id, Name: r.opts.Name, PID: os.Getpid(), Start: time.Now(), Command: command, Dir: dir,
-			Tier: event.TierRootless.String(), Host: registry.Here(),
+			Tier: r.opts.tier.String(), Host: registry.Here(),
 		})
 		if err != nil {
 			r.warn(err.Error(), "'sallyport ps', 'stop' and 'exec' do not know of it; the run is not affected")
@@ -56,6 +66,7 @@ func (r *run) list(command []string, dir string) {
 // unlist takes the run off the list, after it has ended, when those whose
 // programs have ended with it have been told so.
 func (r *run) unlist() {
+	close(r.listing.over)
 	r.listing.made.Wait()
 	if r.listing.reg == nil {
 		return
