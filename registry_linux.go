@@ -23,25 +23,14 @@ func registryDirs() []string {
 // listing is a run's place in the registry, made while the command runs.
 type listing struct {
 	made    sync.WaitGroup
-	over    chan struct{} // closed: the command has ended
 	reg     *registry.Registration
 	clients sync.WaitGroup
 }
 
-// listAfter is how long a command runs before it is listed: who could ask for
-// one that has ended by then would find nothing.
-const listAfter = 10 * time.Millisecond
-
 // list puts the run on the list and serves who asks for it. That takes no time
 // of the command's.
 func (r *run) list(command []string, dir string) {
-	r.listing.over = make(chan struct{})
 	r.listing.made.Go(func() {
-		select {
-		case <-r.listing.over:
-			return
-		case <-time.After(listAfter):
-		}
 		reg, err := registry.Register(registryDirs(), registry.Entry{
 			ID: r.id, Name: r.opts.Name, PID: os.Getpid(), Start: time.Now(), Command: command, Dir: dir,
 			Tier: r.opts.tier.String(), Host: registry.Here(),
@@ -66,7 +55,6 @@ func (r *run) list(command []string, dir string) {
 // unlist takes the run off the list, after it has ended, when those whose
 // programs have ended with it have been told so.
 func (r *run) unlist() {
-	close(r.listing.over)
 	r.listing.made.Wait()
 	if r.listing.reg == nil {
 		return
