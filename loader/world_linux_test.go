@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -211,10 +212,25 @@ func (b *testBox) command(name string, args ...string) *exec.Cmd {
 		b.w.t.Fatal(err)
 	}
 	b.w.t.Cleanup(func() { dir.Close() })
+	if name == "python3" {
+		name = python(b.w.t)
+	}
 	cmd := exec.Command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	cmd.Stderr = os.Stderr
 	return cmd
+}
+
+// python finds the interpreter itself. What PATH gives may be a version
+// manager's script, and a shell that starts asks for nscd: records that no test
+// has made.
+func python(t testing.TB) string {
+	t.Helper()
+	out, err := exec.Command("python3", "-S", "-c", "import sys; print(sys.executable)").Output()
+	if err != nil {
+		t.Fatalf("find python3: %v", err)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // records gives what happened so far in this sandbox.

@@ -158,7 +158,7 @@ func TestStopEndsASandboxGentlyAndThenNot(t *testing.T) {
 	}{
 		"gentle":   {"trap 'exit 5' TERM; touch ready; while :; do sleep 0.02; done", nil, 5},
 		"stubborn": {"trap '' TERM; touch ready; while :; do sleep 0.02; done", []string{"--time", "200ms"}, 137},
-		"stopped":  {"touch ready; kill -STOP $$", nil, 143},
+		"stopped":  {"touch ready; kill -STOP $$; while :; do sleep 0.02; done", nil, 143},
 	} {
 		os.Remove(h.work + "/ready")
 		r := h.start(name, "sh", "-c", test.script)
