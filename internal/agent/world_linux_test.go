@@ -419,7 +419,7 @@ func (u *userState) register(o order, r *result) error {
 	if o.Policy != "" {
 		reg.Files = []PolicyFile{{Name: "policy.yaml", Data: []byte(o.Policy)}}
 	}
-	box, err := Register(u.path, reg, Handler{
+	box, err := register(u.path, reg, Handler{
 		Event: func(e event.Event, _ string) { u.mu.Lock(); defer u.mu.Unlock(); u.events = append(u.events, e) },
 		Back:  func(time.Duration) { u.mu.Lock(); defer u.mu.Unlock(); u.returns++ },
 	})
@@ -428,6 +428,18 @@ func (u *userState) register(o order, r *result) error {
 	}
 	u.box, r.ID = box, box.ID
 	return nil
+}
+
+func register(path string, r Registration, h Handler) (*Sandbox, error) {
+	c, err := Reach(path)
+	if err != nil {
+		return nil, err
+	}
+	box, err := c.Register(r, h)
+	if err != nil {
+		c.Close()
+	}
+	return box, err
 }
 
 var testEnv = policy.Env{Home: "/home/test", Cwd: "/home/test/work", Exe: "/usr/bin/sallyport"}
@@ -484,7 +496,7 @@ func (u *userState) many(n int) error {
 		if err := cmd.Start(); err != nil {
 			return err
 		}
-		box, err := Register(u.path, Registration{ID: newID(), PID: cmd.Process.Pid, Env: testEnv}, Handler{})
+		box, err := register(u.path, Registration{ID: newID(), PID: cmd.Process.Pid, Env: testEnv}, Handler{})
 		if err == nil {
 			err = box.Start()
 		}

@@ -194,7 +194,7 @@ func (k *keeper) place(r request) error {
 	}
 	rules := loader.Rules{TCP: true, UDP: true, Ping: true, MPTCP: true}
 	if r.Rules != nil {
-		rules.AnyUnix, rules.NoRefused = r.Rules.AnyUnix, r.Rules.Supervised
+		rules.AnyUnix, rules.NoRefused, rules.Canary = r.Rules.AnyUnix, r.Rules.Supervised, r.Rules.Canary
 	}
 	box, err := cgroup.Make(k.own.dir, "box")
 	if err != nil {
