@@ -29,6 +29,8 @@ type Options struct {
 	Pin string
 	// RingBytes is the size of the ring buffer, a power of two; 0: 4 MiB.
 	RingBytes uint32
+	// One: there will be one sandbox, and smaller tables do.
+	One bool
 }
 
 // Rules are what the kernel itself decides about one sandbox. The zero value

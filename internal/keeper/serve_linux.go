@@ -66,11 +66,12 @@ func (k *keeper) open() error {
 	if k.own, err = takeGround(); err != nil {
 		return err
 	}
-	k.l, err = loader.Load(loader.Options{Cgroup: k.own.dir})
+	k.l, err = loader.Load(loader.Options{Cgroup: k.own.dir, One: true})
 	return err
 }
 
 func (k *keeper) selfTest() ([]Finding, error) {
+	go cgroup.Warm() // a process will be placed right after
 	found, err := k.l.SelfTest(context.Background())
 	if err != nil {
 		return nil, err
