@@ -55,6 +55,9 @@ func (s *Server) newBox(j journal) (*box, error) {
 	for _, pid := range j.Own {
 		b.own[pid] = true
 	}
+	if j.Registration.Canary {
+		b.rules.Canary = loader.CanaryPath(j.ID)
+	}
 	return b, nil
 }
 
@@ -275,6 +278,9 @@ func (s *Server) adopt(j *journal) error {
 	}
 	if err == nil && b.group.Info.ID != j.Cgroup {
 		err = errors.New("its cgroup is another")
+	}
+	if err == nil && j.Registration.Canary && !j.Started {
+		err = errors.New("it had not started, and what proves its record is not known") // by this process
 	}
 	if err == nil && !s.known(j.Cgroup) {
 		err = errors.New("the kernel's programs do not know it")
