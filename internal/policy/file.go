@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
 )
@@ -26,6 +27,9 @@ type File struct {
 	strict          *bool
 	unixSockets     *[]pathEntry
 	allUnix         *bool
+	askVia          *[]string
+	askTimeout      *time.Duration
+	authorizer      *Authorizer
 
 	disabled, gitConfig *bool
 	denyRead, allowRead *[]pathEntry
@@ -82,6 +86,7 @@ const (
 	FlagAllowDomain = "--allow-domain"
 	FlagAllowWrite  = "--allow-write"
 	FlagDenyRead    = "--deny-read"
+	FlagAsk         = "--ask" // tty,socket,desktop
 )
 
 // CommandLine is the file name of rules that came as flags.
@@ -115,6 +120,11 @@ func (f *File) addFlag(fl Flag, rule Rule) {
 		}
 		e.rule = rule
 		*f.allowed = append(*f.allowed, e)
+		return
+	case FlagAsk:
+		if err := f.flagAsk(fl.Value); err != nil {
+			fail(err.Error(), hintOf(err))
+		}
 		return
 	case FlagAllowWrite:
 		paths = f.allowWrite

@@ -189,4 +189,4 @@ func (p *Policy) AllowUpgrade(req NetRequest) (Rule, bool) {
 }
 
 // asks reports whether what nothing forbids may be asked about.
-func (p *Policy) asks() bool { return p.askable && !p.strict }
+func (p *Policy) asks() bool { return (p.ask.On || p.authorizer != nil) && !p.strict }
