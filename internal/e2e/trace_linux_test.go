@@ -215,7 +215,7 @@ func TestTheHostsOwnRefusalsAreCountedApart(t *testing.T) {
 
 func TestAPolicyCanRequireTheTier(t *testing.T) {
 	const text = "require: {tier: trace, audit: true}\n"
-	h := newHome(t)
+	h := newHome(t).rootless()
 	h.usePolicy(text)
 	h.run("touch", "started").badHost("requires tier trace", "rootless")
 	h.notStarted()
