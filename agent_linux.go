@@ -76,7 +76,7 @@ func (d *Diagnosis) agent() {
 func (a *agentSide) register(r *run, pid int) (err error) {
 	reg := agent.Registration{ID: r.id, Name: r.opts.Name, PID: pid, Canary: true, Env: r.prep.env, Flags: r.opts.Policy.Flags}
 	for _, s := range r.prep.sources {
-		reg.Files = append(reg.Files, agent.PolicyFile{Name: s.Name, Dir: s.Dir, Path: s.Path, Data: s.Data})
+		reg.Files = append(reg.Files, agent.PolicyFile(s))
 	}
 	a.run = r
 	a.stats = audit.Stats{Attempts: map[event.Verdict]uint64{}, Lost: map[string]uint64{}}
@@ -87,7 +87,8 @@ func (a *agentSide) register(r *run, pid int) (err error) {
 		return agentError(err)
 	}
 	if a.box.PolicySHA256 != r.prep.policy.SHA256() {
-		return errors.New("register with the agent: it reads the policy otherwise; are both of one version?")
+		return &Error{Err: errors.New("register with the agent: it reads the policy otherwise"), Status: statusFailed,
+			Hint: "if the administrator's policy has changed: 'systemctl reload sallyport-agent'; else, are both of one version?"}
 	}
 	return nil
 }

@@ -11,13 +11,13 @@ func classifyPolicy(t *testing.T) *policy.Policy {
 	t.Helper()
 	f, err := policy.Parse(policy.Source{Name: "p.yaml", Path: "/p.yaml", Data: []byte(`filesystem:
   denyRead: [/srv/private]
-  allowWrite: [/work]
-  denyWrite: [/work/locked]
+  allowWrite: [/srv/build]
+  denyWrite: [/srv/build/locked]
 `)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := policy.New(policy.Env{Home: "/home/u", Cwd: "/work", ConfigDir: "/home/u/.config/sallyport",
+	p, err := policy.New(policy.Env{Home: "/home/u", Cwd: "/srv/build", ConfigDir: "/home/u/.config/sallyport",
 		StateDir: "/home/u/.local/state/sallyport", CacheDir: "/home/u/.cache/sallyport", Exe: "/usr/bin/sallyport"}, f)
 	if err != nil {
 		t.Fatal(err)
@@ -37,13 +37,13 @@ func TestEveryKernelDenialSaysWhoseItIs(t *testing.T) {
 			event.PathHidden, "p.yaml:2"},
 		{"outside the write roots", event.Event{Operation: event.FileCreate, Object: event.Object{Path: "/etc/x"}, Errno: "EROFS"},
 			event.PathReadOnly, "builtin:read-only"},
-		{"denied inside a write root", event.Event{Operation: event.FileWrite, Object: event.Object{Path: "/work/locked/f"}, Errno: "EROFS"},
+		{"denied inside a write root", event.Event{Operation: event.FileWrite, Object: event.Object{Path: "/srv/build/locked/f"}, Errno: "EROFS"},
 			event.RuleDenied, "p.yaml:4"},
 		{"a name that moves out of the write roots", event.Event{Operation: event.FileRename, Errno: "EXDEV",
-			Object: event.Object{Path: "/work/a", To: "/etc/a"}}, event.PathReadOnly, "builtin:read-only"},
+			Object: event.Object{Path: "/srv/build/a", To: "/etc/a"}}, event.PathReadOnly, "builtin:read-only"},
 		{"somebody else's file", event.Event{Operation: event.FileRead, Object: event.Object{Path: "/etc/sudoers"}, Errno: "EACCES"},
 			event.System, "builtin:system"},
-		{"plain permissions in a write root", event.Event{Operation: event.FileWrite, Object: event.Object{Path: "/work/roots"}, Errno: "EACCES"},
+		{"plain permissions in a write root", event.Event{Operation: event.FileWrite, Object: event.Object{Path: "/srv/build/roots"}, Errno: "EACCES"},
 			event.System, "builtin:system"},
 		{"a path whose beginning is missing", event.Event{Operation: event.FileCreate, Object: event.Object{Path: "(cut)/x"}, Errno: "EROFS"},
 			event.System, "builtin:system"},

@@ -48,7 +48,7 @@ func validID(id string) bool {
 
 // newBox parses what was registered. It performs nothing.
 func (s *Server) newBox(j journal) (*box, error) {
-	p, err := j.Registration.policy()
+	p, err := j.policy()
 	if err != nil {
 		return nil, err
 	}
@@ -67,9 +67,6 @@ func (s *Server) newBox(j journal) (*box, error) {
 func (s *Server) register(k *conn, r *Registration) (_ *registered, err error) {
 	if k.box.Load() != nil {
 		return nil, refuse("", "this connection has a sandbox")
-	}
-	if name := s.ceiling.Load(); name != nil {
-		return nil, refuse("", "apply administrator's policy "+*name+": not built yet, and it must not be ignored")
 	}
 	target, err := process.Open(r.PID)
 	if err != nil {
@@ -92,7 +89,7 @@ func (s *Server) register(k *conn, r *Registration) (_ *registered, err error) {
 	if len(r.Name) > 256 {
 		return nil, refuse("", "the name is longer than 256 bytes")
 	}
-	b, err := s.newBox(journal{ID: r.ID, Boot: s.place.boot, Own: []int{r.PID}, UID: k.uid, GID: k.gid, CallerPID: k.peer.PID, CallerStart: k.peer.Start, Registration: *r})
+	b, err := s.newBox(journal{ID: r.ID, Boot: s.place.boot, Own: []int{r.PID}, UID: k.uid, GID: k.gid, CallerPID: k.peer.PID, CallerStart: k.peer.Start, Registration: *r, Ceiling: *s.ceiling.Load()})
 	if err != nil {
 		return nil, err
 	}

@@ -180,7 +180,7 @@ func (s *Server) Denied(r loader.Record) {
 
 // policyOf gives a sandbox's policy, which may have to be parsed for it.
 func (s *Server) policyOf(b *box) *policy.Policy {
-	p, err := s.policies.of(b.ID, &b.Registration, func(bytes int) { s.quotas.spend(b.UID, 5+float64(bytes)/1024) })
+	p, err := s.policies.of(b.ID, &b.journal, func(bytes int) { s.quotas.spend(b.UID, 5+float64(bytes)/1024) })
 	if err != nil { // it was parsed before, and has not changed
 		panic(err)
 	}

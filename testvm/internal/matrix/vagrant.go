@@ -138,6 +138,6 @@ func (row *Row) readFile(path string, job report.Job, release string, ran error,
 	if rep.Release != release && rep.Done {
 		row.Problems = append(row.Problems, report.Problem{Text: fmt.Sprintf("the box runs kernel %s, not %s", rep.Release, release)})
 	}
-	row.read(job, rep)
+	row.read(job, rep, nil)
 	return nil
 }
