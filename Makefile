@@ -122,6 +122,22 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		done; \
 	done
 
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.48.0
+
+.PHONY: dist
+dist: ## make a release in dist/: binaries, archives, packages, bills of materials
+	GOBIN=$(CURDIR)/bin $(GO) install $(NFPM)
+	$(GO) run ./internal/dist -version $(VERSION) -nfpm bin/nfpm
+
+# The second build has a place and a cache of its own.
+.PHONY: dist-check
+dist-check: dist ## see that a release can be made again, and its package be removed without a trace
+	dir=$$(mktemp -d /var/tmp/sallyport-dist-XXXXXX) && trap 'chmod -R u+w "$$dir"; rm -rf "$$dir"' EXIT && \
+	git clone -q . "$$dir/src" && (cd "$$dir/src" && \
+		GOCACHE="$$dir/cache" $(GO) run ./internal/dist -version $(VERSION) -nfpm $(CURDIR)/bin/nfpm) && \
+	diff -r dist "$$dir/src/dist"
+	$(if $(filter 0,$(UID)),SALLYPORT_DEB=$$(ls $(CURDIR)/dist/*$$($(GO) env GOARCH).deb)) $(GO) test -count=1 -v ./internal/dist
+
 .PHONY: install
 install: build ## install to PREFIX (/usr/local), below DESTDIR
 	install -D -m 755 bin/sallyport $(DESTDIR)$(PREFIX)/bin/sallyport

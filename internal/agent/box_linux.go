@@ -46,7 +46,7 @@ func validID(id string) bool {
 
 // newBox parses what was registered. It performs nothing.
 func (s *Server) newBox(j journal) (*box, error) {
-	p, err := j.Registration.policy()
+	p, err := j.policy()
 	if err != nil {
 		return nil, err
 	}
@@ -55,6 +55,9 @@ func (s *Server) newBox(j journal) (*box, error) {
 	for _, pid := range j.Own {
 		b.own[pid] = true
 	}
+	if j.Registration.Canary {
+		b.rules.Canary = loader.CanaryPath(j.ID)
+	}
 	return b, nil
 }
 
@@ -62,9 +65,6 @@ func (s *Server) newBox(j journal) (*box, error) {
 func (s *Server) register(k *conn, r *Registration) (*registered, error) {
 	if k.box.Load() != nil {
 		return nil, refuse("", "this connection has a sandbox")
-	}
-	if name := s.ceiling.Load(); name != nil {
-		return nil, refuse("", "apply administrator's policy "+*name+": not built yet, and it must not be ignored")
 	}
 	target, err := openProcess(r.PID)
 	if err != nil {
@@ -83,7 +83,7 @@ func (s *Server) register(k *conn, r *Registration) (*registered, error) {
 	if len(r.Name) > 256 {
 		return nil, refuse("", "the name is longer than 256 bytes")
 	}
-	b, err := s.newBox(journal{ID: r.ID, Boot: s.place.boot, Own: []int{r.PID}, UID: k.uid, GID: k.gid, CallerPID: k.peer.pid, CallerStart: k.peer.start, Registration: *r})
+	b, err := s.newBox(journal{ID: r.ID, Boot: s.place.boot, Own: []int{r.PID}, UID: k.uid, GID: k.gid, CallerPID: k.peer.pid, CallerStart: k.peer.start, Registration: *r, Ceiling: *s.ceiling.Load()})
 	if err != nil {
 		return nil, err
 	}
@@ -275,6 +275,9 @@ func (s *Server) adopt(j *journal) error {
 	}
 	if err == nil && b.group.Info.ID != j.Cgroup {
 		err = errors.New("its cgroup is another")
+	}
+	if err == nil && j.Registration.Canary && !j.Started {
+		err = errors.New("it had not started, and what proves its record is not known") // by this process
 	}
 	if err == nil && !s.known(j.Cgroup) {
 		err = errors.New("the kernel's programs do not know it")

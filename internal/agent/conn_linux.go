@@ -26,6 +26,7 @@ type conn struct {
 	held   int // bytes of unfinished messages accounted for
 	box    atomic.Pointer[box]
 	out    *outbox
+	warmed bool // see prepare
 	ending atomic.Bool
 	said   sync.Once // of foreign senders
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/policy"
 )
 
 func TestOneUserCannotTakeMoreThanTheLimits(t *testing.T) {
@@ -57,22 +58,47 @@ func TestAPolicyThatCannotBeAppliedIsRefused(t *testing.T) {
 	if r := w.user(4001).try(order{Op: "register", Policy: "network: {allowedDomains: [}"}); !strings.Contains(r.Err, "policy.yaml") {
 		t.Errorf("a broken policy: %+v", r)
 	}
-	if err := errors.Join(os.MkdirAll(w.dir+"/policy.d", 0o755), os.WriteFile(w.dir+"/policy.d/10-all.yaml", nil, 0o644)); err != nil {
+}
+
+func TestTheAdministratorsPolicyBindsTheSandboxesToCome(t *testing.T) {
+	w := newWorld(t, Limits{})
+	decide := func(id string) policy.Decision {
+		t.Helper()
+		w.s.mu.Lock()
+		b := w.s.boxes[id]
+		w.s.mu.Unlock()
+		return w.s.policyOf(b).DecideFile(event.FileRead, "/srv/secret/x")
+	}
+	_, before := w.sandbox(4001)
+	name := w.dir + "/policy.d/10-all.yaml"
+	if err := errors.Join(os.MkdirAll(w.dir+"/policy.d", 0o755), os.WriteFile(name, []byte("filesystem: {denyRead: [/srv/secret]}"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.s.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	if r := w.user(4001).try(order{Op: "register"}); !strings.Contains(r.Err, "must not be ignored") {
-		t.Errorf("below a ceiling: %+v", r)
+	_, after := w.sandbox(4002)
+	if d := decide(after); d.Allowed() || d.Rule.String() != name+":1" {
+		t.Errorf("below a ceiling: %+v", d)
 	}
-	if err := os.RemoveAll(w.dir + "/policy.d"); err != nil {
+	if d := decide(before); !d.Allowed() {
+		t.Errorf("a sandbox of before: %+v", d)
+	}
+	if err := os.WriteFile(name, []byte("filesystem: {denyRed: []}"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.s.Reload(); err != nil {
+	if err := w.s.Reload(); err == nil || !strings.Contains(err.Error(), "denyRed") {
+		t.Errorf("a broken ceiling: %v", err)
+	}
+	// What it was when a sandbox began outlives the agent.
+	if err := os.Remove(name); err != nil {
 		t.Fatal(err)
 	}
-	w.sandbox(4001)
+	w.end()
+	w.begin(Limits{})
+	if d := decide(after); d.Allowed() {
+		t.Errorf("after a restart: %+v", d)
+	}
 }
 
 func TestWhoIsInASandboxOrAContainerIsTurnedAway(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/cgroup"
+	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/loader"
 )
 
@@ -168,7 +169,12 @@ type journal struct {
 	Started      bool         `json:"started"`
 	Own          []int        `json:"own"` // pids of stage 1, and of stage 2 once it is known
 	Registration Registration `json:"registration"`
+	// Ceiling is the administrator's, as it was when this was registered.
+	Ceiling []policy.Source `json:"ceiling,omitempty"`
 }
+
+// policy is the one that was fixed at registration.
+func (j *journal) policy() (*policy.Policy, error) { return j.Registration.parse(j.Ceiling) }
 
 func (p *places) journal(id string) string { return filepath.Join(p.journals, id+".json") }
 

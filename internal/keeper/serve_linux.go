@@ -66,11 +66,12 @@ func (k *keeper) open() error {
 	if k.own, err = takeGround(); err != nil {
 		return err
 	}
-	k.l, err = loader.Load(loader.Options{Cgroup: k.own.dir})
+	k.l, err = loader.Load(loader.Options{Cgroup: k.own.dir, One: true})
 	return err
 }
 
 func (k *keeper) selfTest() ([]Finding, error) {
+	go cgroup.Warm() // a process will be placed right after
 	found, err := k.l.SelfTest(context.Background())
 	if err != nil {
 		return nil, err
@@ -194,7 +195,7 @@ func (k *keeper) place(r request) error {
 	}
 	rules := loader.Rules{TCP: true, UDP: true, Ping: true, MPTCP: true}
 	if r.Rules != nil {
-		rules.AnyUnix, rules.NoRefused = r.Rules.AnyUnix, r.Rules.Supervised
+		rules.AnyUnix, rules.NoRefused, rules.Canary = r.Rules.AnyUnix, r.Rules.Supervised, r.Rules.Canary
 	}
 	box, err := cgroup.Make(k.own.dir, "box")
 	if err != nil {

@@ -205,8 +205,7 @@ func object(fields map[string]shape) shape {
 				return
 			}
 			w.path = append(w.path, key)
-			w.file.keys[w.key()] = w.rule(kn)
-			field(w, v)
+			w.take(field, kn, v)
 			w.path = w.path[:len(w.path)-1]
 		})
 	}

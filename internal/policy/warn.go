@@ -50,6 +50,29 @@ func (p *Policy) warn(files []*File) {
 	p.warnPaths()
 }
 
+// warnUntrusted says what of a project's files does not count.
+func (p *Policy) warnUntrusted(files []*File) {
+	for _, f := range files {
+		trust := "look at it, then: sallyport policy trust " + quote(f.name)
+		for _, k := range f.ignored {
+			p.warning(k.rule, trust, "%s does not count: the file is not trusted", k.key)
+		}
+		for _, key := range slices.Sorted(maps.Keys(f.keys)) {
+			if slices.Contains(wideningKeys, key) && !f.off[key] {
+				p.warning(f.keys[key], trust, "what %s would open does not count: the file is not trusted", key)
+			}
+		}
+	}
+}
+
+// wideningKeys open something where they hold more than nothing.
+var wideningKeys = []string{
+	"network.allowedDomains", "network.allowUnixSockets", "network.allowAllUnixSockets", "network.allowLocalBinding",
+	"network.allowMachLookup", "network.rules", "filesystem.allowRead", "filesystem.allowWrite", "filesystem.allowGitConfig",
+	"filesystem.disabled", "env.pass", "enableWeakerNestedSandbox", "allowNestedUserNamespaces",
+	"enableWeakerNetworkIsolation", "allowAppleEvents", "allowPty", "ask", "git",
+}
+
 func (p *Policy) warnWorkDir(files []*File) {
 	if present(files, func(f *File) *[]pathEntry { return f.allowWrite }) || p.files.Disabled {
 		return
