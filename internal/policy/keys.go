@@ -56,8 +56,8 @@ func makeKeys() grammar {
 			}),
 		}),
 		"env": object(map[string]shape{
-			"pass":  list(envEntry(func(f *File, s string) { f.pass = append(f.pass, s) })),
-			"unset": list(envEntry(func(f *File, s string) { f.unset = append(f.unset, s) })),
+			"pass":  list(envEntry("pass", func(f *File) *[]string { return &f.pass })),
+			"unset": list(envEntry("unset", func(f *File) *[]string { return &f.unset })),
 			"set":   record(setVariable),
 		}),
 		"ask": askKeys(),
@@ -163,7 +163,7 @@ func markedPath(w *walker, n ast.Node, e *pathEntry) bool {
 	return true
 }
 
-func envEntry(add func(*File, string)) shape {
+func envEntry(key string, where func(*File) *[]string) shape {
 	return func(w *walker, n ast.Node) {
 		s, ok := w.text(n)
 		if !ok {
@@ -174,7 +174,9 @@ func envEntry(add func(*File, string)) shape {
 				"%s is not the name of a variable", clip(s))
 			return
 		}
-		add(w.file, s)
+		dst := where(w.file)
+		*dst = append(*dst, s)
+		w.file.envRules[key+" "+s] = w.rule(n)
 	}
 }
 
@@ -183,6 +185,7 @@ func setVariable(w *walker, key string, kn, v ast.Node) {
 		w.fail(kn, "", "%s is not the name of a variable", clip(key))
 		return
 	}
+	w.file.envRules["set "+key] = w.rule(kn)
 	if s, isText := v.(*ast.StringNode); isText && s.Value == "" {
 		w.file.set[key] = ""
 		return
