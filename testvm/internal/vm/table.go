@@ -20,10 +20,10 @@ var table = map[string][]part{
 	"internal/cgroup": {{}},
 	"internal/keeper": {{on: report.Plain}},
 	"loader": {{on: report.Plain, only: []string{
-		"TestEveryRefusalOfTheCorpus.*", "TestTheProcessBehind.*", "TestUnixSocketsAreReached.*", "TestACallByAnother.*",
+		"TestEveryRefusalOfTheCorpus.*", "TestTheProcessBehind.*", "TestACallByAnother.*",
 		"TestTheSelfTest.*", "TestWhatIsPinnedOutlives.*", "TestAnAttemptThatACgroup.*", "TestADeletedExecutable.*", "TestASetUserID.*"}}},
 	"internal/agent": {{on: report.Plain, only: []string{
-		"TestAnOrdinaryUsersSandbox.*", "TestAnAgentThatEnds.*", "TestAnAgentKeepsOnly.*", "TestAPassedSocket.*"}}},
+		"TestAnOrdinaryUsersSandbox.*", "TestAnAgentThatEnds.*", "TestAnAgentKeepsOnly.*"}}},
 	"internal/e2e": {
 		{user: true, on: report.Session, only: runs},
 		{user: true, on: report.Plain, as: ", the main things", only: mainThings},
@@ -47,7 +47,7 @@ var kernelTier = []string{"TestEveryDenialOfTheCorpus.*", "TestTheKernelKnows.*"
 
 // inTierTrace are tests of other tiers' claims that hold in this one, too.
 var inTierTrace = []string{"TestWritesStay.*", "TestHiddenPaths.*", "TestSystemCallsThatLeadOut.*", "TestSocketsOfTheSandboxWork",
-	"TestICMPIsRefused"}
+	"TestICMPIsRefused", "TestHostSocketsAreOutOfReachAndEachAttemptIsRecorded/by_path"}
 
 // runs are the claims of tier rootless.
 var runs = []string{
