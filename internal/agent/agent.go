@@ -78,6 +78,9 @@ type Registration struct {
 	Env   policy.Env   `json:"env"`
 	Files []PolicyFile `json:"files,omitempty"`
 	Flags policy.Flags `json:"flags,omitempty"`
+	// Canary: the sandbox provokes a refusal upon loader.CanaryPath(ID) before
+	// Start, which fails if it was not seen.
+	Canary bool `json:"canary,omitempty"`
 }
 
 // PolicyFile is a policy's bytes; see policy.Source.
@@ -143,4 +146,6 @@ const (
 	sendLimit    = 10 * time.Second
 	lastWords    = time.Second // to send what is queued when a connection ends
 	killLimit    = 5 * time.Second
+	warmFor      = 60 * time.Millisecond // from a caller's first word to its registration, mostly
+	warmEvery    = 4 * time.Millisecond
 )

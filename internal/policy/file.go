@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
 )
@@ -31,6 +32,9 @@ type File struct {
 	strict          *bool
 	unixSockets     *[]pathEntry
 	allUnix         *bool
+	askVia          *[]string
+	askTimeout      *time.Duration
+	authorizer      *Authorizer
 
 	disabled, gitConfig *bool
 	denyRead, allowRead *[]pathEntry
@@ -93,6 +97,7 @@ const (
 	FlagAllowWrite  = "--allow-write"
 	FlagDenyRead    = "--deny-read"
 	FlagTemplate    = "--template"
+	FlagAsk         = "--ask" // tty,socket,desktop
 )
 
 // CommandLine is the file name of rules that came as flags.
@@ -126,6 +131,11 @@ func (f *File) addFlag(fl Flag, rule Rule) {
 		}
 		e.rule = rule
 		*f.allowed = append(*f.allowed, e)
+		return
+	case FlagAsk:
+		if err := f.flagAsk(fl.Value); err != nil {
+			fail(err.Error(), hintOf(err))
+		}
 		return
 	case FlagAllowWrite:
 		paths = f.allowWrite

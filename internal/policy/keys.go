@@ -60,8 +60,7 @@ func makeKeys() grammar {
 			"unset": list(envEntry("unset", func(f *File) *[]string { return &f.unset })),
 			"set":   record(setVariable),
 		}),
-		"ask": object(map[string]shape{
-			"via": list(oneOf("tty", "socket", "desktop")), "timeout": duration}),
+		"ask": askKeys(),
 		"limits": object(map[string]shape{
 			"memory": either(number, matching(memorySize, "a size such as 2G")),
 			"pids":   number,
@@ -89,7 +88,7 @@ var sharedKeys = []string{
 	"network.rules", "network.tlsTerminate", "network.deniedResolvedAddresses",
 	"filesystem.denyRead", "filesystem.allowRead", "filesystem.allowWrite",
 	"filesystem.denyWrite", "filesystem.allowGitConfig", "filesystem.disabled",
-	"env.pass", "env.set", "env.unset", "require.tier", "ask.via", "ask.timeout",
+	"env.pass", "env.set", "env.unset", "require.tier", "ask.via", "ask.timeout", "network.authorizer",
 	"limits.memory", "limits.pids", "limits.cpu", "limits.time",
 }
 

@@ -32,9 +32,8 @@ func network() shape {
 			"caCertPath": anyText, "caKeyPath": anyText, "excludeDomains": list(host),
 			"extraCaCertPaths": list(anyText), "maxTunnels": integer(1, 65536, nil),
 			"handshakeTimeoutMs": integer(100, 600000, nil)}),
-		"rules": list(netRule),
-		"authorizer": object(map[string]shape{
-			"exec": list(anyText), "http": anyText, "unix": checked(checkPath)}),
+		"rules":      list(netRule),
+		"authorizer": authorizer,
 	})
 }
 

@@ -110,10 +110,7 @@ func (m *merger) network() {
 	}
 	p.strict, _ = last(m.files, func(f *File) *bool { return f.strict })
 	m.unixSockets()
-	for _, f := range m.files {
-		_, asks := f.keys["ask"]
-		p.askable = p.askable || asks
-	}
+	m.asking()
 }
 
 func (m *merger) unixSockets() {

@@ -217,4 +217,4 @@ func (p *Policy) allRules(req NetRequest, table func(*Policy) *hostTable) (Rule,
 }
 
 // asks reports whether what nothing forbids may be asked about.
-func (p *Policy) asks() bool { return p.askable && !p.strict }
+func (p *Policy) asks() bool { return (p.ask.On || p.authorizer != nil) && !p.strict }

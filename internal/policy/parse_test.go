@@ -248,7 +248,7 @@ require: {tier: trace, audit: true}
 ask: {via: [tty, socket, desktop], timeout: 60s}
 network:
   rules: [{host: a.b, port: 443, method: GET, path: /x, noSNI: allow, upgrade: allow}]
-  authorizer: {exec: [/bin/x, y], http: "http://127.0.0.1:1/", unix: /run/a.sock}
+  authorizer: {exec: [/bin/x, y], timeout: 1s, ttl: 5m, negativeTTL: 1m}
 git: [{repo: github.com/o/r, fetch: true, push: {refs: ["refs/heads/agent/*"], create: true, update: true, force: false, delete: false, tags: false}, credential: {gh: true}}]
 env: {pass: [GOPATH, "NPM_*"], set: {A: b, E: ""}, unset: [CI]}
 limits: {memory: 2G, pids: 100, cpu: 1.5, time: 10m}

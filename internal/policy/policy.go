@@ -60,7 +60,9 @@ type Policy struct {
 	parents                   *ParentProxies
 	deniedEntries             map[string]bool // canonical, for warnings
 	own                       map[netip.Addr]bool
-	strict, askable           bool
+	strict                    bool
+	ask                       AskRules
+	authorizer                *Authorizer
 	unix                      UnixRules
 	unixSockets               *pathSet
 

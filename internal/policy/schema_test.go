@@ -161,7 +161,7 @@ func TestTheSchemaTakesWhatIsReadAndNoOtherShape(t *testing.T) {
 // Every key that the schema has is in the policy that has them all.
 func TestEveryKeyIsTried(t *testing.T) {
 	keys := map[string]Rule{}
-	for _, text := range everyKey {
+	for _, text := range append(everyKey, `network: {authorizer: {unix: /run/a.sock}}`, `network: {authorizer: {http: "http://127.0.0.1:1/"}}`) {
 		f, err := Parse(Source{Name: "p", Data: []byte(text)})
 		if err != nil {
 			t.Fatal(err)

@@ -98,7 +98,7 @@ func (p *Policy) combine() {
 	for _, v := range p.within {
 		p.lists.ScanDepth = max(p.lists.ScanDepth, v.files.ScanDepth)
 		p.strict = p.strict || v.strict
-		p.askable = p.askable && (v.askable || v.ceiling != nil)
+		p.ask.On = p.ask.On && (v.ask.On || v.ceiling != nil)
 		p.combineMac(v)
 		p.combineEnv(v)
 		if v.require.Tier > p.require.Tier {
