@@ -306,7 +306,9 @@ func hostLines(entries []hostEntry) []Line {
 
 func ruleLines(rules []PathRule) []Line {
 	var out []Line
-	for _, r := range rules {
+	var each ruleSet
+	each.add(rules...)
+	for _, r := range each.rules {
 		text := quote(r.Path)
 		if !r.Glob && isPattern(r.Path) {
 			text = "{path: " + text + ", literal: true}"
