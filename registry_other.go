@@ -17,3 +17,5 @@ func Stop(context.Context, string, time.Duration) error { return asError(sandbox
 
 // Exec is for Linux.
 func Exec(ExecOptions) (int, error) { return statusFailed, asError(sandbox.ErrUnsupported) }
+
+func askSocket(Running) string { return "" }
