@@ -84,13 +84,12 @@ func (s *Screen) Borrow() (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Page{t: t, before: *mode}
-	t.page.Lock() // until Give
 	if t.held {
 		t.hush()
-		mode = new(unix.Termios)
 		*mode = t.saved
 	}
+	p := &Page{t: t, before: *mode}
+	t.page.Lock() // until Give
 	asking := *mode
 	asking.Iflag |= unix.ICRNL
 	asking.Oflag |= unix.OPOST | unix.ONLCR
