@@ -42,9 +42,10 @@ var layers = map[string]struct {
 	"cmd/sallyport":     {[]string{"", "internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/agent", "sandbox", "seatbelt", "proxy/ask"}, nil, "the command line shows, it does not do"},
 	"bpf":               {nil, []string{prometheus}, "the kernel's programs hold no logic in Go"},
 	"internal/cgroup":   {nil, []string{prometheus, "github.com/cilium/ebpf"}, "cgroups are files"},
-	"internal/keeper":   {[]string{"internal/cgroup", "internal/event", "loader"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "root's side of a run knows no policy and parses nothing of the sandbox's"},
+	"internal/process":  {[]string{"internal/cgroup"}, []string{prometheus, "github.com"}, "who decides whom root moves needs nothing that a sandbox needs"},
+	"internal/keeper":   {[]string{"internal/cgroup", "internal/event", "internal/process", "loader"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "root's side of a run knows no policy and parses nothing of the sandbox's"},
 	"loader":            {[]string{"bpf", "internal/cgroup", "internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/google/nftables", "github.com/vishvananda/netlink"}, "the kernel side neither proxies nor builds sandboxes"},
-	"internal/agent":    {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/ceiling", "internal/cgroup", "loader"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "what runs as root for all meets no sandbox's traffic"},
+	"internal/agent":    {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/ceiling", "internal/cgroup", "internal/process", "loader"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "what runs as root for all meets no sandbox's traffic"},
 	"internal/fakemac":  {nil, nil, "only tests import fakemac"},
 	"testvm":            {nil, nil, "only tests import testvm"},
 }

@@ -218,6 +218,7 @@ func (s *Server) tick(now time.Time) {
 	for _, b := range list {
 		s.release(b, func() []event.Event { return b.sifter.Tick(now) })
 	}
+	s.strays()
 	s.logs.tick()
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/process"
 	"github.com/sallyport/sallyport/loader"
 )
 
@@ -38,7 +39,7 @@ type Server struct {
 	opts     Options
 	place    places
 	load     *loader.Loader
-	check    checker
+	check    process.Checker
 	quotas   *quotas
 	logs     *logbook
 	policies policies
@@ -83,13 +84,13 @@ func New(o Options) (*Server, error) {
 }
 
 func (s *Server) open() (err error) {
-	if s.check.own, err = ownNamespaces(); err != nil {
+	if s.check.Own, err = process.HostNamespaces(); err != nil {
 		return err
 	}
 	if s.place, err = findPlaces(s.opts.StateDir); err != nil {
 		return err
 	}
-	s.check.parent = s.place.cgroupPath
+	s.check.Parent = s.place.cgroupPath
 	if err := s.Reload(); err != nil {
 		return err
 	}

@@ -45,6 +45,7 @@ type File struct {
 
 	pass, unset []string
 	set         map[string]string
+	envRules    map[string]Rule // "pass NAME", "unset NAME", "set NAME" -> where
 	require     Require
 }
 
@@ -81,7 +82,7 @@ type EnvRules struct {
 
 func newFile(name string) *File {
 	return &File{name: name, keys: map[string]Rule{}, off: map[string]bool{},
-		reasons: map[string]reasonText{}, set: map[string]string{}}
+		reasons: map[string]reasonText{}, set: map[string]string{}, envRules: map[string]Rule{}}
 }
 
 // Flag is one policy flag of the command line: {"--allow-domain", "example.com"}.
