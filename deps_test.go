@@ -28,23 +28,25 @@ var layers = map[string]struct {
 	never  []string // packages outside the module
 	reason string
 }{
-	"internal/event":  {nil, append([]string{prometheus, "golang.org/x", "github.com"}, kernelPackages...), "every layer fills events: the schema depends on nothing"},
-	"internal/policy": {[]string{"internal/event"}, append([]string{prometheus, "os", "net"}, kernelPackages...), "a policy is a pure function of its files"},
-	"internal/plan":   {[]string{"internal/event", "internal/policy"}, append([]string{prometheus, "os", "net"}, kernelPackages...), "a plan is computed, never performed"},
+	"internal/event":   {nil, append([]string{prometheus, "golang.org/x", "github.com"}, kernelPackages...), "every layer fills events: the schema depends on nothing"},
+	"internal/policy":  {[]string{"internal/event"}, append([]string{prometheus, "os", "net"}, kernelPackages...), "a policy is a pure function of its files"},
+	"internal/ceiling": {[]string{"internal/policy"}, []string{prometheus, "github.com"}, "the administrator's policies are read alike by every program that heeds them"},
+	"internal/plan":    {[]string{"internal/event", "internal/policy"}, append([]string{prometheus, "os", "net"}, kernelPackages...), "a plan is computed, never performed"},
 	// golang.org/x/sys: flock(2) and the boot clock, on every Unix.
 	"internal/audit":    {[]string{"internal/event"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "github.com/google/nftables", "github.com/mdlayher/netlink"}, "the record must be readable on any machine"},
 	"internal/registry": {nil, []string{prometheus, "github.com"}, "who asks for the list needs nothing that a run needs"},
 	"sandbox":           {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf"}, "the sandbox performs a plan; it neither proxies nor records"},
 	"seatbelt":          {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/landlock-lsm/go-landlock"}, "the macOS boundary is tested on every system; it neither proxies nor stores"},
 	"proxy":             {[]string{"internal/event", "internal/policy"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "hostile bytes are parsed far from what builds the boundary"},
-	"":                  {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/agent", "internal/keeper", "internal/registry", "internal/desktop", "sandbox", "seatbelt", "proxy", "proxy/ask", "loader"}, nil, "the root wires everything"},
+	"":                  {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/agent", "internal/keeper", "internal/registry", "internal/ceiling", "internal/desktop", "sandbox", "seatbelt", "proxy", "proxy/ask", "loader"}, nil, "the root wires everything"},
 	"cmd/sallyport":     {[]string{"", "internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/agent", "sandbox", "seatbelt", "proxy/ask"}, nil, "the command line shows, it does not do"},
 	"bpf":               {nil, []string{prometheus}, "the kernel's programs hold no logic in Go"},
 	"internal/desktop":  {[]string{"internal/event", "internal/policy", "proxy/ask"}, []string{prometheus}, "what speaks D-Bus decides nothing"},
 	"internal/cgroup":   {nil, []string{prometheus, "github.com/cilium/ebpf"}, "cgroups are files"},
-	"internal/keeper":   {[]string{"internal/cgroup", "internal/event", "loader"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "root's side of a run knows no policy and parses nothing of the sandbox's"},
+	"internal/process":  {[]string{"internal/cgroup"}, []string{prometheus, "github.com"}, "who decides whom root moves needs nothing that a sandbox needs"},
+	"internal/keeper":   {[]string{"internal/cgroup", "internal/event", "internal/process", "loader"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "root's side of a run knows no policy and parses nothing of the sandbox's"},
 	"loader":            {[]string{"bpf", "internal/cgroup", "internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/google/nftables", "github.com/vishvananda/netlink"}, "the kernel side neither proxies nor builds sandboxes"},
-	"internal/agent":    {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/cgroup", "loader"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "what runs as root for all meets no sandbox's traffic"},
+	"internal/agent":    {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/ceiling", "internal/cgroup", "internal/process", "loader"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "what runs as root for all meets no sandbox's traffic"},
 	"internal/fakemac":  {nil, nil, "only tests import fakemac"},
 	"testvm":            {nil, nil, "only tests import testvm"},
 }

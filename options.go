@@ -43,6 +43,8 @@ type Options struct {
 	kernel *kernelSide // where another than Run has found it
 	tier   event.Tier  // set when it is known
 	whyNot string      // a higher one
+	// learnTier sets both, if it is not nil, and takes its time.
+	learnTier func()
 }
 
 // Result is how a run ended.

@@ -64,6 +64,9 @@ func prepare(o *Options) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.learnTier != nil {
+		o.learnTier()
+	}
 	made, err := plan.Make(plan.Input{
 		Policy: p, Caps: caps, FS: hostFS{}, Argv: o.Command,
 		Cwd: env.Cwd, Home: env.Home, RuntimeDir: env.RuntimeDir, Exe: env.Exe,
@@ -176,8 +179,10 @@ func (r *run) putUp() error {
 			Network: plan.DefaultNetwork(), Stdin: r.opts.Stdin, Stdout: r.opts.Stdout, Stderr: r.opts.Stderr, Emit: r.supervised})
 		boxed <- err
 	}()
-	if r.opts.tier, r.opts.whyNot = r.kernel.tier(); r.opts.tier < event.TierTrace {
-		r.kernel = nil
+	r.opts.learnTier = func() {
+		if r.opts.tier, r.opts.whyNot = r.kernel.tier(); r.opts.tier < event.TierTrace {
+			r.kernel = nil
+		}
 	}
 	err := r.plan()
 	if boxErr := <-boxed; err == nil {
@@ -200,7 +205,11 @@ func (r *run) putUp() error {
 	if err := r.serve(); err != nil {
 		return err
 	}
-	if err := r.box.Prove(sandbox.Canary{Addr: canaryAddr, Token: r.token}); err != nil {
+	canary := sandbox.Canary{Addr: canaryAddr, Token: r.token}
+	if r.kernel != nil {
+		canary.Refused = loader.CanaryPath(r.id)
+	}
+	if err := r.box.Prove(canary); err != nil {
 		return err
 	}
 	r.proxy.ServeUnix(r.box.UnixProxy())

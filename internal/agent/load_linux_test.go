@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/process"
 	"github.com/sallyport/sallyport/loader"
 )
 
@@ -85,8 +86,8 @@ func TestTheProcessBehindAConnectionIsNamed(t *testing.T) {
 	if len(p) != 1 || p[0].UID != 4001 {
 		t.Fatalf("the agent says %+v, want one process of user 4001", p)
 	}
-	if st, err := readStatus(p[0].PID); err != nil || st.ppid != r.PID {
-		t.Errorf("the agent says %+v, whose parent is %d, want a child of %d", p, st.ppid, r.PID)
+	if parent, err := process.Parent(p[0].PID); err != nil || parent != r.PID {
+		t.Errorf("the agent says %+v, whose parent is %d, want a child of %d", p, parent, r.PID)
 	}
 	other, _ := w.sandbox(4002)
 	if p := other.try(order{Op: "process", Conn: c}).Processes; len(p) != 0 {

@@ -247,6 +247,20 @@ func List(dirs []string, here Host) []Entry {
 	return out
 }
 
+// Sweep removes the entries of sandboxes that run no more, and names the files.
+func Sweep(dirs []string) (removed []string) {
+	for _, dir := range dirs {
+		before, _ := filepath.Glob(filepath.Join(dir, "*")) // none: nothing to sweep
+		sweep(dir)
+		for _, name := range before {
+			if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+				removed = append(removed, name)
+			}
+		}
+	}
+	return removed
+}
+
 // sweep gives the live entries of a directory and removes the others.
 func sweep(dir string) []Entry {
 	if checkDir(dir) != nil {

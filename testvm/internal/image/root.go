@@ -14,7 +14,7 @@ const rootSuite = "bookworm"
 
 // testPackages are what the project's tests use, where it can be had.
 var testPackages = []string{
-	"bubblewrap", "ca-certificates", "curl", "git", "iproute2", "keyutils", "nftables", "nodejs", "openssh-client",
+	"bubblewrap", "ca-certificates", "curl", "git", "iproute2", "keyutils", "nftables", "openssh-client",
 	"openssh-server", "procps", "python3", "strace", "util-linux",
 }
 

@@ -36,6 +36,7 @@ type Row struct {
 type StepRow struct {
 	Name    string
 	Took    time.Duration
+	CPU     time.Duration // that the machine's qemu used; zero: nobody looked
 	Passed  int
 	Failed  int
 	Skipped []report.Test // with their reasons
@@ -106,25 +107,29 @@ func rowOf(result vm.Result) Row {
 	m := result.Machine
 	row := Row{Machine: m.String(), Kernel: m.Kernel.Name, Release: result.Kernel.Release, Stock: m.Boot.Name == "",
 		Lacks: m.Lacks(), Took: result.Took, CPU: result.CPU, Problems: result.Problems()}
-	row.read(result.Job, result.Report)
+	row.read(result.Job, result.Report, result.StepCPU)
 	return row
 }
 
 // RowOf reads a report alone, as the machine itself sees it.
 func RowOf(job report.Job, rep report.Report) Row {
 	row := Row{Machine: job.Machine, Release: rep.Release, Took: rep.Took(), Problems: rep.Problems(job)}
-	row.read(job, rep)
+	row.read(job, rep, nil)
 	return row
 }
 
 // read sorts the outcomes of steps: surveys into features, test binaries into steps.
-func (row *Row) read(job report.Job, rep report.Report) {
+func (row *Row) read(job report.Job, rep report.Report, cpu []time.Duration) {
 	for i, step := range job.Steps {
 		switch {
 		case vm.IsSurvey(step) && rep.Steps[i].Ended:
 			row.readSurvey(job, step, rep.Steps[i].Output)
 		case step.Tests:
-			row.Steps = append(row.Steps, stepRow(step, rep, i))
+			s := stepRow(step, rep, i)
+			if i < len(cpu) {
+				s.CPU = cpu[i]
+			}
+			row.Steps = append(row.Steps, s)
 		}
 	}
 }
@@ -195,7 +200,7 @@ func (row Row) Print(out io.Writer) {
 	fmt.Fprintf(out, "%s %-22s %-28s %6.1fs (processor %.1fs)  %d passed, %d skipped\n",
 		word, row.Machine, row.Release, row.Took.Seconds(), row.CPU.Seconds(), passed, skipped)
 	for _, s := range row.Steps {
-		fmt.Fprintf(out, "     %-38s %6.1fs  %d passed, %d failed, %d skipped\n", s.Name, s.Took.Seconds(), s.Passed, s.Failed, len(s.Skipped))
+		fmt.Fprintf(out, "     %-38s %6.1fs (processor %.1fs)  %d passed, %d failed, %d skipped\n", s.Name, s.Took.Seconds(), s.CPU.Seconds(), s.Passed, s.Failed, len(s.Skipped))
 	}
 	for _, p := range row.Problems {
 		fmt.Fprintf(out, "     %s\n", p)
