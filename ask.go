@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/sallyport/sallyport/internal/desktop"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/proxy/ask"
@@ -98,6 +99,30 @@ func (a *asking) startTerminal(s ask.Screen) {
 		return
 	}
 	a.atEnd(ask.StartTerminal(a.broker, s))
+}
+
+// startDesktop asks, and with --notify tells, on the desktop.
+func (a *asking) startDesktop(o *Options) {
+	if a == nil || !o.Notify && !a.via(policy.AskDesktop) {
+		return
+	}
+	bus, err := desktop.Connect()
+	if err == nil {
+		a.atEnd(bus.Close)
+		if o.Notify {
+			a.atEnd(desktop.Tell(a.broker, bus))
+		}
+		var stop func()
+		if a.via(policy.AskDesktop) {
+			if stop, err = desktop.Ask(a.broker, bus); err == nil {
+				a.atEnd(stop)
+			}
+		}
+	}
+	// One way of several may be missing: most runs have no desktop.
+	if err != nil && o.Warn != nil && (o.Notify || len(a.rules.Via) == 1) {
+		o.Warn(err.Error(), "")
+	}
 }
 
 // end refuses what is open. What happens then is still told.

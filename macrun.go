@@ -243,6 +243,7 @@ func (r *macRun) serve() error {
 		return err
 	}
 	r.proxy = p
+	r.asking.startDesktop(&r.opts)
 	r.serving.Go(func() {
 		_ = p.Serve(context.Background(), proxy.Listeners{TCP: []net.Listener{r.listener}})
 	})

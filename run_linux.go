@@ -217,6 +217,7 @@ func (r *run) putUp() error {
 		return err
 	}
 	r.asking.startTerminal(r.screen())
+	r.asking.startDesktop(&r.opts)
 	r.running.Store(true)
 	if err := r.box.Release(); err != nil {
 		return err

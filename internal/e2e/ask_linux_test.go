@@ -318,12 +318,12 @@ func (m *tmux) shows(window, text string) {
 }
 
 func TestVimInTmuxIsNotDisturbedByAQuestion(t *testing.T) {
-	need(t, "vim", "curl")
+	need(t, "vi", "curl")
 	h := newHome(t).usePolicy("ask: {via: [tty, socket], timeout: 10m}")
 	m := h.tmux()
 	get := "curl -sS -o /dev/null -w '%{http_code}' http://allowed.test/x"
 	h.write("work/text", "the first line\n")
-	h.write("work/in.sh", "(while ! [ -e go ]; do sleep 0.05; done; "+get+" >first.out) &\nvim -u NONE text\n"+get+" >second.out; echo all is over\n")
+	h.write("work/in.sh", "(while ! [ -e go ]; do sleep 0.05; done; "+get+" >first.out) &\nvi -u NONE text\n"+get+" >second.out; echo all is over\n")
 	m.types("0", binary+" run --policy "+h.policy+" -- sh in.sh", "Enter")
 	m.shows("0", "the first line")
 	h.write("work/go", "")
