@@ -113,6 +113,16 @@ func orDefault(d, def time.Duration) time.Duration {
 	return d
 }
 
+// PID is that of the program that shows the log, 0 where there is none.
+func (s *Stream) PID() int {
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.process.PID()
+}
+
 // predicate finds the run's records, and those that may be: cut ones, and hard
 // refusals of the kernel, which carry no message.
 func predicate(tag string) string {
