@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/policy"
@@ -63,7 +64,9 @@ func (s *session) open(req policy.NetRequest, at door) (policy.NetRequest, polic
 		at.refused(t, d, detail)
 		return req, d, nil
 	}
+	asked := time.Now()
 	d := s.p.cfg.Decider.DecideNet(req)
+	s.p.count.decided(asked)
 	if !d.Allowed() {
 		s.deny(t, d, "")
 		at.refused(t, d, "")

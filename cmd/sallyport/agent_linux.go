@@ -19,11 +19,13 @@ import (
 	"github.com/sallyport/sallyport"
 	"github.com/sallyport/sallyport/internal/agent"
 	"github.com/sallyport/sallyport/internal/audit"
+	"github.com/sallyport/sallyport/metrics"
 )
 
 type agentFlags struct {
-	socket, state, metrics string
-	remove                 bool
+	socket, state      string
+	metrics, webConfig string
+	remove             bool
 }
 
 func agentCommands() []*cobra.Command {
@@ -57,6 +59,7 @@ log files.`,
 	flags.StringVar(&f.socket, "socket", agent.DefaultSocket, "listen on `PATH`, unless a service manager passes a socket")
 	flags.StringVar(&f.state, "state-dir", agent.DefaultStateDir, "keep logs and what outlives the agent in `DIR`; its name tells agents apart")
 	flags.StringVar(&f.metrics, "metrics-listen", "", "serve /metrics on `ADDRESS:PORT`")
+	flags.StringVar(&f.webConfig, "metrics-config", "", "take certificates and passwords for /metrics from `FILE`, a web configuration as Prometheus' exporters have it")
 	flags.BoolVar(&f.remove, "remove", false, "end what an agent that runs no more left behind, sandboxes too; the logs stay")
 	return []*cobra.Command{cmd}
 }
@@ -113,17 +116,11 @@ func (f *agentFlags) serve(ctx context.Context, s *agent.Server, signals <-chan 
 	defer l.Close()
 	failed := make(chan error, 2)
 	if f.metrics != "" {
-		m, err := net.Listen("tcp", f.metrics)
+		stop, err := f.expose(s, failed)
 		if err != nil {
-			return fmt.Errorf("serve metrics: %w", err)
+			return err
 		}
-		h := s.Metrics()
-		defer h.Close()
-		go func() {
-			if err := h.Serve(m); !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("serve metrics: %w", err)
-			}
-		}()
+		defer stop()
 	}
 	if err := agent.Drop(); err != nil {
 		return err
@@ -135,6 +132,27 @@ func (f *agentFlags) serve(ctx context.Context, s *agent.Server, signals <-chan 
 		return err
 	}
 	return f.obey(ctx, s, signals, failed)
+}
+
+// expose serves the metrics until stop is called.
+func (f *agentFlags) expose(s *agent.Server, failed chan<- error) (stop func(), err error) {
+	if f.webConfig != "" {
+		if err := metrics.Check(f.webConfig); err != nil {
+			return nil, err
+		}
+	}
+	l, err := net.Listen("tcp", f.metrics)
+	if err != nil {
+		return nil, fmt.Errorf("serve metrics: %w", err)
+	}
+	uncount := agent.CountRuns()
+	h := metrics.NewServer(s)
+	go func() {
+		if err := metrics.Serve(l, h, f.webConfig); !errors.Is(err, http.ErrServerClosed) {
+			failed <- fmt.Errorf("serve metrics: %w", err)
+		}
+	}()
+	return func() { h.Close(); uncount() }, nil
 }
 
 // obey does what signals say, until one of them ends the agent.

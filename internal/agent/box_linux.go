@@ -37,6 +37,7 @@ type box struct {
 	conn     *conn // nil: the one that registered it is gone, or not back yet
 	ending   bool
 	reported uint64 // number of the last report in the log
+	open     int64  // connections of its proxy
 	watcher  func() // ends watching the caller; nil: it is not watched
 }
 
@@ -101,7 +102,6 @@ func (s *Server) register(k *conn, r *Registration) (*registered, error) {
 	b.conn = k
 	s.mu.Unlock()
 	k.box.Store(b)
-	s.starts.Add(1)
 	return b.registered(), nil
 }
 
@@ -196,6 +196,7 @@ func (s *Server) start(b *box) error {
 		return err
 	}
 	b.Started = true
+	s.began(nil, time.Since(b.begun))
 	return s.place.write(&b.journal)
 }
 
@@ -261,6 +262,9 @@ func (s *Server) end(b *box) error {
 	s.mu.Unlock()
 	if !first {
 		return nil
+	}
+	if !b.Started {
+		s.began(errNotStarted, 0)
 	}
 	err := s.takeDown(b)
 	s.quotas.leave(b.UID)

@@ -9,9 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/loader"
+	"github.com/sallyport/sallyport/metrics"
 )
 
 // rss is the resident memory of a process, in kB.
@@ -101,8 +103,9 @@ func TestWhatIsExposedIsWhatIsInTheLog(t *testing.T) {
 	u.do("report", 4)
 	u.do("settle", 0)
 	u.do("end", 0)
+	w.s.tick(time.Now()) // says what was lost
 	rec := httptest.NewRecorder()
-	w.s.Metrics().Handler.ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	metrics.NewServer(w.s).Handler.ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
 	text := rec.Body.String()
 	list := w.records()
 	hooks := count(list, isHook)
@@ -110,7 +113,7 @@ func TestWhatIsExposedIsWhatIsInTheLog(t *testing.T) {
 		t.Errorf("events: %+v", list)
 	}
 	for _, want := range []string{
-		"sallyport_sandbox_starts_total 1\n", "sallyport_sandboxes 0\n", "sallyport_events_total 5\n",
+		`sallyport_sandbox_starts_total{outcome="started"} 1` + "\n", "sallyport_sandboxes 0\n", "sallyport_events_total 6\n",
 		`sallyport_events_lost_total{where="rate"} 2` + "\n", `sallyport_enforcement_tier{tier="trace"} 1` + "\n",
 		fmt.Sprintf(`sallyport_denials_total{layer="cgroup",operation="net.udp",reason="protocol-denied"} %d`, hooks) + "\n",
 		fmt.Sprintf(`sallyport_denials_total{layer="proxy",operation="net.connect",reason="not-allowed"} %d`, 5-hooks) + "\n",
@@ -120,7 +123,7 @@ func TestWhatIsExposedIsWhatIsInTheLog(t *testing.T) {
 		}
 	}
 	rec = httptest.NewRecorder()
-	w.s.Metrics().Handler.ServeHTTP(rec, httptest.NewRequest("POST", "/metrics", nil))
+	metrics.NewServer(w.s).Handler.ServeHTTP(rec, httptest.NewRequest("POST", "/metrics", nil))
 	if rec.Code != 405 {
 		t.Errorf("POST: %d", rec.Code)
 	}
