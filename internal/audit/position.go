@@ -119,6 +119,14 @@ func PositionAt(names []string, open map[string]int64) Position {
 	return p
 }
 
+// Bytes is how much of the logs after Done there was.
+func (p Position) Bytes() (n int64) {
+	for _, at := range p.Read {
+		n += at.Size
+	}
+	return n
+}
+
 // settle moves Done over the logs at the beginning that are finished.
 func (p *Position) settle() {
 	for _, name := range slices.Sorted(maps.Keys(p.Read)) {

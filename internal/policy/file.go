@@ -37,6 +37,7 @@ type File struct {
 	pass, unset []string
 	set         map[string]string
 	require     Require
+	audit       AuditRules
 }
 
 type reasonText struct {

@@ -64,6 +64,7 @@ type Policy struct {
 	environ  EnvRules
 	mac      MacRules
 	require  Require
+	audit    AuditRules
 	warnings []Warning
 	unbuilt  []Unbuilt
 }
@@ -88,6 +89,7 @@ func New(env Env, files ...*File) (*Policy, error) {
 	if err := m.errs.orNil(); err != nil {
 		return nil, err
 	}
+	p.audit = mergeAudit(files)
 	p.unbuilt = findUnbuilt(files)
 	p.warn(files)
 	return p, nil

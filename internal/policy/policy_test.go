@@ -196,7 +196,6 @@ func TestUnbuiltKeysSayWhetherARunIsRefused(t *testing.T) {
 		{`limits: {pids: 1}`, "limits.pids", true},
 		{`publish: ["80"]`, "publish", true},
 		{`hostPorts: [80]`, "hostPorts", true},
-		{`audit: {syslog: x}`, "audit.syslog", true},
 		{`mode: audit`, "mode", true},
 		{`mode: enforce`, "", false},
 		{`ripgrep: {command: rg}`, "ripgrep", false},
@@ -223,7 +222,7 @@ func TestEveryKeyIsBuiltOrListed(t *testing.T) {
 		"network.parentProxy", "network.parentProxy.http", "network.parentProxy.https", "network.parentProxy.noProxy",
 		"network.parentProxy.byHostname", "network.allowUnixSockets", "network.allowAllUnixSockets", "filesystem", "filesystem.disabled", "filesystem.denyRead",
 		"filesystem.allowRead", "filesystem.allowWrite", "filesystem.denyWrite", "filesystem.allowGitConfig",
-		"mandatoryDenySearchDepth", "require", "require.tier", "require.audit", "env", "env.pass", "env.set", "env.unset"}
+		"mandatoryDenySearchDepth", "require", "require.tier", "require.audit", "audit", "audit.log", "audit.otlp", "audit.syslog", "audit.textfile", "env", "env.pass", "env.set", "env.unset"}
 	covered := func(key string) bool {
 		for k := key; k != ""; k = k[:max(0, strings.LastIndexByte(k, '.'))] {
 			if _, ok := unbuiltKeys[k]; ok || slices.Contains(built, k) && k == key {

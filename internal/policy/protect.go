@@ -129,6 +129,13 @@ func ownPaths(env Env, files []*File) (protected, hidden []PathRule) {
 		both(path.Join(env.Home, ".srt-settings.json"), "own-policy")
 	}
 	for _, f := range files {
+		// Who writes the numbers could say that nothing was refused.
+		if f.audit.Textfile != "" {
+			add(&protected, path.Clean(f.audit.Textfile), "own-state")
+		}
+		if f.audit.Log != "" {
+			both(path.Clean(f.audit.Log), "own-state")
+		}
 		for _, p := range f.paths {
 			if !strings.HasPrefix(p, "/") {
 				p = path.Join(env.Cwd, p)
