@@ -73,7 +73,7 @@ func (s *Server) register(k *conn, r *Registration) (*registered, error) {
 	}
 	defer target.close()
 	if err := s.check.registrable(target, k.peer, k.uid); err != nil {
-		return nil, err
+		return nil, refuse("", err.Error())
 	}
 	if r.size() > policyBytes {
 		return nil, refuse("", fmt.Sprintf("the policy has more than %d bytes", policyBytes))
