@@ -65,6 +65,9 @@ func prepare(o *Options) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.learnTier != nil {
+		o.learnTier()
+	}
 	made, err := plan.Make(plan.Input{
 		Policy: p, Caps: caps, FS: hostFS{}, Argv: o.Command,
 		Cwd: env.Cwd, Home: env.Home, RuntimeDir: env.RuntimeDir, Exe: env.Exe,
@@ -125,6 +128,7 @@ type run struct {
 	token   [32]byte
 	serving sync.WaitGroup
 	listing listing
+	asking  *asking // nil: nobody is asked, or told
 }
 
 // Run runs a command inside a boundary and returns when it has ended and its
@@ -178,8 +182,10 @@ func (r *run) putUp() error {
 			Network: plan.DefaultNetwork(), Stdin: r.opts.Stdin, Stdout: r.opts.Stdout, Stderr: r.opts.Stderr, Emit: r.supervised})
 		boxed <- err
 	}()
-	if r.opts.tier, r.opts.whyNot = r.kernel.tier(); r.opts.tier < event.TierTrace {
-		r.kernel = nil
+	r.opts.learnTier = func() {
+		if r.opts.tier, r.opts.whyNot = r.kernel.tier(); r.opts.tier < event.TierTrace {
+			r.kernel = nil
+		}
 	}
 	err := r.plan()
 	if boxErr := <-boxed; err == nil {
@@ -202,13 +208,19 @@ func (r *run) putUp() error {
 	if err := r.serve(); err != nil {
 		return err
 	}
-	if err := r.box.Prove(sandbox.Canary{Addr: canaryAddr, Token: r.token}); err != nil {
+	canary := sandbox.Canary{Addr: canaryAddr, Token: r.token}
+	if r.kernel != nil {
+		canary.Refused = loader.CanaryPath(r.id)
+	}
+	if err := r.box.Prove(canary); err != nil {
 		return err
 	}
 	r.proxy.ServeUnix(r.box.UnixProxy())
 	if err := r.startKernel(); err != nil {
 		return err
 	}
+	r.asking.startTerminal(r.screen())
+	r.asking.startDesktop(&r.opts)
 	r.running.Store(true)
 	if err := r.box.Release(); err != nil {
 		return err
@@ -254,6 +266,7 @@ func (r *run) record(e event.Event) {
 // show takes every event that is in the log.
 func (r *run) show(e event.Event) {
 	r.summary.Add(e)
+	r.asking.event(e)
 	if r.opts.OnEvent != nil {
 		r.opts.OnEvent(e)
 	}
@@ -265,10 +278,15 @@ func (r *run) serve() error {
 		return fmt.Errorf("make canary: %w", err)
 	}
 	net := r.prep.plan.Network
+	var err error
+	if r.asking, err = startAsking(&r.opts, r.prep.policy, r.prep.env, r.id); err != nil {
+		return err
+	}
 	p, err := proxy.New(proxy.Config{
 		Decider:   r.prep.policy,
 		Emit:      r.record,
 		Parent:    parents(r.prep.policy),
+		Ask:       r.asking.ask(),
 		ProcessOf: r.processOf,
 		Self:      []netip.AddrPort{net.Proxy4, net.Proxy6},
 		Canary:    proxy.Canary{Addr: netip.MustParseAddrPort(canaryAddr), Token: r.token},
@@ -307,6 +325,7 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 	}
 	planted := r.reportPlanted()
 	err := r.agg.Close()
+	r.asking.close()
 	if endErr := r.kernel.end(); endErr != nil && !r.kernel.failed.Load() {
 		r.warn(endErr.Error(), "")
 	}
@@ -336,6 +355,7 @@ func (r *run) stopServing() {
 	if err := r.box.StopPackets(); err != nil {
 		r.warn(err.Error(), "")
 	}
+	r.asking.end()
 	r.proxy.Close()
 	r.serving.Wait()
 	r.proxy = nil
@@ -367,6 +387,7 @@ func (r *run) release() {
 			socks.Close()
 		}
 	}
+	r.asking.close()
 	r.kernel.abandon()
 	r.speak()
 	for _, s := range r.stubs {

@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/policy"
@@ -64,15 +63,13 @@ func (s *session) open(req policy.NetRequest, at door) (policy.NetRequest, polic
 		at.refused(t, d, detail)
 		return req, d, nil
 	}
-	asked := time.Now()
-	d := s.p.cfg.Decider.DecideNet(req)
-	s.p.count.decided(asked)
+	d := s.decide(req)
 	if !d.Allowed() {
 		s.deny(t, d, "")
 		at.refused(t, d, "")
 		return req, d, nil
 	}
-	up, err := s.p.dial(s.p.ctx, req)
+	up, err := s.p.dial(s.p.ctx, req, d)
 	var refused *refusedError
 	switch {
 	case errors.As(err, &refused):

@@ -29,6 +29,7 @@ type agentFlags struct {
 	metrics, webConfig string
 	otlp, syslog       string
 	journal, remove    bool
+	say                func(text string) // warns
 }
 
 func agentCommands() []*cobra.Command {
@@ -99,8 +100,9 @@ func (f *agentFlags) run(ctx context.Context, errOut io.Writer) error {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	var writing sync.Mutex
+	f.say = func(text string) { writing.Lock(); defer writing.Unlock(); warn(errOut, text, "") }
 	s, err := agent.New(agent.Options{StateDir: f.state, Ceiling: sallyport.AdminPolicies, Version: versionString(), Sift: sallyport.NewSifter,
-		Warn: func(text string) { writing.Lock(); defer writing.Unlock(); warn(errOut, text, "") }})
+		Warn: f.say})
 	if err != nil {
 		return err
 	}
@@ -225,7 +227,7 @@ func (f *agentFlags) obey(ctx context.Context, s *agent.Server, signals <-chan o
 			}
 			_ = agent.Notify(agent.Reloading())
 			if err := s.Reload(); err != nil {
-				return err
+				f.say("what was read before stays in force: " + err.Error())
 			}
 			_ = agent.Notify("READY=1")
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/loader"
 )
 
@@ -20,7 +21,7 @@ import (
 // choose. Runs of the kernel's programs are read as it is called.
 func (s *Server) Figures() event.Figures {
 	f := event.Figures{Version: s.opts.Version, Tier: s.tier, Counts: s.logs.counts(), LogBytes: s.logs.bytes(),
-		Refused: s.refused.Load(), Damaged: s.damaged.Load(), Policy: *s.ceilingSum.Load(), Programs: s.load.Programs()}
+		Refused: s.refused.Load(), Damaged: s.damaged.Load(), Policy: sumOf(*s.ceiling.Load()), Programs: s.load.Programs()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f.Sandboxes, f.Maps = len(s.boxes), s.maps
@@ -70,20 +71,16 @@ func (s *Server) began(err error, took time.Duration) {
 var errNotStarted = errors.New("the sandbox has ended before its command was started")
 
 // sumOf names the administrator's policy by its bytes; empty: there is none.
-func sumOf(dir string, entries []os.DirEntry) (string, error) {
-	if len(entries) == 0 {
-		return "", nil
+func sumOf(sources []policy.Source) string {
+	if len(sources) == 0 {
+		return ""
 	}
 	h := sha256.New()
-	for _, e := range entries {
-		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			return "", fmt.Errorf("read administrator's policy: %w", err)
-		}
-		fmt.Fprintf(h, "%d\n", len(b))
-		h.Write(b)
+	for _, src := range sources {
+		fmt.Fprintf(h, "%d\n", len(src.Data))
+		h.Write(src.Data)
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // How often the kernel's tables are counted, and the logs read whole.

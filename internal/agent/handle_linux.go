@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/loader"
@@ -19,6 +20,9 @@ func (k *conn) handle(r *request) (*message, []*os.File, error) {
 	}
 	switch {
 	case r.Status != nil:
+		return &message{Status: k.s.status(k.uid)}, nil, nil
+	case r.Prepare != nil:
+		k.prepare()
 		return &message{Status: k.s.status(k.uid)}, nil, nil
 	case r.Logs != nil:
 		return k.logs(r.Logs)
@@ -61,6 +65,22 @@ func (k *conn) handle(r *request) (*message, []*os.File, error) {
 		k.s.mu.Unlock()
 		return &message{Ended: &Ended{Lost: k.s.lost.Load() - b.lostAt, Missed: k.out.missedSoFar()}}, nil, err
 	}
+}
+
+// prepare gets ready for a registration, once a connection, while the caller does
+// other things: see cgroup.Warm. Nothing depends on it.
+func (k *conn) prepare() {
+	if k.warmed {
+		return
+	}
+	k.warmed = true
+	k.s.wait.Go(func() {
+		for end := time.Now().Add(warmFor); k.box.Load() == nil && !k.ending.Load() && time.Now().Before(end); time.Sleep(warmEvery) {
+			if cgroup.Warm() != nil {
+				return
+			}
+		}
+	})
 }
 
 func (s *Server) status(uid uint32) *Status {
@@ -167,7 +187,7 @@ func (s *Server) Denied(r loader.Record) {
 
 // policyOf gives a sandbox's policy, which may have to be parsed for it.
 func (s *Server) policyOf(b *box) *policy.Policy {
-	p, err := s.policies.of(b.ID, &b.Registration, func(bytes int) { s.quotas.spend(b.UID, 5+float64(bytes)/1024) })
+	p, err := s.policies.of(b.ID, &b.journal, func(bytes int) { s.quotas.spend(b.UID, 5+float64(bytes)/1024) })
 	if err != nil { // it was parsed before, and has not changed
 		panic(err)
 	}
@@ -205,6 +225,7 @@ func (s *Server) tick(now time.Time) {
 	for _, b := range list {
 		s.release(b, func() []event.Event { return b.sifter.Tick(now) })
 	}
+	s.strays()
 	if err := s.logs.tick(); err != nil {
 		s.warn(err.Error())
 	}

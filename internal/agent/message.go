@@ -27,8 +27,10 @@ type request struct {
 	ID uint32 `json:"id"` // comes back with the answer
 	// Nonce, in the first request, is the one of the greeting: the sender was
 	// alive when the agent took hold of it.
-	Nonce    string        `json:"nonce,omitempty"`
-	Status   *struct{}     `json:"status,omitempty"`
+	Nonce  string    `json:"nonce,omitempty"`
+	Status *struct{} `json:"status,omitempty"`
+	// Prepare is Status of a caller that is about to register.
+	Prepare  *struct{}     `json:"prepare,omitempty"`
 	Register *Registration `json:"register,omitempty"`
 	// Attach takes a sandbox over that the same process registered with an agent
 	// that is no more.
@@ -111,7 +113,7 @@ func decodeRequest(b []byte) (*request, error) {
 		return nil, errors.New("decode request: something follows it")
 	}
 	n := 0
-	for _, set := range []bool{r.Status != nil, r.Register != nil, r.Attach != nil, r.Start != nil,
+	for _, set := range []bool{r.Status != nil, r.Prepare != nil, r.Register != nil, r.Attach != nil, r.Start != nil,
 		r.ProcessOf != nil, r.Process != 0, r.Report != nil, r.Traffic != nil, r.End != nil, r.Logs != nil} {
 		if set {
 			n++

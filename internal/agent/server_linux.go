@@ -13,8 +13,11 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
+	"github.com/sallyport/sallyport/internal/ceiling"
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/process"
 	"github.com/sallyport/sallyport/loader"
 )
 
@@ -36,7 +39,7 @@ type Server struct {
 	opts     Options
 	place    places
 	load     *loader.Loader
-	check    checker
+	check    process.Checker
 	quotas   *quotas
 	logs     *logbook
 	policies policies
@@ -45,11 +48,9 @@ type Server struct {
 	draining atomic.Bool
 	refused  atomic.Uint64 // requests
 	owed     *owed
-	lost     atomic.Uint64          // denials of which there is no record, of the machine
-	ceiling  atomic.Pointer[string] // the first file in it; nil: none
-	// ceilingSum is of all of them.
-	ceilingSum atomic.Pointer[string]
-	damaged    atomic.Uint64 // logs
+	lost     atomic.Uint64 // denials of which there is no record, of the machine
+	damaged  atomic.Uint64 // logs
+	ceiling  atomic.Pointer[[]policy.Source]
 
 	mu     sync.Mutex
 	boxes  map[string]*box
@@ -86,13 +87,13 @@ func New(o Options) (*Server, error) {
 }
 
 func (s *Server) open() (err error) {
-	if s.check.own, err = ownNamespaces(); err != nil {
+	if s.check.Own, err = process.HostNamespaces(); err != nil {
 		return err
 	}
 	if s.place, err = findPlaces(s.opts.StateDir); err != nil {
 		return err
 	}
-	s.check.parent = s.place.cgroupPath
+	s.check.Parent = s.place.cgroupPath
 	if err := s.Reload(); err != nil {
 		return err
 	}
@@ -240,24 +241,19 @@ func (s *Server) leave(k *conn) {
 	}
 }
 
-// Reload looks at the administrator's policies again and begins new log files.
+// Reload reads the administrator's policies again, for the sandboxes to come,
+// and begins new log files. What cannot be read changes nothing.
 func (s *Server) Reload() error {
-	entries, err := os.ReadDir(s.opts.Ceiling)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("read administrator's policies: %w", err)
-	}
-	sum, err := sumOf(s.opts.Ceiling, entries)
+	sources, err := ceiling.Read(s.opts.Ceiling)
 	if err != nil {
 		return err
 	}
-	s.ceilingSum.Store(&sum)
-	var first *string
-	for _, e := range entries {
-		name := filepath.Join(s.opts.Ceiling, e.Name())
-		first = &name
-		break
+	for _, src := range sources {
+		if _, err := policy.Parse(src); err != nil {
+			return fmt.Errorf("read administrator's policies: %w", err)
+		}
 	}
-	s.ceiling.Store(first)
+	s.ceiling.Store(&sources)
 	if s.logs == nil {
 		return nil
 	}

@@ -32,6 +32,8 @@ var ErrUnsupported = errors.New("keeper: this system has no such programs")
 type Rules struct {
 	AnyUnix    bool `json:"any_unix,omitempty"`   // every unix socket may be reached
 	Supervised bool `json:"supervised,omitempty"` // the supervisor records what seccomp refuses
+	// Canary is a path: see loader.Rules.
+	Canary string `json:"canary,omitempty"`
 }
 
 // Finding is what a self-test found out about one program.
