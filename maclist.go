@@ -96,13 +96,13 @@ func (r *macRun) delist() {
 // macSweep ends and removes what runs have left whose supervisor was killed, and
 // names the files.
 func macSweep(sys macSystem) (removed []string, err error) {
-	removed = registry.Sweep(registryDirs(), func(e registry.Entry) error {
+	entries := registry.Sweep(registryDirs(), func(e registry.Entry) error {
 		names, clearErr := clearLeft(sys, e)
 		removed = append(removed, names...)
 		err = errors.Join(err, clearErr)
 		return clearErr
 	})
-	return removed, err
+	return append(removed, entries...), err
 }
 
 // clearLeft clears what one run has left: what the list says, of which only

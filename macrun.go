@@ -259,7 +259,7 @@ func (r *macRun) serve() error {
 		return err
 	}
 	r.proxy = p
-	r.asking.startDesktop(&r.opts)
+	r.openAsking()
 	r.serving.Go(func() {
 		_ = p.Serve(context.Background(), proxy.Listeners{TCP: []net.Listener{r.listener}})
 	})
