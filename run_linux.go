@@ -231,7 +231,7 @@ func (r *run) putUp() error {
 }
 
 func (r *run) openLog() error {
-	out := &outlets{rules: r.prep.policy.Audit(), logs: logDir(r.prep.policy, r.prep.env.Home), version: r.opts.Version, tier: r.opts.tier, warn: r.warn}
+	out := &outlets{exe: r.prep.env.Exe, rules: r.prep.policy.Audit(), logs: logDir(r.prep.policy, r.prep.env.Home), version: r.opts.Version, tier: r.opts.tier, warn: r.warn}
 	if a := r.kernel.agentSide(); a != nil {
 		r.log, out.report = a, a.box.Traffic
 	} else {
