@@ -248,7 +248,7 @@ func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) err
 func (f *testFlags) observe(job report.Job, rec report.Record) {
 	switch rec.Kind {
 	case report.KindStart:
-		logf("%s: %s", job.Machine, job.Steps[rec.Step].Name)
+		logf("%s: %s (processor %.1fs)", job.Machine, job.Steps[rec.Step].Name, rec.CPU.Seconds())
 	case report.KindOutput:
 		step := job.Machine + " " + job.Steps[rec.Step].Name
 		if err := errors.Join(f.log(step, rec.Output), f.logCost(step, rec)); err != nil {
@@ -327,7 +327,12 @@ func runOne(ctx context.Context, args []string) error {
 	if err := errors.Join(err, alone.Image(ctx, disk)); err != nil {
 		return err
 	}
-	r := vm.Runner{Images: c, Dir: c.Dir, Observe: func(_ report.Job, rec report.Record) { os.Stdout.Write(rec.Output) }}
+	r := vm.Runner{Images: c, Dir: c.Dir, Observe: func(_ report.Job, rec report.Record) {
+		if rec.Kind == report.KindStart {
+			logf("booted (processor %.1fs)", rec.CPU.Seconds())
+		}
+		os.Stdout.Write(rec.Output)
+	}}
 	result, err := r.Run(ctx, m, disk, []report.Step{{Name: argv[0], Argv: argv, User: *user, Deadline: f.tests.Deadline}})
 	if err != nil {
 		return err
