@@ -319,6 +319,9 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 		status.Code = statusTimeout
 	}
 	r.stopServing()
+	if runErr != nil {
+		r.kernel.look()
+	}
 	r.outlets.flush()
 	if err := r.kernel.finish(); err != nil && !r.kernel.failed.Load() {
 		r.warn(err.Error(), "")
