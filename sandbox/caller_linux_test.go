@@ -71,6 +71,10 @@ func TestCallerThatExecutesAnotherProgramIsSeenAnew(t *testing.T) {
 	}
 	callerOf(t, c, cmd.Process.Pid, "sleep")
 	p, ancestors := c.of(cmd.Process.Pid)
+	// A new name comes before the new arguments (begin_new_exec in fs/exec.c).
+	for end := time.Now().Add(10 * time.Second); len(p.Argv) == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		p, ancestors = c.of(cmd.Process.Pid)
+	}
 	if len(p.Argv) != 2 || p.Argv[1] != "100" || p.PID != cmd.Process.Pid || len(ancestors) != 1 || ancestors[0].PID != os.Getpid() {
 		t.Errorf("%+v, %+v", p, ancestors)
 	}
