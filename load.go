@@ -206,3 +206,9 @@ func ResolvePath(path string) string {
 		}
 	}
 }
+
+// UserPolicy names the file that holds the user's own policy, if there is one.
+func UserPolicy() (string, error) {
+	env, err := policyEnv(policy.Env{})
+	return filepath.Join(env.ConfigDir, "policy.yaml"), err
+}

@@ -87,3 +87,27 @@ func own(name string, info fs.FileInfo) error {
 	}
 	return nil
 }
+
+// ReadProject reads a project's policy as if it were trusted: what it would
+// open, a line each, and its bytes. What must not be in it is a policy.Errors.
+func ReadProject(name string) (opens []string, data []byte, err error) {
+	data, err = readOwn(name)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the project's policy: %w", err)
+	}
+	f, err := policy.Parse(policy.Source{Name: name, Data: data, Dir: filepath.Dir(name), Layer: policy.LayerTrusted})
+	if err != nil {
+		return nil, nil, err
+	}
+	return f.Opens(), data, nil
+}
+
+// CheckProject gives the problems that a file has as a project's policy.
+func CheckProject(name string) (policy.Errors, error) {
+	_, _, err := ReadProject(name)
+	var problems policy.Errors
+	if errors.As(err, &problems) {
+		return problems, nil
+	}
+	return nil, err
+}

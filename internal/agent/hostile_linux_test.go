@@ -19,6 +19,7 @@ import (
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/process"
 )
 
 func TestOneUserCannotTakeMoreThanTheLimits(t *testing.T) {
@@ -104,12 +105,12 @@ func TestTheAdministratorsPolicyBindsTheSandboxesToCome(t *testing.T) {
 func TestWhoIsInASandboxOrAContainerIsTurnedAway(t *testing.T) {
 	w := newWorld(t, Limits{})
 	u, _ := w.sandbox(4001)
-	inside, err := openProcess(u.do("events", 0).PID)
+	inside, err := process.Open(u.do("events", 0).PID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer inside.close()
-	if err := w.s.check.outside(inside); err == nil {
+	defer inside.Close()
+	if err := w.s.check.Outside(inside); err == nil {
 		t.Error("a process in namespaces of its own may ask")
 	}
 	sleep := exec.Command("/bin/sleep", "60")
@@ -117,56 +118,56 @@ func TestWhoIsInASandboxOrAContainerIsTurnedAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = sleep.Process.Kill(); _ = sleep.Wait() }()
-	p, err := openProcess(sleep.Process.Pid)
+	p, err := process.Open(sleep.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.close()
-	if err := w.s.check.outside(p); err != nil {
+	defer p.Close()
+	if err := w.s.check.Outside(p); err != nil {
 		t.Errorf("an ordinary process: %v", err)
 	}
 	g, err := cgroup.Make(w.s.place.cgroup, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = evacuate(g); _ = g.Remove() }()
-	if err := g.Place(p.pid, p.pidfd); err != nil {
+	defer func() { _ = process.Evacuate(g); _ = g.Remove() }()
+	if err := g.Place(p.PID, p.FD); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.s.check.outside(p); err == nil {
+	if err := w.s.check.Outside(p); err == nil {
 		t.Error("a process in a sandbox's cgroup may ask")
 	}
 }
 
 // reuse makes a process that has the number of one that ended; it gives the old
 // one's descriptor.
-func reuse(t *testing.T) (old *process, now *exec.Cmd) {
+func reuse(t *testing.T) (old *process.Process, now *exec.Cmd) {
 	t.Helper()
 	for range 100 {
 		first := exec.Command("/bin/sleep", "60")
 		if err := first.Start(); err != nil {
 			t.Fatal(err)
 		}
-		old, err := openProcess(first.Process.Pid)
+		old, err := process.Open(first.Process.Pid)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = first.Process.Kill()
 		_ = first.Wait() // killed
 		next := exec.Command("/bin/sleep", "60")
-		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, old.pid-1), 0); err != nil {
+		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, old.PID-1), 0); err != nil {
 			t.Fatal(err)
 		}
 		if err := next.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if next.Process.Pid == old.pid {
-			t.Cleanup(func() { old.close(); _ = next.Process.Kill(); _ = next.Wait() })
+		if next.Process.Pid == old.PID {
+			t.Cleanup(func() { old.Close(); _ = next.Process.Kill(); _ = next.Wait() })
 			return old, next
 		}
 		_ = next.Process.Kill() // somebody else was faster
 		_ = next.Wait()
-		old.close()
+		old.Close()
 	}
 	t.Fatal("no number was used again")
 	return nil, nil
@@ -178,7 +179,7 @@ func cgroupOf(t *testing.T, pid int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path, err := cgroupPath(string(b))
+	path, err := process.CgroupPath(string(b))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,8 +189,8 @@ func cgroupOf(t *testing.T, pid int) string {
 func TestANumberThatIsUsedAgainRegistersNobody(t *testing.T) {
 	w := newWorld(t, Limits{})
 	old, now := reuse(t)
-	before := cgroupOf(t, old.pid)
-	if err := w.s.check.registrable(old, &process{pid: os.Getpid()}, 0); err == nil {
+	before := cgroupOf(t, old.PID)
+	if err := w.s.check.Registrable(old, &process.Process{PID: os.Getpid()}, 0); err == nil {
 		t.Error("a process that has ended may be registered")
 	}
 	b, err := w.s.newBox(journal{ID: newID(), Boot: w.s.place.boot, Registration: Registration{Env: testEnv}})
@@ -199,7 +200,7 @@ func TestANumberThatIsUsedAgainRegistersNobody(t *testing.T) {
 	if err := w.s.putUp(b, old); !errors.Is(err, cgroup.ErrGone) {
 		t.Errorf("placed: %v, want %v", err, cgroup.ErrGone)
 	}
-	if got := cgroupOf(t, old.pid); got != before {
+	if got := cgroupOf(t, old.PID); got != before {
 		t.Errorf("its successor was moved to %s", got)
 	}
 	if err := now.Process.Signal(syscall.Signal(0)); err != nil {
@@ -213,13 +214,13 @@ func TestANumberThatIsUsedAgainRegistersNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := moveTo(g.Dir, old.pid); err != nil {
+	if err := process.MoveTo(g.Dir, old.PID); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(evacuate(g), g.Kill(time.Second), g.Remove()); err != nil {
+	if err := errors.Join(process.Evacuate(g), g.Kill(time.Second), g.Remove()); err != nil {
 		t.Error(err)
 	}
-	if got := cgroupOf(t, old.pid); got != cgroupOf(t, os.Getpid()) {
+	if got := cgroupOf(t, old.PID); got != cgroupOf(t, os.Getpid()) {
 		t.Errorf("its successor is in %s, not where its parent is", got)
 	}
 	if err := now.Process.Signal(syscall.Signal(0)); err != nil {

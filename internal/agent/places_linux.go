@@ -14,6 +14,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/process"
 	"github.com/sallyport/sallyport/loader"
 )
 
@@ -107,11 +108,11 @@ func isBPF(dir string) bool {
 
 // hostMounts fails where a mount would be gone with this process.
 func hostMounts() error {
-	own, err := namespaceOf("self", "mnt")
+	own, err := process.NamespaceOf("self", "mnt")
 	if err != nil {
 		return err
 	}
-	if first, err := namespaceOf("1", "mnt"); err == nil && own != first {
+	if first, err := process.NamespaceOf("1", "mnt"); err == nil && own != first {
 		return errors.New("mount bpffs: this process has mounts of its own, which would go with it; mount one at " + hostPins)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/process"
 	"github.com/sallyport/sallyport/loader"
 )
 
@@ -137,11 +138,11 @@ func TestWhatWasStartedBeforeTheSandboxIsNotLeftOutOfIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target, err := openProcess(b.Own[0])
+	target, err := process.Open(b.Own[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer target.close()
+	defer target.Close()
 	if err := w.s.putUp(b, target); err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,9 @@ type File struct {
 
 	pass, unset []string
 	set         map[string]string
+	envRules    map[string]Rule // "pass NAME", "unset NAME", "set NAME" -> where
 	require     Require
+	audit       AuditRules
 }
 
 type reasonText struct {
@@ -81,7 +83,7 @@ type EnvRules struct {
 
 func newFile(name string) *File {
 	return &File{name: name, keys: map[string]Rule{}, off: map[string]bool{},
-		reasons: map[string]reasonText{}, set: map[string]string{}}
+		reasons: map[string]reasonText{}, set: map[string]string{}, envRules: map[string]Rule{}}
 }
 
 // Flag is one policy flag of the command line: {"--allow-domain", "example.com"}.

@@ -56,8 +56,8 @@ func makeKeys() grammar {
 			}),
 		}),
 		"env": object(map[string]shape{
-			"pass":  list(envEntry(func(f *File, s string) { f.pass = append(f.pass, s) })),
-			"unset": list(envEntry(func(f *File, s string) { f.unset = append(f.unset, s) })),
+			"pass":  list(envEntry("pass", func(f *File) *[]string { return &f.pass })),
+			"unset": list(envEntry("unset", func(f *File) *[]string { return &f.unset })),
 			"set":   record(setVariable),
 		}),
 		"ask": askKeys(),
@@ -70,8 +70,7 @@ func makeKeys() grammar {
 		"publish":   list(either(integer(1, 65535, nil), matching(published, "PORT, HOSTPORT:PORT or ADDRESS:HOSTPORT:PORT"))),
 		"hostPorts": list(integer(1, 65535, nil)),
 		"mode":      choice(func(f *File, s string, _ Rule) { f.off["mode"] = s == "enforce" }, "enforce", "audit"),
-		"audit": object(map[string]shape{
-			"log": anyText, "otlp": anyText, "syslog": anyText, "textfile": anyText}),
+		"audit":     auditKeys(),
 	}
 	g := grammar{root: object(top), homes: map[string][]string{}}
 	for _, k := range sharedKeys {
@@ -116,6 +115,9 @@ func pathList(where func(*File) **[]pathEntry) shape {
 			*where(w.file) = &[]pathEntry{}
 		}
 		list(func(w *walker, n ast.Node) {
+			if w.eitherSketch(anyText, func(w *walker, n ast.Node) { markedPath(w, n, &pathEntry{}) }) {
+				return
+			}
 			e := pathEntry{rule: w.rule(n)}
 			switch n.(type) {
 			case *ast.MappingNode, *ast.MappingValueNode:
@@ -145,6 +147,9 @@ func markedPath(w *walker, n ast.Node, e *pathEntry) bool {
 	fields := map[string]shape{
 		"path": func(w *walker, n ast.Node) { e.path, _ = w.text(n) },
 		"literal": func(w *walker, n ast.Node) {
+			if w.sketched(sketch{"enum": []bool{true}}) {
+				return
+			}
 			b, ok := n.(*ast.BoolNode)
 			e.literal = ok && b.Value
 			if !e.literal {
@@ -163,8 +168,11 @@ func markedPath(w *walker, n ast.Node, e *pathEntry) bool {
 	return true
 }
 
-func envEntry(add func(*File, string)) shape {
+func envEntry(key string, where func(*File) *[]string) shape {
 	return func(w *walker, n ast.Node) {
+		if w.sketched(sketch{"type": "string", "pattern": envPattern.text}) {
+			return
+		}
 		s, ok := w.text(n)
 		if !ok {
 			return
@@ -174,7 +182,9 @@ func envEntry(add func(*File, string)) shape {
 				"%s is not the name of a variable", clip(s))
 			return
 		}
-		add(w.file, s)
+		dst := where(w.file)
+		*dst = append(*dst, s)
+		w.file.envRules[key+" "+s] = w.rule(n)
 	}
 }
 
@@ -183,6 +193,7 @@ func setVariable(w *walker, key string, kn, v ast.Node) {
 		w.fail(kn, "", "%s is not the name of a variable", clip(key))
 		return
 	}
+	w.file.envRules["set "+key] = w.rule(kn)
 	if s, isText := v.(*ast.StringNode); isText && s.Value == "" {
 		w.file.set[key] = ""
 		return
@@ -199,6 +210,9 @@ func setVariable(w *walker, key string, kn, v ast.Node) {
 // cpus takes 2, 1.5 or "150%".
 func cpus(w *walker, n ast.Node) {
 	if f, ok := n.(*ast.FloatNode); ok && f.Value > 0 {
+		return
+	}
+	if w.sketched(sketch{"anyOf": []sketch{{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": cpuShare.text}}}) {
 		return
 	}
 	either(number, matching(cpuShare, "a number of processors such as 1.5"))(w, n)

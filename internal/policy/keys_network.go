@@ -133,6 +133,9 @@ func git() shape {
 	}))
 	shared := object(map[string]shape{"safeDirectories": list(checked(checkPath))})
 	return func(w *walker, n ast.Node) {
+		if w.eitherSketch(ours, shared) {
+			return
+		}
 		if seq, ok := n.(*ast.SequenceNode); ok {
 			if len(seq.Values) > 0 {
 				w.file.keys["git[]"] = w.rule(n)

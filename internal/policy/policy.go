@@ -46,6 +46,7 @@ type Policy struct {
 	// within are the views that have to agree; of those, one of the two after
 	// says what they are made for.
 	within  []*Policy
+	counted []*File // what the first view is made of
 	ceiling *File
 	project *File
 	// lists and sockets are what the views make together.
@@ -78,6 +79,7 @@ type Policy struct {
 	environ  EnvRules
 	mac      MacRules
 	require  Require
+	audit    AuditRules
 	warnings []Warning
 	unbuilt  []Unbuilt
 }
@@ -112,7 +114,8 @@ func New(env Env, files ...*File) (*Policy, error) {
 	if err := problems.orNil(); err != nil {
 		return nil, err
 	}
-	p.sha = hashFiles(files)
+	p.sha, p.counted = hashFiles(files), counted
+	p.audit = mergeAudit(append(slices.Clone(counted), ceilings...)) // whose word is the last
 	p.combine()
 	p.unbuilt = findUnbuilt(append(slices.Clone(ceilings), append(counted, untrusted...)...))
 	p.warn(counted)

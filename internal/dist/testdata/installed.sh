@@ -1,6 +1,6 @@
 #!/bin/sh
-# installed.sh DEB DIR: in a mount namespace of its own, on an overlay of this
-# system, of which nothing remains. DIR is where the overlay is.
+# installed.sh DEB DIR: install, upgrade, remove and purge a package in a mount
+# namespace of its own, on an overlay of this system, and list what it left.
 set -eu
 deb=$(realpath "$1") dir=$2
 mount -t tmpfs none "$dir"
@@ -11,10 +11,6 @@ mount -t tmpfs none "$dir/root/run"
 mount -t tmpfs none "$dir/root/tmp"
 cp "$deb" "$dir/root/tmp/sallyport.deb"
 chroot "$dir/root" sh -eux <<'X'
-# What dpkg and systemd note about any package is not the package's.
-list() { find / -xdev ! -path '/var/lib/dpkg/*' ! -path '/var/log/*' ! -path '/var/cache/*' ! -path '/tmp/*' \
-	! -path '/var/lib/systemd/*' ! -path '/run/*' ! -path '/proc/*' ! -path '/dev/*' -printf '%y %m %u %p\n' | sort; }
-list >/tmp/before
 dpkg -i /tmp/sallyport.deb
 sallyport version
 test -x /usr/bin/sallyport -a -d /etc/sallyport/policy.d
@@ -28,6 +24,10 @@ dpkg -r sallyport
 test -e /var/lib/sallyport/audit/x.jsonl # the record outlives the program
 test ! -e /usr/bin/sallyport
 dpkg -P sallyport
-list >/tmp/after
-diff /tmp/before /tmp/after
 X
+# What dpkg and systemd note about any package is not this one's.
+cd "$dir/upper"
+find . -path ./var/lib/dpkg -prune -o -path ./var/log -prune -o -path ./var/cache -prune -o -path ./var/lib/systemd -prune -o -print |
+	while read -r f; do
+		if [ -d "$f" ] && [ ! -L "$f" ]; then test -d "/$f"; else cmp "$f" "/$f"; fi || echo "left: $f"
+	done | { ! grep .; }
