@@ -54,10 +54,10 @@ var confined = []string{
 
 // kernelTier is what root has, and an ordinary user with an agent.
 var kernelTier = []string{"TestEveryDenialOfTheCorpus.*", "TestTheKernelKnows.*", "TestAPolicyCanRequire.*", "TestWithoutItsKeeper.*",
-	"TestEveryConnectionHas.*", "TestWhoAsksAResolver.*", "TestRootIsNever.*", "TestRootByName.*"}
+	"TestEveryConnectionHas.*", "TestWhoAsksAResolver.*", "TestRootIsNever.*"}
 
 // inTierTrace are claims of tier rootless that hold in this one, too.
-var inTierTrace = []string{"TestWritesStay.*", "TestSystemCallsThatLeadOut.*",
+var inTierTrace = []string{"TestSystemCallsThatLeadOut.*",
 	"TestHostSocketsAreOutOfReachAndEachAttemptIsRecorded/by_path"}
 
 // more is what one kernel shows for all.
