@@ -209,12 +209,12 @@ func (l *Loader) Start(id uint64, root *os.File) error {
 // awaitCanary returns when all that was refused before Start was read, and the
 // canary was among it.
 func (l *Loader) awaitCanary(id uint64) error {
-	waited, seen := l.boxes.canary(id)
-	if !waited {
+	if waited, _ := l.boxes.canary(id); !waited {
 		return nil
 	}
 	l.reader.look()
-	if _, seen = l.boxes.canary(id); !seen { // its record may have found no room: it is counted then
+	_, seen := l.boxes.canary(id)
+	if !seen { // its record may have found no room: it is counted then
 		l.reader.drain()
 		_, seen = l.boxes.canary(id)
 	}
