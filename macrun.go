@@ -167,6 +167,7 @@ func (r *macRun) openLog() error {
 	}
 	r.log = log
 	r.summary = audit.NewSummariser(func(e event.Event) string { return macSuggest(r.policy, e) })
+	r.summary.Ignore(func(e event.Event) bool { return ignores(r.policy, r.opts.Command, e) })
 	r.agg = audit.NewAggregator(log, audit.AggregatorOptions{})
 	return nil
 }
