@@ -69,7 +69,7 @@ crashes: build need-test $(APPARMOR) ## kill the parts of a run at CRASHES (200)
 need-test:
 	.ci/need bwrap=bubblewrap nft=nftables ip=iproute2 curl=curl git=git python3=python3 node=nodejs \
 		ssh=openssh-client strace=strace keyctl=keyutils vi=vim-tiny less=less top=procps script=bsdutils \
-		tmux=tmux gpg=gpg gpg-agent=gpg-agent
+		tmux=tmux gpg=gpg gpg-agent=gpg-agent dbus-daemon=dbus
 
 .PHONY: test-clients
 test-clients: build need-clients $(APPARMOR) ## real clients and package managers, those that take their time too

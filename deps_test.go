@@ -41,6 +41,7 @@ var layers = map[string]struct {
 	"":                  {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/agent", "internal/keeper", "internal/registry", "internal/ceiling", "internal/desktop", "sandbox", "seatbelt", "proxy", "proxy/ask", "loader"}, nil, "the root wires everything"},
 	"cmd/sallyport":     {[]string{"", "internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/agent", "sandbox", "seatbelt", "proxy/ask"}, nil, "the command line shows, it does not do"},
 	"bpf":               {nil, []string{prometheus}, "the kernel's programs hold no logic in Go"},
+	"internal/desktop":  {[]string{"internal/event", "internal/policy", "proxy/ask"}, []string{prometheus}, "what speaks D-Bus decides nothing"},
 	"internal/cgroup":   {nil, []string{prometheus, "github.com/cilium/ebpf"}, "cgroups are files"},
 	"internal/process":  {[]string{"internal/cgroup"}, []string{prometheus, "github.com"}, "who decides whom root moves needs nothing that a sandbox needs"},
 	"internal/keeper":   {[]string{"internal/cgroup", "internal/event", "internal/process", "loader"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "root's side of a run knows no policy and parses nothing of the sandbox's"},

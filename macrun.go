@@ -53,6 +53,7 @@ type macRun struct {
 	serving  sync.WaitGroup
 	stream   *seatbelt.Stream
 	noStream error // why there is none
+	asking   *asking
 	tracker  atomic.Pointer[seatbelt.Tracker]
 }
 
@@ -218,8 +219,12 @@ func (r *macRun) record(e event.Event) {
 }
 
 func (r *macRun) append(e event.Event) {
-	if err := r.agg.Append(e); err == nil && r.opts.OnEvent != nil {
-		r.opts.OnEvent(e) // an error is counted by the log, and said at the end
+	if err := r.agg.Append(e); err != nil {
+		return // counted by the log, and said at the end
+	}
+	r.asking.event(e)
+	if r.opts.OnEvent != nil {
+		r.opts.OnEvent(e)
 	}
 }
 
@@ -230,11 +235,16 @@ func (r *macRun) sum(e event.Event) {
 }
 
 func (r *macRun) serve() error {
-	p, err := proxy.New(proxy.Config{Decider: r.policy, Emit: r.record, Parent: parents(r.policy), Self: []netip.AddrPort{r.port()}, Token: r.token})
+	var err error
+	if r.asking, err = startAsking(&r.opts, r.policy, r.env, r.id); err != nil {
+		return err
+	}
+	p, err := proxy.New(proxy.Config{Decider: r.policy, Emit: r.record, Ask: r.asking.ask(), Parent: parents(r.policy), Self: []netip.AddrPort{r.port()}, Token: r.token})
 	if err != nil {
 		return err
 	}
 	r.proxy = p
+	r.asking.startDesktop(&r.opts)
 	r.serving.Go(func() {
 		_ = p.Serve(context.Background(), proxy.Listeners{TCP: []net.Listener{r.listener}})
 	})
@@ -297,6 +307,7 @@ func macNotRecorded() []string {
 
 func (r *macRun) stopProxy() {
 	if r.proxy != nil {
+		r.asking.end()
 		r.proxy.Close()
 		r.serving.Wait()
 		r.proxy = nil
@@ -315,6 +326,7 @@ func (r *macRun) release() {
 		r.stream.Stop()
 	}
 	r.stopProxy()
+	r.asking.close()
 	if r.listener != nil {
 		r.listener.Close()
 	}

@@ -30,6 +30,11 @@ type Options struct {
 	// Timeout ends the command after this time: with SIGTERM, and 5 seconds
 	// later with SIGKILL. 0: it may run for ever.
 	Timeout time.Duration
+	// AskSocket is where to make one more socket for who answers the run's
+	// questions, as docs/ask.md has it: for a program that starts the run.
+	AskSocket string
+	// Notify shows denials on the desktop as they happen.
+	Notify bool
 	// OnEvent is called for every event as it is recorded. It must not block.
 	OnEvent func(Event)
 	// Warn is called with what the user should know before the command starts.

@@ -125,6 +125,7 @@ type run struct {
 	token   [32]byte
 	serving sync.WaitGroup
 	listing listing
+	asking  *asking // nil: nobody is asked, or told
 }
 
 // Run runs a command inside a boundary and returns when it has ended and its
@@ -216,6 +217,8 @@ func (r *run) putUp() error {
 	if err := r.startKernel(); err != nil {
 		return err
 	}
+	r.asking.startTerminal(r.screen())
+	r.asking.startDesktop(&r.opts)
 	r.running.Store(true)
 	if err := r.box.Release(); err != nil {
 		return err
@@ -258,6 +261,7 @@ func (r *run) record(e event.Event) {
 // show takes every event that is in the log.
 func (r *run) show(e event.Event) {
 	r.summary.Add(e)
+	r.asking.event(e)
 	if r.opts.OnEvent != nil {
 		r.opts.OnEvent(e)
 	}
@@ -269,10 +273,15 @@ func (r *run) serve() error {
 		return fmt.Errorf("make canary: %w", err)
 	}
 	net := r.prep.plan.Network
+	var err error
+	if r.asking, err = startAsking(&r.opts, r.prep.policy, r.prep.env, r.id); err != nil {
+		return err
+	}
 	p, err := proxy.New(proxy.Config{
 		Decider:   r.prep.policy,
 		Emit:      r.record,
 		Parent:    parents(r.prep.policy),
+		Ask:       r.asking.ask(),
 		ProcessOf: r.processOf,
 		Self:      []netip.AddrPort{net.Proxy4, net.Proxy6},
 		Canary:    proxy.Canary{Addr: netip.MustParseAddrPort(canaryAddr), Token: r.token},
@@ -310,6 +319,7 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 	}
 	planted := r.reportPlanted()
 	err := r.agg.Close()
+	r.asking.close()
 	if endErr := r.kernel.end(); endErr != nil && !r.kernel.failed.Load() {
 		r.warn(endErr.Error(), "")
 	}
@@ -338,6 +348,7 @@ func (r *run) stopServing() {
 	if err := r.box.StopPackets(); err != nil {
 		r.warn(err.Error(), "")
 	}
+	r.asking.end()
 	r.proxy.Close()
 	r.serving.Wait()
 	r.proxy = nil
@@ -369,6 +380,7 @@ func (r *run) release() {
 			socks.Close()
 		}
 	}
+	r.asking.close()
 	r.kernel.abandon()
 	r.speak()
 	for _, s := range r.stubs {

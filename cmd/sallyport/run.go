@@ -35,6 +35,8 @@ type runFlags struct {
 	summary string
 	timeout time.Duration
 	fail    bool
+	notify  bool
+	asks    string // socket
 }
 
 func runCommand() *cobra.Command {
@@ -54,6 +56,11 @@ stops the run as it would the command; fg and bg continue both. If the terminal
 goes away, the command gets SIGHUP. Whatever the command leaves running ends with
 it.
 
+With --ask, or ask: {} in the policy, a connection to a host that the policy
+neither allows nor denies waits until you have answered: on this terminal, unless
+a full-screen program has it; on the desktop; or in 'sallyport ask' on another
+terminal. No answer within a minute is a refusal. See docs/ask.md.
+
 The exit status is the command's; 128 and the signal's number if one killed it;
 124 if it ran out of time (--timeout); 1 if it succeeded and something was denied
 (--fail-on-denial); 125 if the boundary could not be put up, in which case the command did not start;
@@ -71,6 +78,10 @@ The exit status is the command's; 128 and the signal's number if one killed it;
 	flags.StringVar(&f.user, "user", "", "as root: run as `NAME|UID[:GID]`")
 	flags.DurationVar(&f.timeout, "timeout", 0, "end the command after `DURATION` (90s, 10m): SIGTERM, and SIGKILL 5 seconds later")
 	flags.BoolVar(&f.fail, "fail-on-denial", false, "exit with 1 if the command succeeds and anything was denied, or left unrecorded")
+	flags.Var(&ruleFlag{f.policy, policy.FlagAsk}, "ask", "ask about what the policy neither allows nor denies, `VIA` tty, socket and desktop, or some of them")
+	flags.Lookup("ask").NoOptDefVal = "tty,socket,desktop"
+	flags.StringVar(&f.asks, "ask-socket", "", "with --ask: listen at `PATH` for a program that answers")
+	flags.BoolVar(&f.notify, "notify", false, "show denials on the desktop as they happen")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be put up, run nothing")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no summary of denials at the end")
 	flags.StringVar(&f.summary, "json-summary", "", "write the summary to `FILE` as JSON")
@@ -113,6 +124,7 @@ func run(cmd *cobra.Command, f runFlags, args []string) error {
 	errOut := cmd.ErrOrStderr()
 	o := sallyport.Options{
 		Command: args, Dir: f.dir, Name: f.name, Env: f.env, Policy: f.policy.options(), Timeout: f.timeout,
+		AskSocket: f.asks, Notify: f.notify,
 		Warn: func(message, hint string) { warn(errOut, message, hint) },
 	}
 	if f.dryRun {

@@ -67,6 +67,17 @@ func TestTwoHundredSandboxesAtOnceTakeLittleAndLeaveNothing(t *testing.T) {
 	}
 }
 
+// BenchmarkMemory is what an agent takes by itself, and with 200 sandboxes.
+func BenchmarkMemory(b *testing.B) {
+	w, a := processWorld(b)
+	b.ReportMetric(float64(rss(b, a.Process.Pid)), "kB-idle")
+	for i := range 4 {
+		w.user(4001+i).do("many", 50)
+	}
+	b.ReportMetric(float64(rss(b, a.Process.Pid)), "kB-of-200")
+	b.ReportMetric(0, "ns/op")
+}
+
 func TestTheProcessBehindAConnectionIsNamed(t *testing.T) {
 	w := newWorld(t, Limits{})
 	l, err := net.Listen("tcp", "127.53.7.9:53") // on this host only resolvers' ports are kept in mind

@@ -58,7 +58,7 @@ type Denial struct {
 	Count     uint64          `json:"count"`
 	// Suggest is the smallest policy change that would allow it, or empty.
 	Suggest string     `json:"suggest"`
-	Detail  event.Text `json:"detail,omitempty"` // of the first
+	Detail  event.Text `json:"-"` // of the first
 	// Ignored denials are counted, and not shown as text.
 	Ignored bool `json:"ignored,omitempty"`
 }
