@@ -47,3 +47,13 @@ func TestIgnoredViolationsAreTheCommandsOrEverybodys(t *testing.T) {
 		}
 	}
 }
+
+func TestStrictPoliciesAskNobody(t *testing.T) {
+	req := mustTarget("a.example.com:443")
+	if d := mustPolicy(t, testEnv, `ask: {via: [tty]}`).DecideNet(req); !d.Ask {
+		t.Errorf("asking is on, and nobody is asked: %+v", d)
+	}
+	if d := mustPolicy(t, testEnv, `{ask: {via: [tty]}, network: {strictAllowlist: true}}`).DecideNet(req); d.Ask || d.Allowed() {
+		t.Errorf("%+v", d)
+	}
+}

@@ -41,7 +41,7 @@ var unbuiltKeys = map[string]unbuiltKey{
 	"network.stripResponseHeaders":     {true, notYet},
 	"network.rules.method":             {true, notYet},
 	"network.rules.path":               {true, notYet},
-	"network.ambiguousRequestTarget":   {false, "only refuse is built: ambiguous requests are refused"},
+	"network.ambiguousRequestTarget":   {false, "has no effect: no rule judges paths, requests go on as they are spelled"},
 	"network.allowPlaintextHeaderSet":  {false, notHere},
 	"network.allowLocalBinding":        {false, "has no effect: loopback is the sandbox's own; host ports open by hostPorts"},
 	"network.allowMachLookup":          {false, onlyMac},
