@@ -50,6 +50,7 @@ type File struct {
 	ignores     []ignored
 	envRules    map[string]Rule // "pass NAME", "unset NAME", "set NAME" -> where
 	require     Require
+	audit       AuditRules
 }
 
 type reasonText struct {

@@ -82,6 +82,7 @@ type Policy struct {
 	ignores  []ignored
 	mac      MacRules
 	require  Require
+	audit    AuditRules
 	warnings []Warning
 	unbuilt  []Unbuilt
 }
@@ -118,6 +119,7 @@ func New(env Env, files ...*File) (*Policy, error) {
 	}
 	p.sha, p.counted = hashFiles(files), counted
 	p.hostViews = p.within
+	p.audit = mergeAudit(append(slices.Clone(counted), ceilings...)) // whose word is the last
 	p.combine()
 	p.unbuilt = findUnbuilt(append(slices.Clone(ceilings), append(counted, untrusted...)...))
 	p.warn(counted)
