@@ -201,7 +201,7 @@ func (s *pathSet) covering(p string) []PathRule {
 		}
 	}
 	for _, g := range s.globs {
-		if g.glob.deepest(p) >= 0 {
+		if g.deepest(p) >= 0 {
 			out = append(out, g.PathRule)
 		}
 	}
