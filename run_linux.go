@@ -195,6 +195,7 @@ func (r *run) putUp() error {
 		return err
 	}
 	r.summary = audit.NewSummariser(r.suggest)
+	r.summary.Ignore(func(e event.Event) bool { return ignores(r.prep.policy, r.opts.Command, e) })
 	if err := r.place(); err != nil {
 		return err
 	}
