@@ -67,7 +67,7 @@ var untrustedIgnored = []string{"ignoreViolations", "credentials", "publish", "h
 var ceilingErrors = []string{
 	"ask", "git", "credentials", "ignoreViolations", "env.set", "windows", "bwrapPath", "socatPath", "ripgrep", "seccomp",
 	"javaAgentJarPath", "network.mitmProxy", "network.parentProxy", "network.httpProxyPort", "network.socksProxyPort",
-	"network.tlsTerminate", "network.stripResponseHeaders", "network.allowPlaintextHeaderSet",
+	"network.tlsTerminate", "network.stripResponseHeaders", "network.allowPlaintextHeaderSet", "network.authorizer",
 }
 
 // take hands a value to its field, as far as the file's layer may give it. What
