@@ -363,3 +363,50 @@ curl -sS -o /dev/null -w '%{http_code}' http://allowed.test/x; echo all is over`
 	m.types("0", "y", "Enter")
 	m.shows("0", "200")
 }
+
+// A command whose streams are no terminal is asked about on the shell's.
+func TestTheShellsTerminalAsksForACommandWithoutOne(t *testing.T) {
+	need(t, "curl")
+	h := newHome(t).usePolicy(askOnTerminal)
+	s := h.shellOnScreen().types("sp curl -sS -o /dev/null -w '%{http_code}' http://allowed.test/x </dev/null >o 2>e; echo \"=$(cat o)=\"\r")
+	s.wants("wants to reach allowed.test port 80").wants(ask.AskLine).types("y\r").wants("=200=")
+	s.types("sp curl -sS -o /dev/null -w '%{http_code}' http://allowed.test/x </dev/null >o 2>e &\r").wants("ready$ ")
+	s.types("wait; echo \"=$(cat o)=\"\r").wants("=403=") // in the background nobody is asked
+	s.types("exit\r").exits(0)
+}
+
+func TestAnAuthorizerDecidesARun(t *testing.T) {
+	need(t, "curl")
+	h := newHome(t)
+	h.write("authorize", `#!/bin/sh
+read -r request
+case $request in *'"host":"allowed.test"'*) echo '{"verdict":"allow","decision_id":"case-7"}';; *) echo '{"verdict":"deny","decision_id":"case-8"}';; esac`)
+	h.usePolicy("network: {authorizer: {exec: [/bin/sh, " + h.dir + "/authorize], timeout: 30s}}")
+	r := h.sh(`for host in allowed.test also.allowed.test allowed.test; do curl -sS -o /dev/null -w '%{http_code} ' http://$host/x; done`)
+	r.says("200 403 200 ")
+	e := r.recorded(event.NetConnect, nil)
+	if e.Decision != "case-8" || e.Verdict != event.AskDenied || e.Reason != event.AuthorizerAnswer {
+		t.Errorf("%+v", e)
+	}
+	allowed := false
+	for _, e := range r.events {
+		allowed = allowed || e.Verdict == event.AskAllowed && e.Decision == "case-7"
+	}
+	if !allowed {
+		t.Errorf("no record of what it allowed:\n%s", describe(r.events))
+	}
+	onlyArrived(t, "dns allowed.test", "tcp "+thereV4+":80")
+}
+
+func TestAQuestionEndsWithTheRun(t *testing.T) {
+	need(t, "curl")
+	h := newHome(t).usePolicy(askOnTerminal)
+	before := descendants(t)
+	s := h.onScreen("curl", "-sS", "http://allowed.test/x").wants(ask.AskLine)
+	s.signal(15)
+	s.exits(143)
+	h.nothingLeft(before)
+	if names, _ := filepath.Glob(filepath.Join(h.registryDir(), "*")); len(names) != 0 {
+		t.Errorf("left: %q", names)
+	}
+}
