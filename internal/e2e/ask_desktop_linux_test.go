@@ -72,18 +72,16 @@ func (h *home) desktop(key string) (shown func() string) {
 	conf := h.write("bus/conf", `<busconfig><type>session</type><listen>unix:path=`+dir+`/s</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`)
 	h.env = append(h.env, "DBUS_SESSION_BUS_ADDRESS=unix:path="+dir+"/s")
-	h.beside("dbus-daemon", "bus/said", "/usr/bin/dbus-daemon", "--config-file="+conf, "--nofork", "--nosyslog", "--print-address=1")
+	h.beside("bus/said", "/usr/bin/dbus-daemon", "--config-file="+conf, "--nofork", "--nosyslog", "--print-address=1")
 	until(h.t, "the session's bus", func() bool { return h.read("bus/said") != "" })
-	serving := *h
-	serving.env = append(serving.env, helperEnv+"=notifications")
-	serving.beside("notifications", "bus/shown", h.helperPath(), key)
+	h.beside("bus/shown", "/usr/bin/env", helperEnv+"=notifications", h.helperPath(), key)
 	until(h.t, "the notification server", func() bool { return strings.HasPrefix(h.read("bus/shown"), "serving <nil>") })
 	return func() string { return h.read("bus/shown") }
 }
 
 // beside runs a program of the user's for as long as the test, with its
 // output in a file.
-func (h *home) beside(what, out, name string, args ...string) {
+func (h *home) beside(out, name string, args ...string) {
 	h.t.Helper()
 	f, err := os.Create(h.dir + "/" + out)
 	if err != nil {
@@ -93,7 +91,7 @@ func (h *home) beside(what, out, name string, args ...string) {
 	cmd.SysProcAttr.Pdeathsig = 0 // it outlives the thread that starts it
 	cmd.Stdout, cmd.Stderr = f, f
 	if err := cmd.Start(); err != nil {
-		h.t.Fatalf("start %s: %v", what, err)
+		h.t.Fatalf("start %s: %v", name, err)
 	}
 	h.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); f.Close() })
 }

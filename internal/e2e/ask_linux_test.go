@@ -65,18 +65,7 @@ func askFromInside() {
 // answers starts a program of the user's that answers at a socket.
 func (h *home) answers(path, verdict string) (said func() string) {
 	h.t.Helper()
-	cmd := h.program(context.Background(), h.helperPath(), path, verdict)
-	cmd.Env = append(cmd.Env, helperEnv+"=answerer")
-	out := filepath.Join(h.dir, "answers")
-	f, err := os.Create(out)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	cmd.Stdout, cmd.Stderr = f, f
-	if err := cmd.Start(); err != nil {
-		h.t.Fatal(err)
-	}
-	h.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); f.Close() })
+	h.beside("answers", "/usr/bin/env", helperEnv+"=answerer", h.helperPath(), path, verdict)
 	return func() string { return h.read("answers") }
 }
 
@@ -106,8 +95,9 @@ func TestTheTerminalAsksBeforeAConnectionIsMade(t *testing.T) {
 func TestAnAnswerIsTypedToTheQuestionAlone(t *testing.T) {
 	need(t, "curl")
 	h := newHome(t).usePolicy(askOnTerminal)
-	s := h.onScreen("sh", "-c", `echo up; sleep 0.5; (sleep 0.5; echo meanwhile; sleep 0.5; echo later) & curl -sS -o /dev/null -w '%{http_code}\n' http://allowed.test/x; wait; read x; echo "got $x"`)
-	s.wants("up").types("y\ry\ry\r")
+	s := h.onScreen("sh", "-c", `echo up; while ! [ -e go ]; do sleep 0.05; done; (sleep 0.5; echo meanwhile; sleep 0.5; echo later) & curl -sS -o /dev/null -w '%{http_code}\n' http://allowed.test/x; wait; read x; echo "got $x"`)
+	s.wants("up").types("y\ry\ry\r").wants("y")
+	h.write("work/go", "")
 	s.wants(ask.AskLine)
 	time.Sleep(1200 * time.Millisecond)
 	if text := s.text(); strings.Contains(text, "meanwhile") || strings.Contains(text, "200") {
@@ -125,7 +115,8 @@ func TestCtrlCAtTheQuestionIsTheCommands(t *testing.T) {
 	h := newHome(t).usePolicy(askOnTerminal)
 	h.onScreen("curl", "-sS", "http://allowed.test/x").wants(ask.AskLine).types(ctrlC).exits(130)
 	h.onScreen("curl", "-sS", "http://allowed.test/x").wants(ask.AskLine).types(ctrlD).wants("refused: allowed.test").exits(0)
-	s := h.onScreen("sh", "-c", `sleep 1; curl -sS http://allowed.test/x & sleep 2; kill -KILL $$`).wants(ask.AskLine)
+	s := h.onScreen("sh", "-c", `curl -sS http://allowed.test/x & while ! [ -e go ]; do sleep 0.05; done; kill -KILL $$`).wants(ask.AskLine)
+	h.write("work/go", "")
 	s.exits(137) // the command has ended: nobody waits for the answer
 }
 
@@ -223,12 +214,13 @@ func (a *asking) types(line string) {
 func TestTheQuestionsOfAllSandboxesAreAnsweredInOnePlace(t *testing.T) {
 	need(t, "curl")
 	h := newHome(t).usePolicy("ask: {}")
-	a := h.asks().wants("nothing is asked")
-	const get = `while ! [ -e go ]; do sleep 0.05; done; curl -sS -o /dev/null -w '%{http_code}' http://allowed.test/x >$0; while ! [ -e end ]; do sleep 0.05; done`
+	a := h.asks().wants("nothing is asked by 0 sandboxes")
+	const get = `while ! [ -e $0.go ]; do sleep 0.05; done; curl -sS -o /dev/null -w '%{http_code}' http://allowed.test/x >$0; while ! [ -e end ]; do sleep 0.05; done`
 	one, two := h.start("one", "sh", "-c", get, "one.out"), h.start("two", "sh", "-c", get, "two.out")
-	time.Sleep(1500 * time.Millisecond) // it looks for new sandboxes every second
-	h.write("work/go", "")
+	a.wants("nothing is asked by 2 sandboxes")
+	h.write("work/one.out.go", "")
 	a.wants("sandbox: one (" + one.ID).types("s")
+	h.write("work/two.out.go", "")
 	a.wants("sandbox: two (" + two.ID).types("d")
 	until(t, "both answers", func() bool { return h.read("work/one.out") == "200" && h.read("work/two.out") == "403" })
 	list := h.sallyport("ask", "list").ok()
