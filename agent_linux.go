@@ -191,7 +191,7 @@ func (a *agentSide) keepOwn(list []event.Event) error {
 	if len(list) == 0 {
 		return nil
 	}
-	log, err := audit.Create(audit.Dir(os.Getenv, a.run.prep.env.Home), a.run.header())
+	log, err := audit.Create(logDir(a.run.prep.policy, a.run.prep.env.Home), a.run.header())
 	if err != nil {
 		return err
 	}

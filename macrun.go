@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
@@ -47,6 +48,8 @@ type macRun struct {
 	profile  *seatbelt.Profile
 	log      *audit.Writer
 	agg      *audit.Aggregator
+	outlets  *outlets
+	begun    time.Time
 	summary  *audit.Summariser
 	summing  sync.Mutex
 	proxy    *proxy.Proxy
@@ -61,7 +64,7 @@ type macRun struct {
 // is tested on other systems with another macSystem.
 func runMac(ctx context.Context, sys macSystem, o Options) (*Result, error) {
 	o.setDefaults()
-	r := &macRun{sys: sys, opts: o, id: newID(), tag: seatbelt.NewTag(), token: newToken()}
+	r := &macRun{sys: sys, opts: o, id: newID(), tag: seatbelt.NewTag(), token: newToken(), begun: time.Now()}
 	result, err := r.run(ctx)
 	return result, asError(err)
 }
@@ -86,6 +89,7 @@ func (r *macRun) run(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.outlets.begin(time.Since(r.begun), r.proxy.Traffic)
 	r.tracker.Store(seatbelt.NewTracker(seatbelt.Proc{PID: payload.PID()}))
 	ended := make(chan struct{})
 	var helpers sync.WaitGroup
@@ -159,7 +163,8 @@ func (r *macRun) makeFiles() error {
 
 func (r *macRun) openLog() error {
 	host, _ := os.Hostname() // an event without it is still an event
-	log, err := audit.Create(audit.Dir(os.Getenv, r.env.Home), audit.Header{
+	logs := logDir(r.policy, r.env.Home)
+	log, err := audit.Create(logs, audit.Header{
 		Sandbox: event.Sandbox{ID: r.id, Name: event.Text(r.opts.Name), PolicySHA256: r.policy.SHA256(), Tier: event.TierSeatbelt},
 		Host:    host, BootID: r.sys.BootID(),
 	})
@@ -169,6 +174,7 @@ func (r *macRun) openLog() error {
 	r.log = log
 	r.summary = audit.NewSummariser(func(e event.Event) string { return macSuggest(r.policy, e) })
 	r.agg = audit.NewAggregator(log, audit.AggregatorOptions{})
+	r.outlets = newOutlets(&outlets{rules: r.policy.Audit(), logs: logs, version: r.opts.Version, tier: event.TierSeatbelt, warn: r.warn})
 	return nil
 }
 
@@ -282,10 +288,12 @@ func (r *macRun) finish(status int, runErr error) (*Result, error) {
 		missing = append(missing, "files, sockets and services: "+r.noStream.Error())
 	}
 	r.stopProxy()
+	r.outlets.flush()
 	err := r.agg.Close()
 	stats := r.log.Stats()
 	err = errors.Join(err, r.log.Close())
 	r.log = nil
+	r.outlets.close()
 	if err != nil {
 		r.warn("the audit log is not complete: "+err.Error(), "")
 	}
@@ -333,6 +341,7 @@ func (r *macRun) release() {
 		r.agg.Close()
 		r.log.Close()
 	}
+	r.outlets.close()
 	if r.canary != "" {
 		os.Remove(r.canary)
 	}

@@ -40,6 +40,9 @@ type Options struct {
 	// Warn is called with what the user should know before the command starts.
 	Warn func(message, hint string)
 
+	// Version of the program, for its metrics.
+	Version string
+
 	kernel *kernelSide // where another than Run has found it
 	tier   event.Tier  // set when it is known
 	whyNot string      // a higher one

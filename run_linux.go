@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
@@ -115,6 +116,8 @@ type run struct {
 	stubs   []*sandbox.Stubs
 	log     runLog
 	agg     *audit.Aggregator
+	outlets *outlets
+	begun   time.Time
 	proxy   *proxy.Proxy
 	summary *audit.Summariser
 	before  map[plan.Protected]bool
@@ -133,7 +136,7 @@ type run struct {
 // command was not started then. Cancelling ctx ends the command.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	o.setDefaults()
-	r := &run{opts: o, id: newID()}
+	r := &run{opts: o, id: newID(), begun: time.Now()}
 	result, err := r.run(ctx)
 	return result, asError(err)
 }
@@ -222,21 +225,24 @@ func (r *run) putUp() error {
 	if err := r.box.Release(); err != nil {
 		return err
 	}
+	r.outlets.begin(time.Since(r.begun), r.proxy.Traffic)
 	r.serving.Go(r.identifyProtected)
 	return r.box.KeepMasks(sandbox.MaskOptions{Stub: r.stub, Warn: r.warn})
 }
 
 func (r *run) openLog() error {
+	out := &outlets{rules: r.prep.policy.Audit(), logs: logDir(r.prep.policy, r.prep.env.Home), version: r.opts.Version, tier: r.opts.tier, warn: r.warn}
 	if a := r.kernel.agentSide(); a != nil {
-		r.log = a
+		r.log, out.report = a, a.box.Traffic
 	} else {
-		log, err := audit.Create(audit.Dir(os.Getenv, r.prep.env.Home), r.header())
+		log, err := audit.Create(out.logs, r.header())
 		if err != nil {
 			return noLog(err)
 		}
 		r.log = log
 	}
 	r.agg = audit.NewAggregator(r.log, audit.AggregatorOptions{})
+	r.outlets = newOutlets(out)
 	return nil
 }
 
@@ -313,6 +319,7 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 		status.Code = statusTimeout
 	}
 	r.stopServing()
+	r.outlets.flush()
 	if err := r.kernel.finish(); err != nil && !r.kernel.failed.Load() {
 		r.warn(err.Error(), "")
 	}
@@ -325,6 +332,7 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 	stats := r.log.Stats()
 	err = errors.Join(err, r.log.Close())
 	r.log = nil
+	r.outlets.close()
 	if err != nil {
 		r.warn("the audit log is not complete: "+err.Error(), "")
 	}
@@ -391,6 +399,7 @@ func (r *run) release() {
 		r.agg.Close()
 		r.log.Close()
 	}
+	r.outlets.close()
 }
 
 // sandboxAdvice takes hint and status from the sandbox's errors.

@@ -20,7 +20,9 @@ const (
 // decide asks the policy and, where that leaves it open, whoever is there to be
 // asked. The connection waits.
 func (s *session) decide(req policy.NetRequest) policy.Decision {
+	asked := time.Now()
 	d := s.p.cfg.Decider.DecideNet(req)
+	s.p.count.decided(asked)
 	if _, can := s.p.cfg.Decider.(AskedDecider); d.Allowed() || !d.Ask || !can || s.p.cfg.Ask == nil {
 		return d
 	}

@@ -57,7 +57,7 @@ func (s *session) deny(t target, d policy.Decision, detail string) {
 
 // unreachable records an attempt that was allowed and came to nothing.
 func (s *session) unreachable(t target, d policy.Decision, err error) {
-	s.p.count.dialErrors.Add(1)
+	s.p.count.upstreamError(err)
 	e := s.allowance(t, d)
 	e.Reason = event.Unreachable
 	e.Detail = event.Text(clip(err.Error()))

@@ -123,6 +123,7 @@ func run(cmd *cobra.Command, f runFlags, args []string) error {
 	}
 	errOut := cmd.ErrOrStderr()
 	o := sallyport.Options{
+		Version: versionString(),
 		Command: args, Dir: f.dir, Name: f.name, Env: f.env, Policy: f.policy.options(), Timeout: f.timeout,
 		AskSocket: f.asks, Notify: f.notify,
 		Warn: func(message, hint string) { warn(errOut, message, hint) },

@@ -40,7 +40,7 @@ func SocketPath(lookup func(string) (string, bool)) string {
 }
 
 // version of the protocol. Either side refuses another.
-const version = 1
+const version = 2
 
 // ErrRefused marks what the agent has refused; its text says why.
 var ErrRefused = errors.New("the agent refused")

@@ -39,6 +39,7 @@ type box struct {
 	conn     *conn // nil: the one that registered it is gone, or not back yet
 	ending   bool
 	reported uint64 // number of the last report in the log
+	open     int64  // connections of its proxy
 	watcher  func() // ends watching the caller; nil: it is not watched
 }
 
@@ -78,7 +79,7 @@ func (s *Server) register(k *conn, r *Registration) (_ *registered, err error) {
 		}
 	}()
 	if err := s.check.Registrable(target, k.peer, k.uid); err != nil {
-		return nil, err
+		return nil, refuse("", err.Error())
 	}
 	if r.size() > policyBytes {
 		return nil, refuse("", fmt.Sprintf("the policy has more than %d bytes", policyBytes))
@@ -107,7 +108,6 @@ func (s *Server) register(k *conn, r *Registration) (_ *registered, err error) {
 	b.conn = k
 	s.mu.Unlock()
 	k.box.Store(b)
-	s.starts.Add(1)
 	return b.registered(), nil
 }
 
@@ -202,6 +202,7 @@ func (s *Server) start(b *box) error {
 		return err
 	}
 	b.Started = true
+	s.began(nil, time.Since(b.begun))
 	return s.place.write(&b.journal)
 }
 
@@ -267,6 +268,9 @@ func (s *Server) end(b *box) error {
 	s.mu.Unlock()
 	if !first {
 		return nil
+	}
+	if !b.Started {
+		s.began(errNotStarted, 0)
 	}
 	err := s.takeDown(b)
 	s.quotas.leave(b.UID)

@@ -361,6 +361,16 @@ func (s *Sandbox) report(r report) error {
 	return nil
 }
 
+// Traffic reports what the proxy has counted since the last time, its open
+// connections as they are. It reports whether that was sent: what was not belongs
+// to the next time.
+func (s *Sandbox) Traffic(t event.Traffic) bool {
+	s.mu.Lock()
+	l := s.link
+	s.mu.Unlock()
+	return l != nil && l.post(request{Traffic: &t}, nil) == nil
+}
+
 // Dropped is how many reports were too many to keep.
 func (s *Sandbox) Dropped() uint64 {
 	s.mu.Lock()

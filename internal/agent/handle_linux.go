@@ -28,6 +28,9 @@ func (k *conn) handle(r *request) (*message, []*os.File, error) {
 		return k.logs(r.Logs)
 	case r.Register != nil:
 		b, err := k.s.register(k, r.Register)
+		if err != nil {
+			k.s.began(err, 0)
+		}
 		return &message{Sandbox: b}, nil, err
 	case r.Attach != nil:
 		b, err := k.s.attach(k, r.Attach.Sandbox)
@@ -49,6 +52,9 @@ func (k *conn) handle(r *request) (*message, []*os.File, error) {
 	case r.Process != 0:
 		p, ancestors := k.s.load.ProcessByID(b.Cgroup, r.Process)
 		return &message{Processes: &processes{p, b.inside(ancestors)}}, nil, nil
+	case r.Traffic != nil:
+		k.s.reportTraffic(b, *r.Traffic)
+		return nil, nil, nil
 	case r.Report != nil:
 		return k.s.report(b, r.Report)
 	default: // End
@@ -129,9 +135,10 @@ func (s *Server) report(b *box, r *report) (*message, []*os.File, error) {
 		return nil, nil, refuse("", "layer "+r.Event.Layer.String()+" is the kernel's")
 	}
 	e := r.Event
-	if r.Lost > 0 {
-		e = lossEvent("supervisor", "attempts of which the sandbox's supervisor could make no record")
-		s.logs.lost(b.UID, min(r.Lost, 1<<32), "reported")
+	lost := min(r.Lost, 1<<32)
+	if lost > 0 {
+		e = lossEvent(event.LossReported, "attempts of which the sandbox's supervisor could make no record")
+		s.logs.lost(b.UID, lost, event.LossReported)
 	}
 	e.Sandbox, e.Reported = b.sandbox, r.Number
 	bound(&e, b.begun, time.Now())
@@ -148,7 +155,7 @@ var errThrottled = errors.New("too many events")
 // counted as lost.
 func (s *Server) keep(b *box, e event.Event) error {
 	if !s.quotas.event(b.UID, time.Now()) {
-		s.logs.lost(b.UID, max(e.Count, 1), "rate")
+		s.logs.lost(b.UID, max(e.Count, 1), event.LossRate)
 		return errThrottled
 	}
 	return s.logs.append(b.UID, e)
@@ -164,7 +171,7 @@ func (s *Server) Denied(r loader.Record) {
 	}
 	s.mu.Unlock()
 	if b == nil { // below the parent, and not one of ours
-		_ = s.logs.ownEvent(r.Event, 0, "")
+		_ = s.logs.ownEvent(r.Event, 0, event.LossOther)
 		return
 	}
 	if e := r.Event; e.Process != nil && b.own[e.Process.PID] {
@@ -219,7 +226,9 @@ func (s *Server) tick(now time.Time) {
 		s.release(b, func() []event.Event { return b.sifter.Tick(now) })
 	}
 	s.strays()
-	s.logs.tick()
+	if err := s.logs.tick(); err != nil {
+		s.warn(err.Error())
+	}
 }
 
 // release records what a sifter gives back.
@@ -236,9 +245,9 @@ func (s *Server) release(b *box, give func() []event.Event) {
 // Lost takes the number of denials of which there is no record.
 func (s *Server) Lost(op event.Operation, n uint64) {
 	s.lost.Add(n)
-	e := lossEvent("kernel", "denials of which the kernel had to drop the record; of any sandbox of the machine")
+	e := lossEvent(event.LossKernel, "denials of which the kernel had to drop the record; of any sandbox of the machine")
 	e.Operation = op
-	if err := s.logs.ownEvent(e, n, "kernel"); err != nil {
+	if err := s.logs.ownEvent(e, n, event.LossKernel); err != nil {
 		s.warn("record a loss: " + err.Error())
 	}
 }

@@ -39,8 +39,11 @@ type request struct {
 	ProcessOf *loader.Connection `json:"process_of,omitempty"`
 	Process   int                `json:"process,omitempty"` // who is this?
 	Report    *report            `json:"report,omitempty"`
-	End       *struct{}          `json:"end,omitempty"`
-	Logs      *logs              `json:"logs,omitempty"`
+	// Traffic is what the sandbox's proxy has counted since the last one, but for
+	// Open; it is not answered.
+	Traffic *event.Traffic `json:"traffic,omitempty"`
+	End     *struct{}      `json:"end,omitempty"`
+	Logs    *logs          `json:"logs,omitempty"`
 }
 
 type attach struct {
@@ -111,7 +114,7 @@ func decodeRequest(b []byte) (*request, error) {
 	}
 	n := 0
 	for _, set := range []bool{r.Status != nil, r.Prepare != nil, r.Register != nil, r.Attach != nil, r.Start != nil,
-		r.ProcessOf != nil, r.Process != 0, r.Report != nil, r.End != nil, r.Logs != nil} {
+		r.ProcessOf != nil, r.Process != 0, r.Report != nil, r.Traffic != nil, r.End != nil, r.Logs != nil} {
 		if set {
 			n++
 		}

@@ -49,17 +49,20 @@ type Server struct {
 	refused  atomic.Uint64 // requests
 	owed     *owed
 	lost     atomic.Uint64 // denials of which there is no record, of the machine
-	starts   atomic.Uint64
+	damaged  atomic.Uint64 // logs
 	ceiling  atomic.Pointer[[]policy.Source]
 
 	mu     sync.Mutex
 	boxes  map[string]*box
 	groups map[uint64]*box // by cgroup
 	conns  map[*conn]bool
-	wait   sync.WaitGroup // connections and watchers
-	reader sync.WaitGroup
-	unread context.CancelFunc
-	ticker *time.Ticker
+	// traffic is of all sandboxes there were; what is open now is each one's.
+	traffic event.Traffic
+	maps    map[string]event.Map // as counted last
+	wait    sync.WaitGroup       // connections and watchers
+	reader  sync.WaitGroup
+	unread  context.CancelFunc
+	ticker  *time.Ticker
 }
 
 // New loads the programs, or takes over what a predecessor left, sandboxes
@@ -95,7 +98,10 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	host, _ := os.Hostname() // an event without it is still an event
-	s.logs = newLogbook(s.place.logs, audit.Header{Sandbox: event.Sandbox{Tier: s.tier}, Host: host, BootID: s.place.boot}, s.quotas.limits.LogBytes)
+	head := audit.Header{Sandbox: event.Sandbox{Tier: s.tier}, Host: host, BootID: s.place.boot}
+	if s.logs, err = openLogbook(s.place.logs, head, s.quotas.limits.LogBytes); err != nil {
+		return err
+	}
 	if err := s.selfTest(); err != nil {
 		return err
 	}
@@ -114,6 +120,7 @@ func (s *Server) open() (err error) {
 	if s.owed, err = openOwed(filepath.Join(s.place.state, "owed")); err != nil {
 		return err
 	}
+	s.logs.owe = func(n int64) { s.owed.add(n) }
 	if n := s.owed.add(0); n > 0 {
 		s.Lost(event.OpUnknown, n)
 		s.owed.add(-int64(n))
@@ -174,6 +181,7 @@ func (s *Server) startReading() {
 	for !s.load.Reading() && !ended.Load() { // what is removed before is not read to its end
 		time.Sleep(time.Millisecond)
 	}
+	s.reader.Go(func() { s.inspect(ctx) })
 	s.ticker = time.NewTicker(time.Second)
 	s.reader.Go(func() {
 		for {

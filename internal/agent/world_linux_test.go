@@ -304,6 +304,10 @@ func (u *userState) obey(o order, r *result) (err error) {
 				Reason: event.NotAllowed, Rule: "builtin:default-deny", Count: 1, Sandbox: event.Sandbox{ID: "forged"},
 				Object: event.Object{Host: event.Text(fmt.Sprintf("%s%d.example", o.Text, i)), Port: 443, Proto: "tcp"}}))
 		}
+	case "traffic":
+		if !u.box.Traffic(event.Traffic{Open: int64(o.N), BytesIn: uint64(o.N), Starts: map[event.Start]uint64{event.Started: 99}}) {
+			err = errors.New("not sent")
+		}
 	case "settle":
 		r.Left = len(u.box.Settle(20 * time.Second))
 	case "process":

@@ -47,6 +47,7 @@ type File struct {
 	set         map[string]string
 	envRules    map[string]Rule // "pass NAME", "unset NAME", "set NAME" -> where
 	require     Require
+	audit       AuditRules
 }
 
 type reasonText struct {

@@ -70,8 +70,7 @@ func makeKeys() grammar {
 		"publish":   list(either(integer(1, 65535, nil), matching(published, "PORT, HOSTPORT:PORT or ADDRESS:HOSTPORT:PORT"))),
 		"hostPorts": list(integer(1, 65535, nil)),
 		"mode":      choice(func(f *File, s string, _ Rule) { f.off["mode"] = s == "enforce" }, "enforce", "audit"),
-		"audit": object(map[string]shape{
-			"log": anyText, "otlp": anyText, "syslog": anyText, "textfile": anyText}),
+		"audit":     auditKeys(),
 	}
 	g := grammar{root: object(top), homes: map[string][]string{}}
 	for _, k := range sharedKeys {

@@ -253,7 +253,7 @@ git: [{repo: github.com/o/r, fetch: true, push: {refs: ["refs/heads/agent/*"], c
 env: {pass: [GOPATH, "NPM_*"], set: {A: b, E: ""}, unset: [CI]}
 limits: {memory: 2G, pids: 100, cpu: 1.5, time: 10m}
 mode: audit
-audit: {log: x, otlp: y, syslog: z, textfile: w}
+audit: {log: /var/log/x, otlp: "http://127.0.0.1:4318", syslog: "tcp://[::1]:601", textfile: /var/lib/x}
 publish: ["3000", 3001, "127.0.0.1:8080:80", "[::1]:8080:80"]
 hostPorts: [5432]
 `}

@@ -79,6 +79,7 @@ type Policy struct {
 	environ  EnvRules
 	mac      MacRules
 	require  Require
+	audit    AuditRules
 	warnings []Warning
 	unbuilt  []Unbuilt
 }
@@ -114,6 +115,7 @@ func New(env Env, files ...*File) (*Policy, error) {
 		return nil, err
 	}
 	p.sha, p.counted = hashFiles(files), counted
+	p.audit = mergeAudit(append(slices.Clone(counted), ceilings...)) // whose word is the last
 	p.combine()
 	p.unbuilt = findUnbuilt(append(slices.Clone(ceilings), append(counted, untrusted...)...))
 	p.warn(counted)

@@ -194,7 +194,6 @@ func TestUnbuiltKeysSayWhetherARunIsRefused(t *testing.T) {
 		{`limits: {pids: 1}`, "limits.pids", true},
 		{`publish: ["80"]`, "publish", true},
 		{`hostPorts: [80]`, "hostPorts", true},
-		{`audit: {syslog: x}`, "audit.syslog", true},
 		{`mode: audit`, "mode", true},
 		{`mode: enforce`, "", false},
 		{`ripgrep: {command: rg}`, "ripgrep", false},
@@ -221,7 +220,8 @@ func TestEveryKeyIsBuiltOrListed(t *testing.T) {
 		"network.parentProxy", "network.parentProxy.http", "network.parentProxy.https", "network.parentProxy.noProxy",
 		"network.parentProxy.byHostname", "network.allowUnixSockets", "network.allowAllUnixSockets", "filesystem", "filesystem.disabled", "filesystem.denyRead",
 		"filesystem.allowRead", "filesystem.allowWrite", "filesystem.denyWrite", "filesystem.allowGitConfig",
-		"mandatoryDenySearchDepth", "require", "require.tier", "require.audit", "env", "env.pass", "env.set", "env.unset",
+		"mandatoryDenySearchDepth", "require", "require.tier", "require.audit", "audit", "audit.log", "audit.otlp", "audit.syslog", "audit.textfile",
+		"env", "env.pass", "env.set", "env.unset",
 		"ask", "ask.via", "ask.timeout", "network.authorizer", "network.authorizer.exec", "network.authorizer.http",
 		"network.authorizer.unix", "network.authorizer.timeout", "network.authorizer.ttl", "network.authorizer.negativeTTL"}
 	covered := func(key string) bool {

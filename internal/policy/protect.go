@@ -129,6 +129,13 @@ func ownPaths(env Env, files []*File) (protected, hidden []PathRule) {
 		both(path.Join(env.Home, ".srt-settings.json"), "own-policy")
 	}
 	for _, f := range files {
+		// Who writes the numbers could say that nothing was refused.
+		if f.audit.Textfile != "" {
+			addTo(&protected, path.Clean(f.audit.Textfile), "own-state")
+		}
+		if f.audit.Log != "" {
+			both(path.Clean(f.audit.Log), "own-state")
+		}
 		add := both
 		if f.layer != LayerOwn { // a repository's, and what everybody may read
 			add = func(p, rule string) { addTo(&protected, p, rule) }

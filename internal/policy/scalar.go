@@ -27,11 +27,20 @@ func checked(check func(string) error) shape {
 
 // matching takes text of a form.
 func matching(form *lazyRegexp, want string) shape {
+	return matchingText(form, want, func(*File, string) {})
+}
+
+// matchingText is matching that hands the text on.
+func matchingText(form *lazyRegexp, want string, set func(*File, string)) shape {
 	return func(w *walker, n ast.Node) {
 		if w.sketched(sketch{"type": "string", "pattern": form.text}) {
 			return
 		}
-		if s, ok := w.text(n); ok && !form.MatchString(s) {
+		s, ok := w.text(n)
+		switch {
+		case ok && form.MatchString(s):
+			set(w.file, s)
+		case ok:
 			w.fail(n, "", "%s wants %s, not %s", w.key(), want, clip(s))
 		}
 	}

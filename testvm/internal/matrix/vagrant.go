@@ -31,7 +31,7 @@ const EnvPayload = "SALLYPORT_TESTVM_PAYLOAD"
 func BoxJob(b machine.Box, steps []report.Step) report.Job {
 	job := report.Job{Machine: b.Name, Systemd: true}
 	for _, s := range steps {
-		if s.On.Holds(true) {
+		if s.On.Holds(true) && (s.Kernel == "" || s.Kernel == b.Kernel.Name) {
 			job.Steps = append(job.Steps, s)
 		}
 	}

@@ -11,9 +11,10 @@ type Step struct {
 	Dir      string        `json:"dir,omitempty"` // default: /
 	Argv     []string      `json:"argv"`
 	Env      []string      `json:"env,omitempty"`
-	User     bool          `json:"user,omitempty"`  // as an ordinary user, not as root
-	Tests    bool          `json:"tests,omitempty"` // a Go test binary: its output is read
-	On       Place         `json:"on,omitempty"`    // where it is run
+	User     bool          `json:"user,omitempty"`   // as an ordinary user, not as root
+	Tests    bool          `json:"tests,omitempty"`  // a Go test binary: its output is read
+	On       Place         `json:"on,omitempty"`     // where it is run
+	Kernel   string        `json:"kernel,omitempty"` // the only one it is run on; empty: any
 	Deadline time.Duration `json:"deadline"`
 }
 

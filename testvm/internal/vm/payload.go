@@ -136,6 +136,7 @@ func testSteps(rel, dir string, sel Selection) ([]report.Step, error) {
 			User:     p.user,
 			Tests:    true,
 			On:       p.on,
+			Kernel:   p.kernel,
 			Deadline: sel.Deadline,
 		}
 		if sel.Short {

@@ -107,7 +107,7 @@ func JobFor(m machine.Machine, steps []report.Step) report.Job {
 		folder, _, _ := strings.Cut(s.Name, " ")
 		switch {
 		case m.Boot.UserOnly && !s.User:
-		case !s.On.Holds(session):
+		case !s.On.Holds(session), s.Kernel != "" && s.Kernel != m.Kernel.Name:
 		case s.Tests && len(m.Boot.Packages) > 0 && !slices.Contains(m.Boot.Packages, folder):
 		default:
 			job.Steps = append(job.Steps, s)

@@ -25,13 +25,14 @@ type Selection struct {
 // slowly what is loaded into it: what a kernel has no say in is left to the host
 // (protocols, decisions, programs, wording), and so is more of the same.
 type part struct {
-	user  bool         // an ordinary one, not root
-	on    report.Place // where; empty: everywhere
-	as    string       // in the step's name, where a user has several parts
-	env   []string
-	files []string // patterns: all tests of these files
-	only  []string // regular expressions, for subtests too; with files: nothing else is run
-	not   []string // regular expressions; left out
+	user   bool         // an ordinary one, not root
+	on     report.Place // where; empty: everywhere
+	kernel string       // the only one; empty: any
+	as     string       // in the step's name, where a user has several parts
+	env    []string
+	files  []string // patterns: all tests of these files
+	only   []string // regular expressions, for subtests too; with files: nothing else is run
+	not    []string // regular expressions; left out
 }
 
 // name is a step's name: JobFor reads the folder out of it.

@@ -102,8 +102,9 @@ func TestPartsOfAPackageBecomeSteps(t *testing.T) {
 
 func TestJobForTakesWhatTheMachineCanJudge(t *testing.T) {
 	steps := append(SurveySteps(), report.Step{Name: "sandbox as root", Tests: true, On: report.Plain}, report.Step{Name: "sandbox as user", Tests: true, On: report.Session, User: true},
-		report.Step{Name: "testvm/selftest as root", Tests: true}, report.Step{Name: "testvm/selftest as user", Tests: true, User: true})
+		report.Step{Name: "proxy as root", Tests: true, Kernel: "5.10"}, report.Step{Name: "testvm/selftest as root", Tests: true}, report.Step{Name: "testvm/selftest as user", Tests: true, User: true})
 	for name, want := range map[string]string{
+		"5.10-plain":         "survey as root, survey as user, sandbox as root, proxy as root, testvm/selftest as root, testvm/selftest as user",
 		"6.1-plain":          "survey as root, survey as user, sandbox as root, testvm/selftest as root, testvm/selftest as user",
 		"6.1-systemd":        "survey as root, survey as user, sandbox as user, testvm/selftest as root, testvm/selftest as user",
 		"6.1-plain-nouserns": "survey as root, survey as user, testvm/selftest as root, testvm/selftest as user",
