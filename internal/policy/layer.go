@@ -68,7 +68,7 @@ var untrustedIgnored = []string{"ignoreViolations", "credentials", "publish", "h
 var ceilingErrors = []string{
 	"mode", "limits", "publish", "hostPorts", "network.authorizer", "ask", "git", "credentials", "ignoreViolations", "env.set", "windows", "bwrapPath", "socatPath", "ripgrep", "seccomp",
 	"javaAgentJarPath", "network.mitmProxy", "network.parentProxy", "network.httpProxyPort", "network.socksProxyPort",
-	"network.tlsTerminate", "network.stripResponseHeaders", "network.allowPlaintextHeaderSet",
+	"network.tlsTerminate", "network.stripResponseHeaders", "network.allowPlaintextHeaderSet", "network.authorizer",
 }
 
 // take hands a value to its field, as far as the file's layer may give it. What
