@@ -183,8 +183,9 @@ func (r *macRun) openLog() error {
 	}
 	r.log = log
 	r.summary = audit.NewSummariser(func(e event.Event) string { return macSuggest(r.policy, e) })
+	r.summary.Ignore(func(e event.Event) bool { return ignores(r.policy, r.opts.Command, e) })
 	r.agg = audit.NewAggregator(log, audit.AggregatorOptions{})
-	r.outlets = newOutlets(&outlets{rules: r.policy.Audit(), logs: logs, version: r.opts.Version, tier: event.TierSeatbelt, warn: r.warn})
+	r.outlets = newOutlets(&outlets{exe: r.env.Exe, rules: r.policy.Audit(), logs: logs, version: r.opts.Version, tier: event.TierSeatbelt, warn: r.warn})
 	return nil
 }
 
