@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/registry"
 	"github.com/sallyport/sallyport/proxy/ask"
@@ -420,31 +421,35 @@ func TestQuestionsOfARunOnMacOSAreAnsweredFromOutside(t *testing.T) {
 	}
 }
 
-func TestNumbersOfARunOnMacOSGoToTheTextfile(t *testing.T) {
-	dir := t.TempDir()
-	w := newMacWorld(t, "", "audit: {textfile: "+dir+"}\n")
-	w.during = func(w *macWorld) {
-		w.denies(77, "file-write-create", "/usr/x")
-		w.done()
+// carrierMain plays the program that carries numbers and events on, as which it
+// was started: it writes down what it is told.
+func carrierMain() int {
+	b, err := io.ReadAll(os.Stdin)
+	if err = errors.Join(err, os.WriteFile(os.Args[0]+".told", b, 0o600)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
-	if _, err := w.run(context.Background(), "sh", "-c", untilDone); err != nil {
+	return 0
+}
+
+func TestNumbersOfARunOnMacOSAreCarriedOn(t *testing.T) {
+	w := newMacWorld(t, "", "audit: {textfile: /srv/numbers}\n")
+	beside := t.TempDir()
+	w.exe = filepath.Join(beside, "sallyport")
+	if _, err := w.run(context.Background(), "sh", "-c", "exit 0"); err != nil || !strings.Contains(strings.Join(w.warned, "\n"), AgentProgram) {
+		t.Errorf("without the program: %v, warned %q", err, w.warned)
+	}
+	carrier := filepath.Join(beside, AgentProgram)
+	if err := os.Symlink(testBinary(t), carrier); err != nil {
 		t.Fatal(err)
 	}
-	var text []byte
-	names, _ := filepath.Glob(filepath.Join(dir, "*.prom"))
-	for _, n := range names {
-		f, err := os.Open(n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := io.ReadAll(f)
-		f.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		text = append(text, b...)
+	w.warned = nil
+	if _, err := w.run(context.Background(), "sh", "-c", "exit 0"); err != nil || len(w.warned) != 0 {
+		t.Errorf("%v, warned %q", err, w.warned)
 	}
-	if !strings.Contains(string(text), `layer="seatbelt"`) {
-		t.Errorf("%v: %s", names, text)
+	told, err := os.ReadFile(carrier + ".told")
+	if err != nil || !strings.Contains(string(told), "/srv/numbers") || !strings.Contains(string(told), "seatbelt") ||
+		!strings.Contains(string(told), audit.Dir(os.Getenv, os.Getenv("HOME"))) {
+		t.Errorf("%v: told %s", err, told)
 	}
 }

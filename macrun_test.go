@@ -29,6 +29,9 @@ import (
 
 func TestMain(m *testing.M) {
 	fakemac.Main()
+	if filepath.Base(os.Args[0]) == AgentProgram {
+		os.Exit(carrierMain())
+	}
 	if does := os.Getenv(helperVariable); does != "" {
 		os.Exit(macHelper(does, os.Args[1:]))
 	}
