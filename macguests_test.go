@@ -154,6 +154,7 @@ func TestARunOnMacOSIsListedUntilItEnds(t *testing.T) {
 }
 
 func TestExecOnMacOSRunsUnderTheSameProfile(t *testing.T) {
+	t.Setenv("PATH", "/usr/bin:/bin") // none that this user may not look into
 	t.Setenv("SECRET_OF_MINE", "x")
 	w := newMacWorld(t, "", "network: {allowedDomains: [ok.test]}\n")
 	w.during = func(w *macWorld) {
