@@ -63,6 +63,9 @@ func answerOne(verdict string) error {
 		return err
 	}
 	defer a.Close()
+	if _, err := a.Call(ask.Message{Type: ask.TypeList}); err != nil { // answered when it is known what this one wants
+		return err
+	}
 	fmt.Println("ready")
 	for {
 		m, err := a.Next()
