@@ -2,6 +2,7 @@ package sallyport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ const (
 	// drainLimit is how long the end of a run waits for its last events to be
 	// exported; what is left the next run sends.
 	drainLimit = 2 * time.Second
+	lockLimit  = 2 * time.Second
 )
 
 // outlets carry a run's record on, and its numbers: to node_exporter's textfile
@@ -114,7 +116,11 @@ func (o *outlets) count() {
 		}
 	} else if o.rules.Textfile != "" {
 		delta.Add(o.extra)
-		if err := o.textfile(delta); err != nil {
+		err := o.textfile(delta)
+		if errors.Is(err, errBusy) {
+			return // the next time it is more
+		}
+		if err != nil {
 			o.warn(err.Error(), "")
 			o.rules.Textfile = "" // it would fail again and again
 			return
@@ -128,7 +134,7 @@ func (o *outlets) count() {
 // what this run's proxy has counted.
 func (o *outlets) textfile(delta event.Traffic) error {
 	path := filepath.Join(o.logs, ".metrics.json")
-	unlock, _, err := audit.LockState(path, true)
+	unlock, err := lockFor(path, lockLimit)
 	if err != nil {
 		return fmt.Errorf("write metrics: %w", err)
 	}
@@ -150,6 +156,21 @@ func (o *outlets) textfile(delta event.Traffic) error {
 	}
 	name := filepath.Join(o.rules.Textfile, fmt.Sprintf("sallyport-%d.prom", os.Getuid()))
 	return metrics.WriteTextfile(name, os.Getuid(), ledgerFigures{o, l})
+}
+
+var errBusy = errors.New("another run has it")
+
+// lockFor waits for a lock, but not for ever: who has it may have been stopped.
+func lockFor(path string, limit time.Duration) (unlock func(), err error) {
+	for end := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
+		unlock, ok, err := audit.LockState(path)
+		if err != nil || ok {
+			return unlock, err
+		}
+		if time.Now().After(end) {
+			return nil, errBusy
+		}
+	}
 }
 
 // ledgerFigures are a user's, as the metrics have them.
