@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -24,11 +25,19 @@ import (
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/fakemac"
+	carrying "github.com/sallyport/sallyport/internal/outlets"
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
 func TestMain(m *testing.M) {
 	fakemac.Main()
+	if filepath.Base(os.Args[0]) == AgentProgram {
+		if err := carrying.Serve(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if does := os.Getenv(helperVariable); does != "" {
 		os.Exit(macHelper(does, os.Args[1:]))
 	}

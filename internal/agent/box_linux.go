@@ -120,7 +120,7 @@ func (s *Server) putUp(b *box, target *process.Process) (err error) {
 	if b.group, err = cgroup.Make(s.place.cgroup, b.ID); err != nil {
 		return err
 	}
-	b.Cgroup, b.stage1 = b.group.Info.ID, target
+	b.Cgroup = b.group.Info.ID
 	s.mu.Lock()
 	s.boxes[b.ID], s.groups[b.Cgroup] = b, b
 	s.mu.Unlock()
@@ -139,6 +139,9 @@ func (s *Server) putUp(b *box, target *process.Process) (err error) {
 		// Whoever has that number now is not meant.
 		return errors.Join(err, process.Evacuate(b.group))
 	}
+	s.mu.Lock()
+	b.stage1 = target // not before: one that is not there yet has not strayed
+	s.mu.Unlock()
 	return nil
 }
 
