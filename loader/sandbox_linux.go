@@ -18,6 +18,7 @@ import (
 type box struct {
 	canary string   // empty: none is waited for, or any more
 	seen   bool     // it was
+	others int      // records that came before
 	root   *os.File // of the sandbox's file system, or nil
 	eyes   *Eyes    // who looks at it; nil: this process
 	record bpf.KernelSandbox
@@ -43,6 +44,7 @@ func (b *boxes) early(r Record) bool {
 		return false
 	}
 	x.seen = x.seen || r.canary
+	x.others++
 	return true
 }
 
@@ -219,6 +221,11 @@ func (l *Loader) awaitCanary(id uint64) error {
 		_, seen = l.boxes.canary(id)
 	}
 	if !seen {
+		l.boxes.mu.Lock()
+		defer l.boxes.mu.Unlock()
+		if b := l.boxes.byID[id]; b != nil {
+			return fmt.Errorf("%w (%d others did)", ErrNoCanary, b.others)
+		}
 		return ErrNoCanary
 	}
 	return nil
