@@ -208,7 +208,7 @@ func (p *Policy) DecideAsked(granted Decision, req NetRequest, addr netip.Addr) 
 	if !addr.IsValid() || addr.Zone() != "" || req.Host.IsAddr() && req.Host.Addr != addr {
 		return denied(event.AddressDenied, builtin(ruleInvalid))
 	}
-	return p.all(func(v *Policy) Decision {
+	return p.all(p.hostViews, func(v *Policy) Decision {
 		if d, ok := v.decideAddr(addr, req.Port); ok && !d.Allowed() {
 			return d
 		}
