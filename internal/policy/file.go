@@ -137,6 +137,7 @@ func (f *File) addFlag(fl Flag, rule Rule) {
 		*f.allowed = append(*f.allowed, e)
 		return
 	case FlagAsk:
+		f.keys["ask"] = rule
 		if err := f.flagAsk(fl.Value); err != nil {
 			fail(err.Error(), hintOf(err))
 		}
