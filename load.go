@@ -22,11 +22,20 @@ const AdminPolicies = "/etc/sallyport/policy.d"
 type LoadOptions struct {
 	// Files replace the user's own file; they are merged in order.
 	Files []string
+	// Texts are policies themselves. They follow Files, and replace the user's own
+	// file as these do.
+	Texts []Text
 	Flags policy.Flags
 	// Env is completed from the process and its environment where it is empty.
 	Env policy.Env
 
 	seen func(policy.Source) // told of each file that is read
+}
+
+// Text is a policy as YAML or JSON.
+type Text struct {
+	Name string // for rules and messages
+	Data []byte
 }
 
 // LoadPolicy reads and merges the files that apply: those named, else the
@@ -41,12 +50,12 @@ func LoadPolicy(opts LoadOptions) (*policy.Policy, error) {
 		return nil, err
 	}
 	names := opts.Files
-	if len(names) == 0 {
+	if len(names) == 0 && len(opts.Texts) == 0 {
 		if names, err = userPolicy(env); err != nil {
 			return nil, err
 		}
 	}
-	files, err := parseFiles(names, opts.seen)
+	files, err := parseFiles(names, opts.Texts, opts.seen)
 	if err != nil {
 		return nil, err
 	}
@@ -91,9 +100,8 @@ func userPolicy(env policy.Env) ([]string, error) {
 }
 
 // parseFiles gives the problems of every file, not of the first that has any.
-func parseFiles(names []string, seen func(policy.Source)) ([]*policy.File, error) {
-	var files []*policy.File
-	var problems policy.Errors
+func parseFiles(names []string, texts []Text, seen func(policy.Source)) ([]*policy.File, error) {
+	var sources []policy.Source
 	for _, name := range names {
 		data, err := readPolicy(name)
 		if err != nil {
@@ -103,7 +111,14 @@ func parseFiles(names []string, seen func(policy.Source)) ([]*policy.File, error
 		if err != nil {
 			return nil, fmt.Errorf("find working directory: %w", err)
 		}
-		src := policy.Source{Name: name, Data: data, Path: ResolvePath(real)}
+		sources = append(sources, policy.Source{Name: name, Data: data, Path: ResolvePath(real)})
+	}
+	for _, t := range texts {
+		sources = append(sources, policy.Source{Name: t.Name, Data: t.Data})
+	}
+	var files []*policy.File
+	var problems policy.Errors
+	for _, src := range sources {
 		if seen != nil {
 			seen(src)
 		}

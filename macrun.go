@@ -33,13 +33,13 @@ type macSystem interface {
 
 // macRun is one run on macOS in progress.
 type macRun struct {
-	sys    macSystem
-	opts   Options
-	env    policy.Env
-	policy *policy.Policy
-	id     string
-	tag    string
-	token  string
+	sys   macSystem
+	opts  Options
+	env   policy.Env
+	live  *live
+	id    string
+	tag   string
+	token string
 
 	tmp      string // the run's own, which it may write
 	canary   string // a file that is refused to show that refusals are seen
@@ -54,6 +54,8 @@ type macRun struct {
 	stream   *seatbelt.Stream
 	noStream error // why there is none
 	tracker  atomic.Pointer[seatbelt.Tracker]
+	updates  *updates
+	hangUps  hangUps
 }
 
 // runMac runs a command under Seatbelt. It is the whole of a run on macOS, and
@@ -75,8 +77,11 @@ func newToken() string {
 func (r *macRun) run(ctx context.Context) (*Result, error) {
 	defer r.release()
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
-		syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGWINCH, syscall.SIGPIPE)
+	if r.opts.begun == nil {
+		r.hangUps = newHangUps()
+		signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+			syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGWINCH, syscall.SIGPIPE)
+	}
 	defer signal.Stop(signals)
 	if err := r.putUp(); err != nil {
 		return nil, err
@@ -86,6 +91,8 @@ func (r *macRun) run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	r.tracker.Store(seatbelt.NewTracker(seatbelt.Proc{PID: payload.PID()}))
+	r.takeUpdates(payload)
+	defer r.updates.end()
 	ended := make(chan struct{})
 	var helpers sync.WaitGroup
 	late := false
@@ -109,9 +116,11 @@ func (r *macRun) run(ctx context.Context) (*Result, error) {
 // profile is tried before anything is served.
 func (r *macRun) putUp() error {
 	var err error
-	if r.env, r.policy, err = macPolicy(&r.opts); err != nil {
+	var p *policy.Policy
+	if r.env, p, err = macPolicy(&r.opts); err != nil {
 		return err
 	}
+	r.live = newLive(p)
 	if err := seatbelt.Preflight(r.sys, nil, 0); err != nil {
 		return err
 	}
@@ -121,7 +130,7 @@ func (r *macRun) putUp() error {
 	if r.listener, err = net.Listen("tcp4", "127.0.0.1:0"); err != nil {
 		return fmt.Errorf("make proxy: %w", err)
 	}
-	r.profile, err = seatbelt.Build(seatbelt.Input{Policy: r.policy, FS: macFS(r.env), Home: r.env.Home, Tmp: r.tmp, Tag: r.tag,
+	r.profile, err = seatbelt.Build(seatbelt.Input{Policy: r.policy(), FS: macFS(r.env), Home: r.env.Home, Tmp: r.tmp, Tag: r.tag,
 		Ports: []uint16{r.port().Port()}})
 	if err != nil {
 		return err
@@ -137,6 +146,8 @@ func (r *macRun) putUp() error {
 	}
 	return r.serve()
 }
+
+func (r *macRun) policy() *policy.Policy { return r.live.now.Load() }
 
 func (r *macRun) port() netip.AddrPort { return r.listener.Addr().(*net.TCPAddr).AddrPort() }
 
@@ -159,16 +170,19 @@ func (r *macRun) makeFiles() error {
 func (r *macRun) openLog() error {
 	host, _ := os.Hostname() // an event without it is still an event
 	log, err := audit.Create(audit.Dir(os.Getenv, r.env.Home), audit.Header{
-		Sandbox: event.Sandbox{ID: r.id, Name: event.Text(r.opts.Name), PolicySHA256: r.policy.SHA256(), Tier: event.TierSeatbelt},
-		Host:    host, BootID: r.sys.BootID(),
+		Sandbox: r.identity(), Host: host, BootID: r.sys.BootID(),
 	})
 	if err != nil {
 		return noLog(err)
 	}
 	r.log = log
-	r.summary = audit.NewSummariser(func(e event.Event) string { return macSuggest(r.policy, e) })
+	r.summary = audit.NewSummariser(func(e event.Event) string { return macSuggest(r.policy(), e) })
 	r.agg = audit.NewAggregator(log, audit.AggregatorOptions{})
 	return nil
+}
+
+func (r *macRun) identity() event.Sandbox {
+	return event.Sandbox{ID: r.id, Name: event.Text(r.opts.Name), PolicySHA256: r.policy().SHA256(), Tier: event.TierSeatbelt}
 }
 
 // watchLog begins to read what the kernel refuses. Without it a run enforces
@@ -186,7 +200,7 @@ func (r *macRun) watchLog() error {
 	if errors.As(err, &hinted) {
 		hint = hinted.Hint
 	}
-	if req := r.policy.Require(); req.Audit {
+	if req := r.policy().Require(); req.Audit {
 		return &Error{Err: fmt.Errorf("%s: the policy requires a complete record: %w", req.AuditRule, err), Hint: hint, Status: statusFailed}
 	}
 	r.warn("what the kernel refuses is not recorded: "+err.Error(), hint)
@@ -196,7 +210,7 @@ func (r *macRun) watchLog() error {
 // violation records a refusal of the kernel's.
 func (r *macRun) violation(rec seatbelt.Record, v seatbelt.Violation, by seatbelt.Attribution) {
 	e := v.Event(rec)
-	seatbelt.Explain(&e, r.policy)
+	seatbelt.Explain(&e, r.policy())
 	e.Process.UID = uint32(os.Getuid())
 	e.Detail += event.Text("; attribution=" + by.String())
 	r.append(e)
@@ -217,6 +231,7 @@ func (r *macRun) record(e event.Event) {
 }
 
 func (r *macRun) append(e event.Event) {
+	e.Sandbox = r.identity()
 	if err := r.agg.Append(e); err == nil && r.opts.OnEvent != nil {
 		r.opts.OnEvent(e) // an error is counted by the log, and said at the end
 	}
@@ -229,7 +244,7 @@ func (r *macRun) sum(e event.Event) {
 }
 
 func (r *macRun) serve() error {
-	p, err := proxy.New(proxy.Config{Decider: r.policy, Emit: r.record, Parent: parents(r.policy), Self: []netip.AddrPort{r.port()}, Token: r.token})
+	p, err := proxy.New(proxy.Config{Decider: r.live, Emit: r.record, Parent: r.live.parent, Self: []netip.AddrPort{r.port()}, Token: r.token})
 	if err != nil {
 		return err
 	}
@@ -241,7 +256,7 @@ func (r *macRun) serve() error {
 }
 
 func (r *macRun) launch() (*seatbelt.Payload, error) {
-	env := macEnviron(r.policy.Env(), os.Environ(), r.opts.Env, r.env.Cwd, r.tmp, r.port().Port(), r.token)
+	env := macEnviron(r.policy().Env(), os.Environ(), r.opts.Env, r.env.Cwd, r.tmp, r.port().Port(), r.token)
 	command, err := findCommand(r.opts.Command[0], r.env.Cwd, env)
 	if err != nil {
 		return nil, err
@@ -283,7 +298,7 @@ func (r *macRun) finish(status int, runErr error) (*Result, error) {
 		return nil, runErr
 	}
 	sum := r.summary.Summary()
-	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.policy.SHA256(), event.TierSeatbelt
+	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.policy().SHA256(), event.TierSeatbelt
 	sum.Exit, sum.Lost, sum.NotRecorded = status, stats.LostTotal(), missing
 	return &Result{Status: status, Summary: sum}, nil
 }

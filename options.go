@@ -35,9 +35,14 @@ type Options struct {
 	// Warn is called with what the user should know before the command starts.
 	Warn func(message, hint string)
 
-	kernel *kernelSide // where another than Run has found it
-	tier   event.Tier  // set when it is known
-	whyNot string      // a higher one
+	// Control, if set, is read for policies that take the place of Policy's files
+	// while the command runs: JSON, one a line, each whole.
+	Control *os.File
+
+	begun  func(*updates, func(os.Signal) error) // told when the command runs; set by Start
+	kernel *kernelSide                           // where another than Run has found it
+	tier   event.Tier                            // set when it is known
+	whyNot string                                // a higher one
 }
 
 // Result is how a run ended.

@@ -35,6 +35,7 @@ type runFlags struct {
 	summary string
 	timeout time.Duration
 	fail    bool
+	control int
 }
 
 func runCommand() *cobra.Command {
@@ -54,6 +55,11 @@ stops the run as it would the command; fg and bg continue both. If the terminal
 goes away, the command gets SIGHUP. Whatever the command leaves running ends with
 it.
 
+Any other SIGHUP (kill -HUP) has sallyport read its policy files anew, and does not
+reach the command. Rules for hosts then hold for every connection that comes; what
+the sandbox was built of stays. A policy with an error changes nothing. So do
+policies that come by --control-fd.
+
 The exit status is the command's; 128 and the signal's number if one killed it;
 124 if it ran out of time (--timeout); 1 if it succeeded and something was denied
 (--fail-on-denial); 125 if the boundary could not be put up, in which case the command did not start;
@@ -71,6 +77,7 @@ The exit status is the command's; 128 and the signal's number if one killed it;
 	flags.StringVar(&f.user, "user", "", "as root: run as `NAME|UID[:GID]`")
 	flags.DurationVar(&f.timeout, "timeout", 0, "end the command after `DURATION` (90s, 10m): SIGTERM, and SIGKILL 5 seconds later")
 	flags.BoolVar(&f.fail, "fail-on-denial", false, "exit with 1 if the command succeeds and anything was denied, or left unrecorded")
+	flags.IntVar(&f.control, "control-fd", 0, "read policies from descriptor `FD` while the command runs, one a line, each whole")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be put up, run nothing")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no summary of denials at the end")
 	flags.StringVar(&f.summary, "json-summary", "", "write the summary to `FILE` as JSON")
@@ -114,6 +121,9 @@ func run(cmd *cobra.Command, f runFlags, args []string) error {
 	o := sallyport.Options{
 		Command: args, Dir: f.dir, Name: f.name, Env: f.env, Policy: f.policy.options(), Timeout: f.timeout,
 		Warn: func(message, hint string) { warn(errOut, message, hint) },
+	}
+	if err := openControl(cmd, f.control, &o); err != nil {
+		return err
 	}
 	if f.dryRun {
 		p, err := planFor(runtime.GOOS, o)

@@ -87,6 +87,15 @@ type PolicyFile struct {
 	Data []byte `json:"data"`
 }
 
+// Update is a policy that takes the place of a sandbox's in what may change while
+// it runs: its rules for hosts. The kernel's side has none of these, so for the
+// agent it is a policy that must be good, and another name for what follows in
+// the record.
+type Update struct {
+	Files []PolicyFile `json:"files,omitempty"`
+	Flags policy.Flags `json:"flags,omitempty"`
+}
+
 // policy parses what was sent.
 func (r *Registration) policy() (*policy.Policy, error) {
 	var files []*policy.File

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,8 +22,9 @@ import (
 // box is a sandbox.
 type box struct {
 	journal
-	sandbox event.Sandbox // as in its events
-	rules   loader.Rules
+	rules loader.Rules
+	// sandbox is as in its events; replaced when the policy is.
+	sandbox atomic.Pointer[event.Sandbox]
 	group   *cgroup.Group
 	begun   time.Time
 	own     map[int]bool // processes of ours in it: stage 1, stage 2; fixed before it starts
@@ -50,8 +52,12 @@ func (s *Server) newBox(j journal) (*box, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &box{journal: j, begun: time.Now(), sifter: s.opts.Sift(), own: map[int]bool{}, lostAt: s.lost.Load(), rules: rules(p),
-		sandbox: event.Sandbox{ID: j.ID, Name: event.Text(j.Registration.Name), PolicySHA256: p.SHA256(), Tier: s.tier}}
+	b := &box{journal: j, begun: time.Now(), sifter: s.opts.Sift(), own: map[int]bool{}, lostAt: s.lost.Load(), rules: rules(p)}
+	sha := p.SHA256()
+	if j.PolicySHA256 != "" {
+		sha = j.PolicySHA256
+	}
+	b.sandbox.Store(&event.Sandbox{ID: j.ID, Name: event.Text(j.Registration.Name), PolicySHA256: sha, Tier: s.tier})
 	for _, pid := range j.Own {
 		b.own[pid] = true
 	}
@@ -106,7 +112,8 @@ func (s *Server) register(k *conn, r *Registration) (*registered, error) {
 }
 
 func (b *box) registered() *registered {
-	return &registered{ID: b.ID, PolicySHA256: b.sandbox.PolicySHA256, Tier: b.sandbox.Tier}
+	as := b.sandbox.Load()
+	return &registered{ID: b.ID, PolicySHA256: as.PolicySHA256, Tier: as.Tier}
 }
 
 // putUp makes the cgroup a sandbox and puts the process into it, journal first.

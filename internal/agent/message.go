@@ -37,6 +37,7 @@ type request struct {
 	ProcessOf *loader.Connection `json:"process_of,omitempty"`
 	Process   int                `json:"process,omitempty"` // who is this?
 	Report    *report            `json:"report,omitempty"`
+	Update    *Update            `json:"update,omitempty"`
 	End       *struct{}          `json:"end,omitempty"`
 	Logs      *logs              `json:"logs,omitempty"`
 }
@@ -109,7 +110,7 @@ func decodeRequest(b []byte) (*request, error) {
 	}
 	n := 0
 	for _, set := range []bool{r.Status != nil, r.Register != nil, r.Attach != nil, r.Start != nil,
-		r.ProcessOf != nil, r.Process != 0, r.Report != nil, r.End != nil, r.Logs != nil} {
+		r.ProcessOf != nil, r.Process != 0, r.Report != nil, r.Update != nil, r.End != nil, r.Logs != nil} {
 		if set {
 			n++
 		}

@@ -168,6 +168,9 @@ type journal struct {
 	Started      bool         `json:"started"`
 	Own          []int        `json:"own"` // pids of stage 1, and of stage 2 once it is known
 	Registration Registration `json:"registration"`
+	// PolicySHA256 is of the policy that took the registered one's place; empty:
+	// none has.
+	PolicySHA256 string `json:"policy_sha256,omitempty"`
 }
 
 func (p *places) journal(id string) string { return filepath.Join(p.journals, id+".json") }

@@ -303,6 +303,8 @@ func (u *userState) obey(o order, r *result) (err error) {
 				Reason: event.NotAllowed, Rule: "builtin:default-deny", Count: 1, Sandbox: event.Sandbox{ID: "forged"},
 				Object: event.Object{Host: event.Text(fmt.Sprintf("%s%d.example", o.Text, i)), Port: 443, Proto: "tcp"}}))
 		}
+	case "update":
+		r.Text, err = u.box.Update(Update{Files: []PolicyFile{{Name: "update", Data: []byte(o.Text)}}})
 	case "settle":
 		r.Left = len(u.box.Settle(20 * time.Second))
 	case "process":
