@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -26,8 +27,24 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	Init()
 	fakemac.Main()
-	os.Exit(m.Run())
+	os.Exit(inOwnHome(m))
+}
+
+// inOwnHome keeps what runs record out of the developer's home.
+func inOwnHome(m *testing.M) int {
+	dir, err := os.MkdirTemp("/var/tmp", "sallyport-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	os.Setenv("HOME", dir)
+	for _, name := range []string{"CONFIG", "STATE", "CACHE"} {
+		os.Unsetenv("XDG_" + name + "_HOME")
+	}
+	return m.Run()
 }
 
 func TestARunOnMacOSRecordsWhatTheKernelRefuses(t *testing.T) {

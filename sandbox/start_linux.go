@@ -202,7 +202,9 @@ func (s *Sandbox) receive() error {
 	_ = unix.SetsockoptTimeval(int(s.control.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(startTimeout / time.Second)})
 	buf, oob := make([]byte, 64), make([]byte, unix.CmsgSpace(16*4))
 	n, on, _, _, err := unix.Recvmsg(int(s.control.Fd()), buf, oob, unix.MSG_CMSG_CLOEXEC)
-	if err == unix.ECONNRESET { // it left the plan unread: what it said before comes after that
+	// ECONNRESET: it left the plan unread; what it said before comes after that.
+	// EINTR: what has a time limit is not restarted after a signal (signal(7)).
+	for err == unix.ECONNRESET || err == unix.EINTR {
 		n, on, _, _, err = unix.Recvmsg(int(s.control.Fd()), buf, oob, unix.MSG_CMSG_CLOEXEC)
 	}
 	if err != nil {
