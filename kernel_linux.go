@@ -245,20 +245,28 @@ func (r *run) processOf(e proxy.Endpoints) (*event.Process, []event.Process) {
 	}
 	switch e.Proto {
 	case "unix":
-		p, ancestors := r.box.ProcessOfUnix(e.Socket)
-		if p != nil {
-			if known, above := k.byPID(p.PID); known != nil {
-				return known, above
-			}
-		}
-		return p, ancestors
+		return k.better(r.box.ProcessOfUnix(e.Socket))
 	case "tcp":
 		if p, ancestors := r.box.ConnectedBy(e.Client, e.Origin); p != nil {
 			return p, ancestors
 		}
+		if e.Origin.Addr().IsLoopback() { // which the kernel's programs leave alone
+			return k.better(r.box.ProcessOf(e.Proto, e.Client, e.Origin))
+		}
 	}
 	p, ancestors := k.client.ByConnection(keeper.Connection{UDP: e.Proto == "udp", From: addrPort(e.Client), To: addrPort(e.Origin)})
 	return p, k.inside(ancestors)
+}
+
+// better gives what the kernel knows of a process that was found by looking.
+func (k *kernelSide) better(p *event.Process, ancestors []event.Process) (*event.Process, []event.Process) {
+	if p == nil {
+		return nil, nil
+	}
+	if known, above := k.byPID(p.PID); known != nil {
+		return known, above
+	}
+	return p, ancestors
 }
 
 func addrPort(a netip.AddrPort) string {

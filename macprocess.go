@@ -3,7 +3,6 @@ package sallyport
 import (
 	"context"
 	"os"
-	"slices"
 	"syscall"
 	"time"
 
@@ -70,7 +69,7 @@ func (r *macRun) hungUp(p *seatbelt.Payload) {
 // takeUpdates lets the policy be replaced from now on.
 func (r *macRun) takeUpdates(p *seatbelt.Payload) {
 	r.updates = &updates{live: r.live, opts: &r.opts, env: r.env, record: func(e event.Event) { r.append(e); r.sum(e) }, say: r.warn,
-		built: func(key string) bool { return slices.Contains(macKeys, key) }}
+		missing: macMissing}
 	r.updates.begin(func(sig os.Signal) error { return p.Signal(sig.(syscall.Signal)) })
 }
 

@@ -31,11 +31,11 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// checkBuilt refuses a policy that asks for more than this version enforces;
-// built names the keys that this system does.
-func checkBuilt(p *policy.Policy, built func(key string) bool, warn func(message, hint string)) error {
-	for _, u := range p.Unbuilt() {
-		if u.Refuse && !built(u.Key) {
+// checkBuilt refuses a policy that asks for more than this version enforces on
+// this system: the missing keys.
+func checkBuilt(p *policy.Policy, missing []policy.Unbuilt, warn func(message, hint string)) error {
+	for _, u := range missing {
+		if u.Refuse {
 			return &Error{Err: fmt.Errorf("%s: %s is not supported yet, and a run without it would be less safe", u.Rule, u.Key),
 				Hint: u.Note, Status: statusFailed}
 		}

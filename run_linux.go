@@ -56,7 +56,7 @@ func prepare(o *Options) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkBuilt(p, func(string) bool { return false }, o.Warn); err != nil {
+	if err := checkBuilt(p, p.Unbuilt(), o.Warn); err != nil {
 		return nil, err
 	}
 	caps, err := sandbox.Probe()
@@ -205,6 +205,9 @@ func (r *run) putUp() error {
 		return err
 	}
 	r.proxy.ServeUnix(r.box.UnixProxy())
+	if err := r.openPorts(); err != nil {
+		return err
+	}
 	if err := r.startKernel(); err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/policy"
 )
 
 // catchSignals takes them from the start: one that comes too early waits for
@@ -31,8 +33,7 @@ func (r *run) hungUp() {
 
 // takeUpdates lets the policy be replaced from now on.
 func (r *run) takeUpdates() {
-	u := &updates{live: r.live, opts: &r.opts, env: r.prep.env, record: r.record, say: r.sayNow}
-	u.built = func(string) bool { return false }
+	u := &updates{live: r.live, opts: &r.opts, env: r.prep.env, record: r.record, say: r.sayNow, missing: (*policy.Policy).Unbuilt}
 	if a := r.kernel.agentSide(); a != nil {
 		u.agree = a.update
 	}

@@ -25,11 +25,11 @@ type Change struct {
 
 // updates replaces the policy of one run, one update after the other.
 type updates struct {
-	mu    sync.Mutex
-	live  *live // nil: ended
-	opts  *Options
-	env   policy.Env
-	built func(key string) bool
+	mu      sync.Mutex
+	live    *live // nil: ended
+	opts    *Options
+	env     policy.Env
+	missing func(*policy.Policy) []policy.Unbuilt // of what a policy asks for
 	// agree is asked last, and told the files of the policy; nil: nobody is.
 	agree  func(sources []policy.Source, flags policy.Flags) error
 	record func(event.Event)
@@ -79,7 +79,7 @@ func (u *updates) replace(load LoadOptions) (*Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkBuilt(next, u.built, u.say); err != nil {
+	if err := checkBuilt(next, u.missing(next), u.say); err != nil {
 		return nil, err
 	}
 	updated, fixed := u.live.now.Load().Update(next)

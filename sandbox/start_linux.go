@@ -26,38 +26,41 @@ const startTimeout = 20 * time.Second
 
 // Sandbox is one run's boundary.
 type Sandbox struct {
-	cmd      *child
-	stage1   *program
-	net      plan.Network
-	control  *os.File // stage 1
-	launch   *os.File
-	args     *os.File
-	files    []*os.File
-	init     *os.File // stage 2
-	in       *json.Decoder
-	out      *json.Encoder
-	sending  sync.Mutex // of out
-	relay    *relay
-	term     *terminal // nil: no stream is one
-	job      *job
-	stderr   *tail
-	thread   chan struct{} // closed: the thread that started stage 1 may end
-	exited   chan struct{} // closed when stage 1 (bubblewrap) has ended
-	exitErr  error
-	pid      int
-	sockets  *Sockets
-	netUp    chan struct{} // closed: the network has been made, or netErr says why not
-	netErr   error
-	who      processes
-	opened   *opened
-	emit     func(event.Event)
-	plan     *plan.Plan
-	calls    *listener
-	describe Describe      // see Attribute
-	rights   *rightsReader // stage 2's messages
-	guests   guests
-	masks    atomic.Pointer[masks] // nil: there are none to keep
-	NoPing   string                // why ICMP echo is refused without a record; empty: it is recorded
+	cmd       *child
+	stage1    *program
+	net       plan.Network
+	control   *os.File // stage 1
+	launch    *os.File
+	args      *os.File
+	files     []*os.File
+	init      *os.File // stage 2
+	in        *json.Decoder
+	out       *json.Encoder
+	sending   sync.Mutex // of out
+	relay     *relay
+	term      *terminal // nil: no stream is one
+	job       *job
+	stderr    *tail
+	thread    chan struct{} // closed: the thread that started stage 1 may end
+	exited    chan struct{} // closed when stage 1 (bubblewrap) has ended
+	exitErr   error
+	pid       int
+	sockets   *Sockets
+	netUp     chan struct{} // closed: the network has been made, or netErr says why not
+	netErr    error
+	who       processes
+	opened    *opened
+	emit      func(event.Event)
+	plan      *plan.Plan
+	calls     *listener
+	describe  Describe      // see Attribute
+	rights    *rightsReader // stage 2's messages
+	guests    guests
+	masks     atomic.Pointer[masks] // nil: there are none to keep
+	ports     *innerPorts           // nil: nobody asked
+	portsErr  error
+	portsOnce sync.Once
+	NoPing    string // why ICMP echo is refused without a record; empty: it is recorded
 }
 
 // Start makes the namespaces, in stage 1, and goes on to make the network.
@@ -448,6 +451,7 @@ func (s *Sandbox) Close() error {
 		close(s.thread)
 	}
 	s.rights.close()
+	s.ports.close()
 	for _, f := range append([]*os.File{s.control, s.init, s.launch, s.args, s.who.diag}, s.files...) {
 		if f != nil {
 			f.Close()

@@ -37,6 +37,9 @@ type File struct {
 	pass, unset []string
 	set         map[string]string
 	require     Require
+	publish     []Publish
+	hostPorts   []HostPort
+	limits      Limits
 }
 
 type reasonText struct {

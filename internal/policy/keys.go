@@ -62,14 +62,9 @@ func makeKeys() grammar {
 		}),
 		"ask": object(map[string]shape{
 			"via": list(oneOf("tty", "socket", "desktop")), "timeout": duration}),
-		"limits": object(map[string]shape{
-			"memory": either(number, matching(memorySize, "a size such as 2G")),
-			"pids":   number,
-			"cpu":    cpus,
-			"time":   duration,
-		}),
-		"publish":   list(either(integer(1, 65535, nil), matching(published, "PORT, HOSTPORT:PORT or ADDRESS:HOSTPORT:PORT"))),
-		"hostPorts": list(integer(1, 65535, nil)),
+		"limits":    limits(),
+		"publish":   list(publishEntry),
+		"hostPorts": list(hostPort),
 		"mode":      choice(func(f *File, s string, _ Rule) { f.off["mode"] = s == "enforce" }, "enforce", "audit"),
 		"audit": object(map[string]shape{
 			"log": anyText, "otlp": anyText, "syslog": anyText, "textfile": anyText}),
@@ -195,12 +190,4 @@ func setVariable(w *walker, key string, kn, v ast.Node) {
 		}
 		w.file.set[key] = s
 	}
-}
-
-// cpus takes 2, 1.5 or "150%".
-func cpus(w *walker, n ast.Node) {
-	if f, ok := n.(*ast.FloatNode); ok && f.Value > 0 {
-		return
-	}
-	either(number, matching(cpuShare, "a number of processors such as 1.5"))(w, n)
 }

@@ -61,11 +61,15 @@ type Policy struct {
 	names                 nameMatchers
 	privateDirs           []string
 
-	environ  EnvRules
-	mac      MacRules
-	require  Require
-	warnings []Warning
-	unbuilt  []Unbuilt
+	environ   EnvRules
+	mac       MacRules
+	require   Require
+	publish   []Publish
+	hostPorts []HostPort
+	limits    Limits
+	warnings  []Warning
+	unbuilt   []Unbuilt
+	linuxOnly []Unbuilt
 }
 
 // New merges files over the built-in default: lists unite and denial wins, of
@@ -85,10 +89,12 @@ func New(env Env, files ...*File) (*Policy, error) {
 	m.filesystem()
 	m.environment()
 	m.macOS()
+	m.ports()
+	m.limits()
 	if err := m.errs.orNil(); err != nil {
 		return nil, err
 	}
-	p.unbuilt = findUnbuilt(files)
+	p.unbuilt, p.linuxOnly = findUnbuilt(files, unbuiltKeys), findUnbuilt(files, linuxKeys)
 	p.warn(files)
 	return p, nil
 }
@@ -132,6 +138,9 @@ func (p *Policy) SHA256() string { return p.sha }
 
 // Warnings lists what is no error but hardly meant, in the order of the files.
 func (p *Policy) Warnings() []Warning { return slices.Clone(p.warnings) }
+
+// LinuxOnly lists the keys that have an effect on Linux alone.
+func (p *Policy) LinuxOnly() []Unbuilt { return slices.Clone(p.linuxOnly) }
 
 // Unbuilt lists the keys that have no effect yet.
 func (p *Policy) Unbuilt() []Unbuilt { return slices.Clone(p.unbuilt) }

@@ -193,9 +193,6 @@ func TestUnbuiltKeysSayWhetherARunIsRefused(t *testing.T) {
 		{`git: []`, "", false},
 		{`git: {safeDirectories: [x]}`, "git.safeDirectories", false},
 		{`ask: {}`, "ask", true},
-		{`limits: {pids: 1}`, "limits.pids", true},
-		{`publish: ["80"]`, "publish", true},
-		{`hostPorts: [80]`, "hostPorts", true},
 		{`audit: {syslog: x}`, "audit.syslog", true},
 		{`mode: audit`, "mode", true},
 		{`mode: enforce`, "", false},
@@ -223,7 +220,8 @@ func TestEveryKeyIsBuiltOrListed(t *testing.T) {
 		"network.parentProxy", "network.parentProxy.http", "network.parentProxy.https", "network.parentProxy.noProxy",
 		"network.parentProxy.byHostname", "network.allowUnixSockets", "network.allowAllUnixSockets", "filesystem", "filesystem.disabled", "filesystem.denyRead",
 		"filesystem.allowRead", "filesystem.allowWrite", "filesystem.denyWrite", "filesystem.allowGitConfig",
-		"mandatoryDenySearchDepth", "require", "require.tier", "require.audit", "env", "env.pass", "env.set", "env.unset"}
+		"mandatoryDenySearchDepth", "require", "require.tier", "require.audit", "env", "env.pass", "env.set", "env.unset",
+		"publish", "hostPorts", "limits", "limits.memory", "limits.pids", "limits.cpu", "limits.time"}
 	covered := func(key string) bool {
 		for k := key; k != ""; k = k[:max(0, strings.LastIndexByte(k, '.'))] {
 			if _, ok := unbuiltKeys[k]; ok || slices.Contains(built, k) && k == key {

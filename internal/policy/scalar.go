@@ -141,9 +141,6 @@ func (l *lazyRegexp) MatchString(s string) bool { return l.compile().MatchString
 var (
 	envName    = pattern(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	envPattern = pattern(`^[A-Za-z_][A-Za-z0-9_]*\*?$`)
-	memorySize = pattern(`^[1-9][0-9]*[KMGT]?$`)
-	cpuShare   = pattern(`^[0-9]+(\.[0-9]+)?$|^[1-9][0-9]*%$`)
-	published  = pattern(`^(((\d{1,3}\.){3}\d{1,3}|\[[0-9a-fA-F:]+\]):)?(\d{1,5}:)?\d{1,5}$`)
 	machName   = pattern(`^[!-)+-~]+\*?$`)
 	windowsID  = pattern(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 	absolute   = pattern(`^/`)

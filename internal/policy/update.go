@@ -47,6 +47,9 @@ func (p *Policy) atStart() map[string]any {
 		"env.pass":                     p.environ.Pass,
 		"env.unset":                    append([]string{}, p.environ.Unset...),
 		"env.set":                      p.environ.Set,
+		"publish":                      published(p.publish),
+		"hostPorts":                    hostPorts(p.hostPorts),
+		"limits":                       Limits{Memory: p.limits.Memory, PIDs: p.limits.PIDs, CPU: p.limits.CPU, Time: p.limits.Time},
 		"require.tier":                 p.require.Tier,
 		"require.audit":                p.require.Audit,
 	}
@@ -60,6 +63,24 @@ func paths(rules []PathRule) []PathRule {
 		if r.Final {
 			continue
 		}
+		r.Rule = Rule{}
+		out = append(out, r)
+	}
+	return out
+}
+
+func published(rules []Publish) []Publish {
+	out := []Publish{}
+	for _, r := range rules {
+		r.Rule = Rule{}
+		out = append(out, r)
+	}
+	return out
+}
+
+func hostPorts(rules []HostPort) []HostPort {
+	out := []HostPort{}
+	for _, r := range rules {
 		r.Rule = Rule{}
 		out = append(out, r)
 	}

@@ -71,6 +71,9 @@ func TestAnUpdateLeavesWhatASandboxIsBuiltOf(t *testing.T) {
 		"env.pass":                    `env: {pass: [A]}`,
 		"env.unset":                   `env: {unset: [A]}`,
 		"env.set":                     `env: {set: {A: b}}`,
+		"publish":                     `publish: [3000]`,
+		"hostPorts":                   `hostPorts: [5432]`,
+		"limits":                      `limits: {pids: 5}`,
 		"require.tier":                `require: {tier: trace}`,
 		"require.audit":               `require: {audit: true}`,
 	} {
