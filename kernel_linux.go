@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/keeper"
 	"github.com/sallyport/sallyport/proxy"
@@ -134,8 +135,12 @@ func (r *run) place() error {
 	if a := r.kernel.agentSide(); a != nil {
 		return a.register(r, pid)
 	}
-	rules := keeper.Rules{AnyUnix: r.prep.policy.Unix().All, Supervised: true}
+	limits := r.prep.policy.Limits()
+	rules := keeper.Rules{AnyUnix: r.prep.policy.Unix().All, Supervised: true, Limits: cgroupLimits(limits)}
 	if err := r.kernel.client.Place(pid, pidfd, rules); err != nil {
+		if rules.Limits != (cgroup.Limits{}) {
+			return noLimit(limits, err)
+		}
 		return fmt.Errorf("put up the kernel side: %w", err)
 	}
 	r.kernel.own[pid] = true

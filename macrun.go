@@ -121,6 +121,7 @@ func (r *macRun) putUp() error {
 		return err
 	}
 	r.live = newLive(p)
+	r.opts.Timeout = timeLimit(r.opts.Timeout, p.Limits())
 	if err := seatbelt.Preflight(r.sys, nil, 0); err != nil {
 		return err
 	}
@@ -300,7 +301,7 @@ func (r *macRun) finish(status int, runErr error) (*Result, error) {
 	sum := r.summary.Summary()
 	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.policy().SHA256(), event.TierSeatbelt
 	sum.Exit, sum.Lost, sum.NotRecorded = status, stats.LostTotal(), missing
-	return &Result{Status: status, Summary: sum}, nil
+	return &Result{Status: status, Timeout: r.opts.Timeout, Summary: sum}, nil
 }
 
 // macNotRecorded is what no run on macOS can record.

@@ -51,6 +51,8 @@ type Result struct {
 	// killed it; 124 if it ran out of time.
 	Status   int
 	TimedOut bool
+	// Timeout is the time that it had, by Options or by the policy; 0: for ever.
+	Timeout time.Duration
 	Summary  audit.Summary
 }
 

@@ -49,8 +49,11 @@ func checkBuilt(p *policy.Policy, missing []policy.Unbuilt, warn func(message, h
 }
 
 func noLog(err error) error {
-	return &Error{Err: fmt.Errorf("open the audit log: %w", err), Status: statusFailed,
-		Hint: "set HOME or XDG_STATE_HOME to a directory that you can write; nothing runs without a record"}
+	hint, status := sandboxAdvice(err, statusFailed) // a limit of the caller's
+	if hint == "" {
+		hint = "set HOME or XDG_STATE_HOME to a directory that you can write; nothing runs without a record"
+	}
+	return &Error{Err: fmt.Errorf("open the audit log: %w", err), Status: status, Hint: hint}
 }
 
 func suggest(p *policy.Policy, e event.Event) string {

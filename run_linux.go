@@ -187,8 +187,12 @@ func (r *run) putUp() error {
 		return err
 	}
 	r.live = newLive(r.prep.policy)
+	r.opts.Timeout = timeLimit(r.opts.Timeout, r.prep.policy.Limits())
 	r.summary = audit.NewSummariser(r.suggest)
 	if err := r.place(); err != nil {
+		return err
+	}
+	if err := r.limit(); err != nil {
 		return err
 	}
 	if err := r.box.Launch(r.prep.plan); err != nil {
@@ -328,7 +332,7 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.live.now.Load().SHA256(), r.opts.tier
 	sum.Exit, sum.Lost, sum.NotRecorded = status.Code, stats.LostTotal(), r.notRecorded()
 	sum.Planted = planted
-	return &Result{Status: status.Code, TimedOut: late, Summary: sum}, nil
+	return &Result{Status: status.Code, TimedOut: late, Timeout: r.opts.Timeout, Summary: sum}, nil
 }
 
 // stopServing ends the proxy and the reader of refused packets, when both have

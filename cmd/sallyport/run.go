@@ -152,7 +152,7 @@ func run(cmd *cobra.Command, f runFlags, args []string) error {
 func outcome(r *sallyport.Result, f runFlags) error {
 	switch {
 	case r.TimedOut:
-		return &statusError{status: r.Status, err: fmt.Errorf("the command had not ended after %s, and was ended", f.timeout)}
+		return &statusError{status: r.Status, err: fmt.Errorf("the command had not ended after %s, and was ended", r.Timeout)}
 	case r.Status != 0:
 		return &statusError{status: r.Status}
 	case f.fail && r.Summary.Lost > 0:

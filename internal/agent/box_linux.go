@@ -22,7 +22,8 @@ import (
 // box is a sandbox.
 type box struct {
 	journal
-	rules loader.Rules
+	rules  loader.Rules
+	limits cgroup.Limits
 	// sandbox is as in its events; replaced when the policy is.
 	sandbox atomic.Pointer[event.Sandbox]
 	group   *cgroup.Group
@@ -52,7 +53,7 @@ func (s *Server) newBox(j journal) (*box, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &box{journal: j, begun: time.Now(), sifter: s.opts.Sift(), own: map[int]bool{}, lostAt: s.lost.Load(), rules: rules(p)}
+	b := &box{journal: j, begun: time.Now(), sifter: s.opts.Sift(), own: map[int]bool{}, lostAt: s.lost.Load(), rules: rules(p), limits: limits(p)}
 	sha := p.SHA256()
 	if j.PolicySHA256 != "" {
 		sha = j.PolicySHA256
@@ -135,6 +136,9 @@ func (s *Server) putUp(b *box, target *process) (err error) {
 	}
 	if err := s.load.AddSandbox(b.Cgroup, b.rules); err != nil {
 		return err
+	}
+	if err := b.group.Limit(b.limits); err != nil {
+		return refuse("cgroup v2 on this machine has to have the controllers: leave limits out of the policy, or see docs/policy.md", err.Error())
 	}
 	if err := b.group.Place(target.pid, target.pidfd); err != nil {
 		// Whoever has that number now is not meant.
@@ -406,6 +410,12 @@ func (s *Server) attach(k *conn, id string) (*box, error) {
 	b.unwatch()
 	k.box.Store(b)
 	return b, nil
+}
+
+// limits are what the sandbox may use.
+func limits(p *policy.Policy) cgroup.Limits {
+	l := p.Limits()
+	return cgroup.Limits{Memory: l.Memory, PIDs: l.Tasks(), CPU: l.CPU}
 }
 
 // rules are what the kernel decides by itself.

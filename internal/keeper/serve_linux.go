@@ -205,6 +205,11 @@ func (k *keeper) place(r request) error {
 	if err := k.l.AddSandbox(box.Info.ID, rules); err != nil {
 		return err
 	}
+	if r.Rules != nil {
+		if err := box.Limit(r.Rules.Limits); err != nil {
+			return err
+		}
+	}
 	return box.Place(r.PID, int(pidfd.Fd()))
 }
 

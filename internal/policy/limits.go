@@ -22,6 +22,19 @@ type Limits struct {
 // Cgroup reports whether a cgroup has to enforce any of them.
 func (l Limits) Cgroup() bool { return l.Memory > 0 || l.PIDs > 0 || l.CPU > 0 }
 
+// ownTasks are set aside for sallyport's own processes in a sandbox, and their
+// threads.
+const ownTasks = 32
+
+// Tasks is the most that there may be of processes and threads in the sandbox,
+// sallyport's own among them; 0: any number.
+func (l Limits) Tasks() uint64 {
+	if l.PIDs == 0 {
+		return 0
+	}
+	return l.PIDs + ownTasks
+}
+
 // Limits gives the bounds of what a run may use.
 func (p *Policy) Limits() Limits { return p.limits }
 

@@ -101,9 +101,6 @@ func integer(least, most int, set func(*File, int, Rule)) shape {
 	}
 }
 
-// number takes a whole number of at least 1.
-func number(w *walker, n ast.Node) { integer(1, 1<<31-1, nil)(w, n) }
-
 // either takes a scalar as a number or as text, each by its own shape.
 func either(num, text shape) shape {
 	return func(w *walker, n ast.Node) {
