@@ -53,7 +53,7 @@ type Result struct {
 	TimedOut bool
 	// Timeout is the time that it had, by Options or by the policy; 0: for ever.
 	Timeout time.Duration
-	Summary  audit.Summary
+	Summary audit.Summary
 }
 
 // Error is a failure to start or to hold the boundary. The command did not run,

@@ -45,7 +45,7 @@ var scopes = map[string]scope{
 		files: []string{"trace_*_test.go", "agent_*_test.go", "lsm_*_test.go"},
 		not:   []string{"TestAFloodFills.*", "TestManyRunsAtOnce.*"},
 		only: []string{
-			"TestDoctorSaysWhatIsMissing/a_good_host", "TestBackgroundProcessesEnd.*", "TestKillingTheSupervisorEnds.*", "TestExecHasWhat.*",
+			"TestDoctorSaysWhatIsMissing/a_good_host", "TestLimitsHold.*", "TestOnlyTheNamedPort.*", "TestBackgroundProcessesEnd.*", "TestKillingTheSupervisorEnds.*", "TestExecHasWhat.*",
 			// The network.
 			"TestServerThatSpeaksFirst.*", "TestNameWithIPv6Outside.*", "TestDualStackSocket.*", "TestTwoSandboxesDoNotSee.*",
 			"TestUDPIsRefused/(v6|any_port.*)", "TestICMPIsRefused",
