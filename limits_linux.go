@@ -20,7 +20,7 @@ func cgroupLimits(l policy.Limits) cgroup.Limits {
 }
 
 // scopeLimit is how long the user's service manager may take.
-const scopeLimit = 10 * time.Second
+const scopeLimit = 20 * time.Second
 
 // limit bounds what the sandbox may use, where it has no cgroup of its own yet:
 // by a scope of the user's service manager.

@@ -304,7 +304,7 @@ func (s *Sandbox) Launch(p *plan.Plan) error {
 func (s *Sandbox) Prove(canary Canary) error {
 	// Nothing here should block; a mount of the host's that does must not hang
 	// the start for ever. The death of stage 1 ends every wait below.
-	watchdog := time.AfterFunc(startTimeout, s.cmd.kill)
+	watchdog := time.AfterFunc(startTimeout+time.Duration(len(s.plan.LateMasks()))*maskTime, s.cmd.kill)
 	defer watchdog.Stop()
 	p := s.plan
 	filter, err := seccompFilter(p.Seccomp, true)
@@ -321,6 +321,9 @@ func (s *Sandbox) Prove(canary Canary) error {
 	}
 	if !m.Ready {
 		return errors.New("start stage 2: it did not get ready")
+	}
+	if err := s.maskRest(); err != nil {
+		return err
 	}
 	if err := s.sockets.adoptUnix(s.rights.take()); err != nil {
 		return err
