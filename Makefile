@@ -69,7 +69,7 @@ crashes: build need-test $(APPARMOR) ## kill the parts of a run at CRASHES (200)
 need-test:
 	.ci/need bwrap=bubblewrap nft=nftables ip=iproute2 curl=curl git=git python3=python3 node=nodejs \
 		ssh=openssh-client strace=strace keyctl=keyutils vi=vim-tiny less=less top=procps script=bsdutils \
-		tmux=tmux gpg=gpg gpg-agent=gpg-agent
+		tmux=tmux gpg=gpg gpg-agent=gpg-agent dbus-daemon=dbus
 
 .PHONY: test-clients
 test-clients: build need-clients $(APPARMOR) ## real clients and package managers, those that take their time too
@@ -89,6 +89,7 @@ lint: ## gofmt and staticcheck; go vet and go build for every system that it is 
 	for os in linux darwin; do for arch in amd64 arm64; do \
 		GOOS=$$os GOARCH=$$arch $(GO) vet ./... && \
 		GOOS=$$os GOARCH=$$arch $(GO) build -buildvcs=false -o /dev/null ./cmd/sallyport || exit 1; done; done
+	$(GO) vet -tags man ./cmd/sallyport
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) mod verify
 	$(GO) mod tidy -diff
@@ -111,16 +112,32 @@ bench: build need-bench $(APPARMOR) ## measure; a run against bare bubblewrap an
 need-bench: need-test
 	.ci/need npm=npm socat=socat rg=ripgrep
 
-FUZZTIME ?= 30s
+FUZZTIME ?= 1m
 FUZZPKG  ?= ./...
 
 .PHONY: fuzz
-fuzz: ## run every fuzz target for FUZZTIME (30s)
+fuzz: ## run every fuzz target for FUZZTIME (1m)
 	for pkg in $$($(GO) list $(FUZZPKG)); do \
 		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 		done; \
 	done
+
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+
+.PHONY: dist
+dist: ## make a release in dist/: binaries, archives, packages, bills of materials
+	GOBIN=$(CURDIR)/bin $(GO) install $(NFPM)
+	$(GO) run ./internal/dist -version $(VERSION) -nfpm bin/nfpm
+
+# The second build has a place and a cache of its own.
+.PHONY: dist-check
+dist-check: dist ## see that a release can be made again, and its package be removed without a trace
+	dir=$$(mktemp -d /var/tmp/sallyport-dist-XXXXXX) && trap 'chmod -R u+w "$$dir"; rm -rf "$$dir"' EXIT && \
+	git clone -q . "$$dir/src" && (cd "$$dir/src" && \
+		GOCACHE="$$dir/cache" $(GO) run ./internal/dist -version $(VERSION) -nfpm $(CURDIR)/bin/nfpm) && \
+	diff -r dist "$$dir/src/dist"
+	$(if $(filter 0,$(UID)),SALLYPORT_DEB=$$(ls $(CURDIR)/dist/*$$($(GO) env GOARCH).deb)) $(GO) test -count=1 -v ./internal/dist
 
 .PHONY: install
 install: build ## install to PREFIX (/usr/local), below DESTDIR

@@ -24,10 +24,10 @@ const settleLimit = 10 * time.Second
 // agentSide is a run's end of the machine's agent: the kernel side of the run
 // and its log in one.
 type agentSide struct {
-	path string
-	run  *run
-	box  *agent.Sandbox // nil: not registered
-	note func(e event.Event, call string)
+	contact *agent.Contact
+	run     *run
+	box     *agent.Sandbox // nil: not registered
+	note    func(e event.Event, call string)
 
 	mu    sync.Mutex
 	stats audit.Stats
@@ -42,10 +42,11 @@ func findAgent() (*agentSide, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && path == agent.DefaultSocket {
 		return nil, nil
 	}
-	if _, err := agent.Ask(path); err != nil {
+	c, err := agent.Reach(path)
+	if err != nil {
 		return nil, err
 	}
-	return &agentSide{path: path}, nil
+	return &agentSide{contact: c}, nil
 }
 
 // agent says whether the machine's agent answers.
@@ -73,20 +74,21 @@ func (d *Diagnosis) agent() {
 // register makes the run a sandbox of the agent's, with stage 1, which waits and
 // is alone, in it.
 func (a *agentSide) register(r *run, pid int) (err error) {
-	reg := agent.Registration{ID: r.id, Name: r.opts.Name, PID: pid, Env: r.prep.env, Flags: r.opts.Policy.Flags}
+	reg := agent.Registration{ID: r.id, Name: r.opts.Name, PID: pid, Canary: true, Env: r.prep.env, Flags: r.opts.Policy.Flags}
 	for _, s := range r.prep.sources {
-		reg.Files = append(reg.Files, agent.PolicyFile{Name: s.Name, Dir: s.Dir, Path: s.Path, Data: s.Data})
+		reg.Files = append(reg.Files, agent.PolicyFile(s))
 	}
 	a.run = r
 	a.stats = audit.Stats{Attempts: map[event.Verdict]uint64{}, Lost: map[string]uint64{}}
-	a.box, err = agent.Register(a.path, reg, agent.Handler{Event: a.seen, Back: func(away time.Duration) {
+	a.box, err = a.contact.Register(reg, agent.Handler{Event: a.seen, Back: func(away time.Duration) {
 		r.warn(fmt.Sprintf("the agent was away for %s: enforcement went on", away.Round(time.Millisecond)), "")
 	}})
 	if err != nil {
 		return agentError(err)
 	}
 	if a.box.PolicySHA256 != r.prep.policy.SHA256() {
-		return errors.New("register with the agent: it reads the policy otherwise; are both of one version?")
+		return &Error{Err: errors.New("register with the agent: it reads the policy otherwise"), Status: statusFailed,
+			Hint: "if the administrator's policy has changed: 'systemctl reload sallyport-agent'; else, are both of one version?"}
 	}
 	return nil
 }
@@ -138,7 +140,12 @@ func (a *agentSide) Stats() audit.Stats {
 func (a *agentSide) Close() error { return nil }
 
 // Hello and the other methods of a keeper's client make it the kernel side.
-func (a *agentSide) Hello() keeper.Hello { return keeper.Hello{} }
+func (a *agentSide) Hello() keeper.Hello {
+	if _, err := a.contact.Status(); err != nil {
+		return keeper.Hello{Err: err.Error()}
+	}
+	return keeper.Hello{}
+}
 
 func (a *agentSide) Place(int, *os.File, keeper.Rules) error { return nil } // register did
 
@@ -165,16 +172,17 @@ func (a *agentSide) Abandon() {
 	if a.box != nil {
 		a.box.Close()
 	}
+	a.contact.Close()
 }
 
 // End waits for what was reported to be written, and for what the kernel saw to
 // be handed over. What the agent is not there to write goes to the user's own
 // log.
 func (a *agentSide) End() error {
+	defer a.Abandon()
 	if a.box == nil {
 		return nil
 	}
-	defer a.box.Close()
 	err := a.keepOwn(a.box.Settle(settleLimit))
 	ended, endErr := a.box.End()
 	a.mu.Lock()
@@ -196,7 +204,7 @@ func (a *agentSide) keepOwn(list []event.Event) error {
 	if len(list) == 0 {
 		return nil
 	}
-	log, err := audit.Create(audit.Dir(os.Getenv, a.run.prep.env.Home), a.run.header())
+	log, err := audit.Create(logDir(a.run.prep.policy, a.run.prep.env.Home), a.run.header())
 	if err != nil {
 		return err
 	}

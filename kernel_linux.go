@@ -13,6 +13,7 @@ import (
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/keeper"
+	"github.com/sallyport/sallyport/loader"
 	"github.com/sallyport/sallyport/proxy"
 )
 
@@ -21,7 +22,10 @@ import (
 // environment of the exec that gives root up, or none where there is an agent.
 func KeepKernel(uid, gid int) (entry string, err error) {
 	if a, err := findAgent(); err == nil && a != nil {
-		return "", nil // the user finds it, too
+		defer a.Abandon()
+		if a.Hello().Err == "" {
+			return "", nil // the user finds it, too
+		}
 	}
 	f, err := keeper.Start(uid, gid)
 	if err != nil {
@@ -50,6 +54,7 @@ type kernelClient interface {
 type kernelSide struct {
 	client kernelClient
 	hello  keeper.Hello
+	warn   func(message, hint string) // may be nil
 
 	policy   *prepared
 	emit     func(event.Event)
@@ -73,6 +78,12 @@ func (k *kernelSide) agentSide() *agentSide {
 	return a
 }
 
+const hintDoctor = "see 'sallyport doctor'"
+
+func newKernelSide(c kernelClient, warn func(message, hint string)) *kernelSide {
+	return &kernelSide{client: c, warn: warn, own: map[int]bool{}, twins: newTwins(), throttle: newThrottle(), stop: make(chan struct{})}
+}
+
 // findKernel takes over the keeper that this process was started with, or finds
 // the machine's agent, or starts a keeper as root. None: nil. Nothing is recorded
 // before begin.
@@ -81,12 +92,12 @@ func findKernel(warn func(message, hint string)) (*kernelSide, error) {
 	if err == nil && f == nil {
 		a, err := findAgent()
 		if a != nil {
-			k := &kernelSide{client: a, own: map[int]bool{}, twins: newTwins(), throttle: newThrottle(), stop: make(chan struct{})}
+			k := newKernelSide(a, warn)
 			a.note = func(e event.Event, call string) { k.twins.call(e, call) }
 			return k, nil
 		}
-		if err != nil && warn != nil { // a policy may go without; one that may not says so
-			warn(err.Error(), "see 'sallyport doctor'")
+		if err != nil && warn != nil { // as in tier
+			warn(err.Error(), hintDoctor)
 		}
 	}
 	if err == nil && f == nil && os.Geteuid() == 0 {
@@ -99,7 +110,7 @@ func findKernel(warn func(message, hint string)) (*kernelSide, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &kernelSide{client: c, own: map[int]bool{}, twins: newTwins(), throttle: newThrottle(), stop: make(chan struct{})}
+	k := newKernelSide(c, warn)
 	c.Serve(keeper.Handler{Denied: k.denied, Lost: k.lost})
 	return k, nil
 }
@@ -112,6 +123,9 @@ func (k *kernelSide) tier() (t event.Tier, reason string) {
 	}
 	if k.hello = k.client.Hello(); k.hello.Err != "" {
 		k.client.Abandon()
+		if k.agentSide() != nil && k.warn != nil { // a policy may go without; one that may not says so
+			k.warn(k.hello.Err, hintDoctor)
+		}
 		return event.TierRootless, k.hello.Err
 	}
 	return event.TierTrace, ""
@@ -122,11 +136,18 @@ func (r *run) place() error {
 	if r.kernel == nil {
 		return nil
 	}
+	err := r.placeStage1()
+	if err != nil {
+		if _, netErr := r.box.Sockets(); netErr != nil {
+			return netErr // why stage 1 has gone
+		}
+	}
+	return err
+}
+
+func (r *run) placeStage1() error {
 	// What it opened before is the proxy's, and no business of the sandbox's
 	// cgroup.
-	if _, err := r.box.Sockets(); err != nil {
-		return err
-	}
 	pid, pidfd, err := r.box.Stage1()
 	if err != nil {
 		return err
@@ -136,7 +157,7 @@ func (r *run) place() error {
 		return a.register(r, pid)
 	}
 	limits := r.prep.policy.Limits()
-	rules := keeper.Rules{AnyUnix: r.prep.policy.Unix().All, Supervised: true, Limits: cgroupLimits(limits)}
+	rules := keeper.Rules{AnyUnix: r.prep.policy.Unix().All, Supervised: true, Limits: cgroupLimits(limits), Canary: loader.CanaryPath(r.id)}
 	if err := r.kernel.client.Place(pid, pidfd, rules); err != nil {
 		if rules.Limits != (cgroup.Limits{}) {
 			return noLimit(limits, err)

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -11,12 +12,23 @@ import (
 // live is a run's policy, replaced whole while connections are decided. One
 // decision is made by one policy: an address is decided together with its host,
 // so that no two policies between them allow what neither does.
-type live struct{ now atomic.Pointer[policy.Policy] }
+type live struct {
+	start *policy.Policy // what the sandbox is built of
+	now   atomic.Pointer[policy.Policy]
+}
 
 func newLive(p *policy.Policy) *live {
-	l := &live{}
+	l := &live{start: p}
 	l.now.Store(p)
 	return l
+}
+
+// of gives the policy that decides what an event tells of.
+func (l *live) of(e event.Event) *policy.Policy {
+	if e.Operation == event.NetConnect || e.Operation == event.NetDNS {
+		return l.now.Load()
+	}
+	return l.start
 }
 
 func (l *live) DecideNet(r policy.NetRequest) policy.Decision { return l.now.Load().DecideNet(r) }
@@ -33,3 +45,7 @@ func (l *live) AllowUpgrade(r policy.NetRequest) (policy.Rule, bool) {
 }
 
 func (l *live) parent(r policy.NetRequest) *proxy.Parent { return parents(l.now.Load())(r) }
+
+func (l *live) DecideAsked(granted policy.Decision, r policy.NetRequest, a netip.Addr) policy.Decision {
+	return l.now.Load().DecideAsked(granted, r, a)
+}

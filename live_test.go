@@ -180,3 +180,11 @@ func TestUnderLoadNoConnectionIsDroppedNorWronglyDecidedByAnUpdate(t *testing.T)
 	wait.Wait()
 	t.Logf("%d connections, %d updates, %d decided between two", decided.Load(), after.Load(), unchanged.Load())
 }
+
+// What a policy can decide, the one that takes its place can.
+var _ interface {
+	proxy.Decider
+	proxy.NoSNIDecider
+	proxy.UpgradeDecider
+	proxy.AskedDecider
+} = (*live)(nil)

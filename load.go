@@ -12,24 +12,27 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/sallyport/sallyport/internal/ceiling"
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
 // AdminPolicies is the ceiling over every policy of the machine.
-const AdminPolicies = "/etc/sallyport/policy.d"
+const AdminPolicies = ceiling.Dir
 
 // LoadOptions say where a policy comes from.
 type LoadOptions struct {
-	// Files replace the user's own file; they are merged in order.
+	// Files replace the user's own file and the project's; they are merged in
+	// order.
 	Files []string
 	// Texts are policies themselves. They follow Files, and replace the user's own
-	// file as these do.
+	// file and the project's as these do.
 	Texts []Text
 	Flags policy.Flags
 	// Env is completed from the process and its environment where it is empty.
 	Env policy.Env
 
-	seen func(policy.Source) // told of each file that is read
+	seen  func(policy.Source) // told of each file that is read, but for the administrator's
+	admin string              // in the place of AdminPolicies
 }
 
 // Text is a policy as YAML or JSON.
@@ -39,47 +42,56 @@ type Text struct {
 }
 
 // LoadPolicy reads and merges the files that apply: those named, else the
-// user's own, else none, which leaves the built-in default. A problem in a
-// file is a policy.Errors.
+// user's own and the project's, else none, which leaves the built-in default.
+// The administrator's hold over all of them. A problem in a file is a
+// policy.Errors.
 func LoadPolicy(opts LoadOptions) (*policy.Policy, error) {
 	env, err := policyEnv(opts.Env)
 	if err != nil {
 		return nil, err
 	}
-	if err := refuseCeiling(AdminPolicies); err != nil {
+	if opts.admin == "" {
+		opts.admin = AdminPolicies
+	}
+	above, err := ceiling.Read(opts.admin)
+	if err != nil {
 		return nil, err
 	}
-	names := opts.Files
-	if len(names) == 0 && len(opts.Texts) == 0 {
-		if names, err = userPolicy(env); err != nil {
-			return nil, err
+	sources, notes, err := ownSources(opts.Files, opts.Texts, env)
+	if err != nil {
+		return nil, err
+	}
+	if opts.seen != nil {
+		for _, s := range sources {
+			opts.seen(s)
 		}
 	}
-	files, err := parseFiles(names, opts.Texts, opts.seen)
-	if err != nil {
-		return nil, err
-	}
-	if len(opts.Flags) > 0 {
-		files = append(files, policy.FromFlags(opts.Flags))
-	}
-	return policy.New(env, files...)
+	return policy.Make(env, append(above, sources...), opts.Flags, notes...)
 }
 
-// refuseCeiling fails where an administrator has set a ceiling: to go on
-// without it would be to ignore it.
-func refuseCeiling(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// ownSources gives what there is below the ceiling, but for flags.
+func ownSources(files []string, texts []Text, env policy.Env) (sources []policy.Source, notes []policy.Warning, err error) {
+	named := len(files)+len(texts) > 0
+	if !named {
+		if files, err = userPolicy(env); err != nil {
+			return nil, nil, err
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("read administrator's policies: %w", err)
+	for _, name := range files {
+		s, err := namedSource(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		sources = append(sources, s)
 	}
-	if len(entries) > 0 {
-		return fmt.Errorf("apply administrator's policy %s: not built yet, and it must not be ignored",
-			filepath.Join(dir, entries[0].Name()))
+	for _, t := range texts {
+		sources = append(sources, policy.Source{Name: t.Name, Data: t.Data})
 	}
-	return nil
+	if named {
+		return sources, nil, nil
+	}
+	project, notes, err := projectPolicies(env)
+	return append(sources, project...), notes, err
 }
 
 // userPolicy names the user's own file, if there is one.
@@ -99,44 +111,16 @@ func userPolicy(env policy.Env) ([]string, error) {
 	return nil, nil
 }
 
-// parseFiles gives the problems of every file, not of the first that has any.
-func parseFiles(names []string, texts []Text, seen func(policy.Source)) ([]*policy.File, error) {
-	var sources []policy.Source
-	for _, name := range names {
-		data, err := readPolicy(name)
-		if err != nil {
-			return nil, err
-		}
-		real, err := filepath.Abs(name)
-		if err != nil {
-			return nil, fmt.Errorf("find working directory: %w", err)
-		}
-		sources = append(sources, policy.Source{Name: name, Data: data, Path: ResolvePath(real)})
+func namedSource(name string) (policy.Source, error) {
+	data, err := readPolicy(name)
+	if err != nil {
+		return policy.Source{}, err
 	}
-	for _, t := range texts {
-		sources = append(sources, policy.Source{Name: t.Name, Data: t.Data})
+	real, err := filepath.Abs(name)
+	if err != nil {
+		return policy.Source{}, fmt.Errorf("find working directory: %w", err)
 	}
-	var files []*policy.File
-	var problems policy.Errors
-	for _, src := range sources {
-		if seen != nil {
-			seen(src)
-		}
-		f, err := policy.Parse(src)
-		var found policy.Errors
-		switch {
-		case err == nil:
-			files = append(files, f)
-		case errors.As(err, &found):
-			problems = append(problems, found...)
-		default:
-			return nil, err
-		}
-	}
-	if len(problems) > 0 {
-		return nil, problems
-	}
-	return files, nil
+	return policy.Source{Name: name, Data: data, Path: ResolvePath(real)}, nil
 }
 
 // readPolicy reads little more than a policy may hold: the name may be a pipe
@@ -233,4 +217,10 @@ func ResolvePath(path string) string {
 			return path
 		}
 	}
+}
+
+// UserPolicy names the file that holds the user's own policy, if there is one.
+func UserPolicy() (string, error) {
+	env, err := policyEnv(policy.Env{})
+	return filepath.Join(env.ConfigDir, "policy.yaml"), err
 }

@@ -105,23 +105,6 @@ func TestLoadPolicyFailsRatherThanGoOnWithout(t *testing.T) {
 	}
 }
 
-func TestAnAdministratorsCeilingIsNotIgnored(t *testing.T) {
-	dir := t.TempDir()
-	if err := refuseCeiling(filepath.Join(dir, "none")); err != nil {
-		t.Errorf("no directory: %v", err)
-	}
-	if err := refuseCeiling(dir); err != nil {
-		t.Errorf("an empty directory: %v", err)
-	}
-	name := write(t, filepath.Join(dir, "10-site.yaml"), "{}")
-	if err := refuseCeiling(dir); err == nil || !strings.Contains(err.Error(), name) {
-		t.Errorf("a ceiling: %v", err)
-	}
-	if err := refuseCeiling(name); err == nil {
-		t.Error("a file in the place of the directory is ignored")
-	}
-}
-
 func TestLoadPolicyNamesDirectoriesByWhereTheyAre(t *testing.T) {
 	dir := home(t)
 	if err := os.Symlink(filepath.Join(dir, "project"), filepath.Join(dir, "link")); err != nil {

@@ -20,8 +20,9 @@ func macEnviron(rules policy.EnvRules, environ, extra []string, dir, tmp string,
 	env := map[string]string{}
 	passed, _ := rules.Apply(environ)
 	for _, e := range slices.Concat(passed, named(environ, extra)) {
-		name, value, _ := strings.Cut(e, "=")
-		env[name] = value
+		if name, value, _ := strings.Cut(e, "="); !rules.Withholds(name) {
+			env[name] = value
+		}
 	}
 	at := proxy.TokenUser + ":" + token + "@127.0.0.1:" + strconv.Itoa(int(port))
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY"} {

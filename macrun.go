@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
@@ -33,13 +34,13 @@ type macSystem interface {
 
 // macRun is one run on macOS in progress.
 type macRun struct {
-	sys   macSystem
-	opts  Options
-	env   policy.Env
-	live  *live
-	id    string
-	tag   string
-	token string
+	sys    macSystem
+	opts   Options
+	env    policy.Env
+	policy *policy.Policy
+	id     string
+	tag    string
+	token  string
 
 	tmp      string // the run's own, which it may write
 	canary   string // a file that is refused to show that refusals are seen
@@ -47,22 +48,26 @@ type macRun struct {
 	profile  *seatbelt.Profile
 	log      *audit.Writer
 	agg      *audit.Aggregator
+	outlets  *outlets
+	begun    time.Time
 	summary  *audit.Summariser
 	summing  sync.Mutex
 	proxy    *proxy.Proxy
 	serving  sync.WaitGroup
 	stream   *seatbelt.Stream
 	noStream error // why there is none
-	tracker  atomic.Pointer[seatbelt.Tracker]
+	asking   *asking
+	live     *live
 	updates  *updates
 	hangUps  hangUps
+	tracker  atomic.Pointer[seatbelt.Tracker]
 }
 
 // runMac runs a command under Seatbelt. It is the whole of a run on macOS, and
 // is tested on other systems with another macSystem.
 func runMac(ctx context.Context, sys macSystem, o Options) (*Result, error) {
 	o.setDefaults()
-	r := &macRun{sys: sys, opts: o, id: newID(), tag: seatbelt.NewTag(), token: newToken()}
+	r := &macRun{sys: sys, opts: o, id: newID(), tag: seatbelt.NewTag(), token: newToken(), begun: time.Now()}
 	result, err := r.run(ctx)
 	return result, asError(err)
 }
@@ -90,6 +95,7 @@ func (r *macRun) run(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.outlets.begin(time.Since(r.begun), r.proxy.Traffic)
 	r.tracker.Store(seatbelt.NewTracker(seatbelt.Proc{PID: payload.PID()}))
 	r.takeUpdates(payload)
 	defer r.updates.end()
@@ -116,12 +122,11 @@ func (r *macRun) run(ctx context.Context) (*Result, error) {
 // profile is tried before anything is served.
 func (r *macRun) putUp() error {
 	var err error
-	var p *policy.Policy
-	if r.env, p, err = macPolicy(&r.opts); err != nil {
+	if r.env, r.policy, err = macPolicy(&r.opts); err != nil {
 		return err
 	}
-	r.live = newLive(p)
-	r.opts.Timeout = timeLimit(r.opts.Timeout, p.Limits())
+	r.live = newLive(r.policy)
+	r.opts.Timeout = timeLimit(r.opts.Timeout, r.policy.Limits())
 	if err := seatbelt.Preflight(r.sys, nil, 0); err != nil {
 		return err
 	}
@@ -131,7 +136,7 @@ func (r *macRun) putUp() error {
 	if r.listener, err = net.Listen("tcp4", "127.0.0.1:0"); err != nil {
 		return fmt.Errorf("make proxy: %w", err)
 	}
-	r.profile, err = seatbelt.Build(seatbelt.Input{Policy: r.policy(), FS: macFS(r.env), Home: r.env.Home, Tmp: r.tmp, Tag: r.tag,
+	r.profile, err = seatbelt.Build(seatbelt.Input{Policy: r.policy, FS: macFS(r.env), Home: r.env.Home, Tmp: r.tmp, Tag: r.tag,
 		Ports: []uint16{r.port().Port()}})
 	if err != nil {
 		return err
@@ -147,8 +152,6 @@ func (r *macRun) putUp() error {
 	}
 	return r.serve()
 }
-
-func (r *macRun) policy() *policy.Policy { return r.live.now.Load() }
 
 func (r *macRun) port() netip.AddrPort { return r.listener.Addr().(*net.TCPAddr).AddrPort() }
 
@@ -170,20 +173,22 @@ func (r *macRun) makeFiles() error {
 
 func (r *macRun) openLog() error {
 	host, _ := os.Hostname() // an event without it is still an event
-	log, err := audit.Create(audit.Dir(os.Getenv, r.env.Home), audit.Header{
+	logs := logDir(r.policy, r.env.Home)
+	log, err := audit.Create(logs, audit.Header{
 		Sandbox: r.identity(), Host: host, BootID: r.sys.BootID(),
 	})
 	if err != nil {
 		return noLog(err)
 	}
 	r.log = log
-	r.summary = audit.NewSummariser(func(e event.Event) string { return macSuggest(r.policy(), e) })
+	r.summary = audit.NewSummariser(func(e event.Event) string { return macSuggest(r.live.of(e), e) })
 	r.agg = audit.NewAggregator(log, audit.AggregatorOptions{})
+	r.outlets = newOutlets(&outlets{rules: r.policy.Audit(), logs: logs, version: r.opts.Version, tier: event.TierSeatbelt, warn: r.warn})
 	return nil
 }
 
 func (r *macRun) identity() event.Sandbox {
-	return event.Sandbox{ID: r.id, Name: event.Text(r.opts.Name), PolicySHA256: r.policy().SHA256(), Tier: event.TierSeatbelt}
+	return event.Sandbox{ID: r.id, Name: event.Text(r.opts.Name), PolicySHA256: r.live.now.Load().SHA256(), Tier: event.TierSeatbelt}
 }
 
 // watchLog begins to read what the kernel refuses. Without it a run enforces
@@ -201,7 +206,7 @@ func (r *macRun) watchLog() error {
 	if errors.As(err, &hinted) {
 		hint = hinted.Hint
 	}
-	if req := r.policy().Require(); req.Audit {
+	if req := r.policy.Require(); req.Audit {
 		return &Error{Err: fmt.Errorf("%s: the policy requires a complete record: %w", req.AuditRule, err), Hint: hint, Status: statusFailed}
 	}
 	r.warn("what the kernel refuses is not recorded: "+err.Error(), hint)
@@ -211,7 +216,7 @@ func (r *macRun) watchLog() error {
 // violation records a refusal of the kernel's.
 func (r *macRun) violation(rec seatbelt.Record, v seatbelt.Violation, by seatbelt.Attribution) {
 	e := v.Event(rec)
-	seatbelt.Explain(&e, r.policy())
+	seatbelt.Explain(&e, r.policy)
 	e.Process.UID = uint32(os.Getuid())
 	e.Detail += event.Text("; attribution=" + by.String())
 	r.append(e)
@@ -233,8 +238,12 @@ func (r *macRun) record(e event.Event) {
 
 func (r *macRun) append(e event.Event) {
 	e.Sandbox = r.identity()
-	if err := r.agg.Append(e); err == nil && r.opts.OnEvent != nil {
-		r.opts.OnEvent(e) // an error is counted by the log, and said at the end
+	if err := r.agg.Append(e); err != nil {
+		return // counted by the log, and said at the end
+	}
+	r.asking.event(e)
+	if r.opts.OnEvent != nil {
+		r.opts.OnEvent(e)
 	}
 }
 
@@ -245,11 +254,16 @@ func (r *macRun) sum(e event.Event) {
 }
 
 func (r *macRun) serve() error {
-	p, err := proxy.New(proxy.Config{Decider: r.live, Emit: r.record, Parent: r.live.parent, Self: []netip.AddrPort{r.port()}, Token: r.token})
+	var err error
+	if r.asking, err = startAsking(&r.opts, r.policy, r.env, r.id); err != nil {
+		return err
+	}
+	p, err := proxy.New(proxy.Config{Decider: r.live, Emit: r.record, Ask: r.asking.ask(), Parent: r.live.parent, Self: []netip.AddrPort{r.port()}, Token: r.token})
 	if err != nil {
 		return err
 	}
 	r.proxy = p
+	r.asking.startDesktop(&r.opts)
 	r.serving.Go(func() {
 		_ = p.Serve(context.Background(), proxy.Listeners{TCP: []net.Listener{r.listener}})
 	})
@@ -257,7 +271,7 @@ func (r *macRun) serve() error {
 }
 
 func (r *macRun) launch() (*seatbelt.Payload, error) {
-	env := macEnviron(r.policy().Env(), os.Environ(), r.opts.Env, r.env.Cwd, r.tmp, r.port().Port(), r.token)
+	env := macEnviron(r.policy.Env(), os.Environ(), r.opts.Env, r.env.Cwd, r.tmp, r.port().Port(), r.token)
 	command, err := findCommand(r.opts.Command[0], r.env.Cwd, env)
 	if err != nil {
 		return nil, err
@@ -288,10 +302,12 @@ func (r *macRun) finish(status int, runErr error) (*Result, error) {
 		missing = append(missing, "files, sockets and services: "+r.noStream.Error())
 	}
 	r.stopProxy()
+	r.outlets.flush()
 	err := r.agg.Close()
 	stats := r.log.Stats()
 	err = errors.Join(err, r.log.Close())
 	r.log = nil
+	r.outlets.close()
 	if err != nil {
 		r.warn("the audit log is not complete: "+err.Error(), "")
 	}
@@ -299,7 +315,7 @@ func (r *macRun) finish(status int, runErr error) (*Result, error) {
 		return nil, runErr
 	}
 	sum := r.summary.Summary()
-	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.policy().SHA256(), event.TierSeatbelt
+	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.live.now.Load().SHA256(), event.TierSeatbelt
 	sum.Exit, sum.Lost, sum.NotRecorded = status, stats.LostTotal(), missing
 	return &Result{Status: status, Timeout: r.opts.Timeout, Summary: sum}, nil
 }
@@ -312,6 +328,7 @@ func macNotRecorded() []string {
 
 func (r *macRun) stopProxy() {
 	if r.proxy != nil {
+		r.asking.end()
 		r.proxy.Close()
 		r.serving.Wait()
 		r.proxy = nil
@@ -330,6 +347,7 @@ func (r *macRun) release() {
 		r.stream.Stop()
 	}
 	r.stopProxy()
+	r.asking.close()
 	if r.listener != nil {
 		r.listener.Close()
 	}
@@ -337,6 +355,7 @@ func (r *macRun) release() {
 		r.agg.Close()
 		r.log.Close()
 	}
+	r.outlets.close()
 	if r.canary != "" {
 		os.Remove(r.canary)
 	}

@@ -30,10 +30,18 @@ type Options struct {
 	// Timeout ends the command after this time: with SIGTERM, and 5 seconds
 	// later with SIGKILL. 0: it may run for ever.
 	Timeout time.Duration
+	// AskSocket is where to make one more socket for who answers the run's
+	// questions, as docs/ask.md has it: for a program that starts the run.
+	AskSocket string
+	// Notify shows denials on the desktop as they happen.
+	Notify bool
 	// OnEvent is called for every event as it is recorded. It must not block.
 	OnEvent func(Event)
 	// Warn is called with what the user should know before the command starts.
 	Warn func(message, hint string)
+
+	// Version of the program, for its metrics.
+	Version string
 
 	// Control, if set, is read for policies that take the place of Policy's files
 	// while the command runs: JSON, one a line, each whole.
@@ -43,6 +51,8 @@ type Options struct {
 	kernel *kernelSide                           // where another than Run has found it
 	tier   event.Tier                            // set when it is known
 	whyNot string                                // a higher one
+	// learnTier sets both, if it is not nil, and takes its time.
+	learnTier func()
 }
 
 // Result is how a run ended.

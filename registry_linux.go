@@ -40,6 +40,7 @@ func (r *run) list(command []string, dir string) {
 			return
 		}
 		r.listing.reg = reg
+		r.listAsking(reg.AskSocket())
 		r.listing.clients.Go(func() {
 			for {
 				conn, err := reg.Accept()

@@ -17,3 +17,9 @@ func Stop(context.Context, string, time.Duration) error { return asError(sandbox
 
 // Exec is for Linux.
 func Exec(ExecOptions) (int, error) { return statusFailed, asError(sandbox.ErrUnsupported) }
+
+// Clean does nothing: runs on this system leave nothing that the next would have
+// to sweep.
+func Clean() (removed []string, err error) { return nil, nil }
+
+func askSocket(Running) string { return "" }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
@@ -63,6 +64,9 @@ func prepare(o *Options) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.learnTier != nil {
+		o.learnTier()
+	}
 	made, err := plan.Make(plan.Input{
 		Policy: p, Caps: caps, FS: hostFS{}, Argv: o.Command,
 		Cwd: env.Cwd, Home: env.Home, RuntimeDir: env.RuntimeDir, Exe: env.Exe,
@@ -111,6 +115,8 @@ type run struct {
 	stubs   []*sandbox.Stubs
 	log     runLog
 	agg     *audit.Aggregator
+	outlets *outlets
+	begun   time.Time
 	proxy   *proxy.Proxy
 	summary *audit.Summariser
 	before  map[plan.Protected]bool
@@ -124,6 +130,7 @@ type run struct {
 	live    *live
 	updates *updates
 	hangUps hangUps
+	asking  *asking // nil: nobody is asked, or told
 }
 
 // Run runs a command inside a boundary and returns when it has ended and its
@@ -131,7 +138,7 @@ type run struct {
 // command was not started then. Cancelling ctx ends the command.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	o.setDefaults()
-	r := &run{opts: o, id: newID()}
+	r := &run{opts: o, id: newID(), begun: time.Now()}
 	result, err := r.run(ctx)
 	return result, asError(err)
 }
@@ -176,8 +183,10 @@ func (r *run) putUp() error {
 			Network: plan.DefaultNetwork(), Stdin: r.opts.Stdin, Stdout: r.opts.Stdout, Stderr: r.opts.Stderr, Emit: r.supervised})
 		boxed <- err
 	}()
-	if r.opts.tier, r.opts.whyNot = r.kernel.tier(); r.opts.tier < event.TierTrace {
-		r.kernel = nil
+	r.opts.learnTier = func() {
+		if r.opts.tier, r.opts.whyNot = r.kernel.tier(); r.opts.tier < event.TierTrace {
+			r.kernel = nil
+		}
 	}
 	err := r.plan()
 	if boxErr := <-boxed; err == nil {
@@ -205,7 +214,11 @@ func (r *run) putUp() error {
 	if err := r.serve(); err != nil {
 		return err
 	}
-	if err := r.box.Prove(sandbox.Canary{Addr: canaryAddr, Token: r.token}); err != nil {
+	canary := sandbox.Canary{Addr: canaryAddr, Token: r.token}
+	if r.kernel != nil {
+		canary.Refused = loader.CanaryPath(r.id)
+	}
+	if err := r.box.Prove(canary); err != nil {
 		return err
 	}
 	r.proxy.ServeUnix(r.box.UnixProxy())
@@ -215,25 +228,30 @@ func (r *run) putUp() error {
 	if err := r.startKernel(); err != nil {
 		return err
 	}
+	r.asking.startTerminal(r.screen())
+	r.asking.startDesktop(&r.opts)
 	r.running.Store(true)
 	if err := r.box.Release(); err != nil {
 		return err
 	}
+	r.outlets.begin(time.Since(r.begun), r.proxy.Traffic)
 	r.serving.Go(r.identifyProtected)
 	return r.box.KeepMasks(sandbox.MaskOptions{Stub: r.stub, Warn: r.warn})
 }
 
 func (r *run) openLog() error {
+	out := &outlets{rules: r.prep.policy.Audit(), logs: logDir(r.prep.policy, r.prep.env.Home), version: r.opts.Version, tier: r.opts.tier, warn: r.warn}
 	if a := r.kernel.agentSide(); a != nil {
-		r.log = a
+		r.log, out.report = a, a.box.Traffic
 	} else {
-		log, err := audit.Create(audit.Dir(os.Getenv, r.prep.env.Home), r.header())
+		log, err := audit.Create(out.logs, r.header())
 		if err != nil {
 			return noLog(err)
 		}
 		r.log = log
 	}
 	r.agg = audit.NewAggregator(r.log, audit.AggregatorOptions{})
+	r.outlets = newOutlets(out)
 	return nil
 }
 
@@ -261,6 +279,7 @@ func (r *run) record(e event.Event) {
 // show takes every event that is in the log.
 func (r *run) show(e event.Event) {
 	r.summary.Add(e)
+	r.asking.event(e)
 	if r.opts.OnEvent != nil {
 		r.opts.OnEvent(e)
 	}
@@ -272,10 +291,15 @@ func (r *run) serve() error {
 		return fmt.Errorf("make canary: %w", err)
 	}
 	net := r.prep.plan.Network
+	var err error
+	if r.asking, err = startAsking(&r.opts, r.prep.policy, r.prep.env, r.id); err != nil {
+		return err
+	}
 	p, err := proxy.New(proxy.Config{
 		Decider:   r.live,
 		Emit:      r.record,
 		Parent:    r.live.parent,
+		Ask:       r.asking.ask(),
 		ProcessOf: r.processOf,
 		Self:      []netip.AddrPort{net.Proxy4, net.Proxy6},
 		Canary:    proxy.Canary{Addr: netip.MustParseAddrPort(canaryAddr), Token: r.token},
@@ -308,17 +332,20 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 		status.Code = statusTimeout
 	}
 	r.stopServing()
+	r.outlets.flush()
 	if err := r.kernel.finish(); err != nil && !r.kernel.failed.Load() {
 		r.warn(err.Error(), "")
 	}
 	planted := r.reportPlanted()
 	err := r.agg.Close()
+	r.asking.close()
 	if endErr := r.kernel.end(); endErr != nil && !r.kernel.failed.Load() {
 		r.warn(endErr.Error(), "")
 	}
 	stats := r.log.Stats()
 	err = errors.Join(err, r.log.Close())
 	r.log = nil
+	r.outlets.close()
 	if err != nil {
 		r.warn("the audit log is not complete: "+err.Error(), "")
 	}
@@ -341,6 +368,7 @@ func (r *run) stopServing() {
 	if err := r.box.StopPackets(); err != nil {
 		r.warn(err.Error(), "")
 	}
+	r.asking.end()
 	r.proxy.Close()
 	r.serving.Wait()
 	r.proxy = nil
@@ -349,7 +377,7 @@ func (r *run) stopServing() {
 // suggest gives the smallest policy change that would let a denied attempt
 // through, if there is one: none would let a UDP packet or a false name pass.
 func (r *run) suggest(e event.Event) string {
-	return suggest(r.live.now.Load(), e)
+	return suggest(r.live.of(e), e)
 }
 
 func (r *run) notRecorded() []string {
@@ -372,6 +400,7 @@ func (r *run) release() {
 			socks.Close()
 		}
 	}
+	r.asking.close()
 	r.kernel.abandon()
 	r.speak()
 	for _, s := range r.stubs {
@@ -383,6 +412,7 @@ func (r *run) release() {
 		r.agg.Close()
 		r.log.Close()
 	}
+	r.outlets.close()
 }
 
 // sandboxAdvice takes hint and status from the sandbox's errors.

@@ -82,14 +82,13 @@ func (u *updates) replace(load LoadOptions) (*Change, error) {
 	if err := checkBuilt(next, u.missing(next), u.say); err != nil {
 		return nil, err
 	}
-	updated, fixed := u.live.now.Load().Update(next)
 	if u.agree != nil {
 		if err := u.agree(sources, load.Flags); err != nil {
 			return nil, err
 		}
 	}
-	u.live.now.Store(updated)
-	return &Change{PolicySHA256: updated.SHA256(), Fixed: fixed}, nil
+	u.live.now.Store(next)
+	return &Change{PolicySHA256: next.SHA256(), Fixed: u.live.start.Fixed(next)}, nil
 }
 
 func (u *updates) tell(from string, reason event.Reason, detail string) {

@@ -43,6 +43,13 @@ static __always_inline __u64 traced_sandbox(void)
 	return has_ancestor ? bpf_get_current_ancestor_cgroup_id(level) : sandbox_walk();
 }
 
+/* elsewhere: whoever is running is surely in no sandbox. It costs less than to look
+ * for the sandbox. */
+static __always_inline int elsewhere(void)
+{
+	return has_ancestor && bpf_get_current_ancestor_cgroup_id(level - 1) != parent;
+}
+
 static __always_inline __u64 thread_key(void)
 {
 	struct task_struct *t = current_task();

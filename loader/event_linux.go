@@ -59,6 +59,7 @@ func (l *Loader) unknownRecord(k bpf.KernelTallyKey, t bpf.KernelTally) Record {
 	r := Record{Cgroup: k.Sandbox, Call: l.names.of(k.Call)}
 	d := &denial{}
 	d.Key = k
+	r.canary = r.Call == canaryCall // if one is waited for at all
 	r.Event = event.Event{
 		Schema: event.SchemaVersion, Verdict: event.Deny, Layer: event.LayerTrace, Operation: operation(k.Op),
 		Errno: errnoName(k.Err), Reason: reasonOf(d), Mono: int64(t.Last), Object: event.Object{Syscall: r.Call},

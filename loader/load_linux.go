@@ -3,7 +3,9 @@ package loader
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -22,6 +24,7 @@ type Loader struct {
 	opts     Options
 	maps     map[string]*ebpf.Map
 	programs map[string]*ebpf.Program // those loaded by this process
+	types    *btf.Cache               // the kernel's
 	links    map[string]link.Link
 	missing  map[string]error // programs that are left out, and why
 	told     *tally
@@ -40,12 +43,14 @@ func Load(o Options) (*Loader, error) {
 		o.RingBytes = 4 << 20
 	}
 	unlimitMemory()
+	types := btf.NewCache()
+	go types.Kernel() // it takes its time; who needs them gets the error, too
 	parent, err := cgroup.Stat(o.Cgroup)
 	if err != nil {
 		return nil, err
 	}
 	l := &Loader{opts: o, maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{},
-		links: map[string]link.Link{}, missing: map[string]error{}}
+		links: map[string]link.Link{}, types: types, missing: map[string]error{}}
 	l.boxes.byID = map[uint64]*box{}
 	if err := l.load(parent); err != nil {
 		l.Close()
@@ -71,6 +76,9 @@ func (l *Loader) load(parent cgroup.Info) error {
 		return err
 	}
 	spec.Maps["events"].MaxEntries = l.opts.RingBytes
+	if l.opts.One { // what is allocated beforehand takes a tenth of the time of loading
+		spec.Maps["conns"].MaxEntries, spec.Maps["marks"].MaxEntries = 8192, 1024
+	}
 	for name, value := range map[string]any{
 		"level": uint32(parent.Depth + 1), "parent": parent.ID, "wake_at": uint64(l.opts.RingBytes / 4),
 		"has_loop": has(asm.FnLoop), "has_ancestor": has(asm.FnGetCurrentAncestorCgroupId),
@@ -204,9 +212,9 @@ func (l *Loader) attachAll(spec *ebpf.CollectionSpec, replace bool) error {
 	return nil
 }
 
-// loadPrograms loads all programs at once. If the kernel refuses one that may be
+// loadPrograms loads all programs. If the kernel refuses one that may be
 // missing, it is left out; the verifier is not run twice for nothing.
-func (l *Loader) loadPrograms(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map) error {
+func (l *Loader) loadPrograms(spec *ebpf.CollectionSpec, own map[string]*ebpf.Map) error {
 	for _, p := range programs {
 		if !p.optional {
 			continue
@@ -219,17 +227,49 @@ func (l *Loader) loadPrograms(spec *ebpf.CollectionSpec, maps map[string]*ebpf.M
 			delete(spec.Programs, p.name)
 		}
 	}
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: maps})
-	if err != nil {
-		return loadError(err)
+	var wait sync.WaitGroup
+	parts := halves(spec)
+	collections, errs := make([]*ebpf.Collection, len(parts)), make([]error, len(parts))
+	for i, part := range parts {
+		wait.Go(func() {
+			collections[i], errs[i] = ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{MapReplacements: own, Cache: l.types})
+		})
 	}
-	for _, p := range programs {
-		if prog := coll.DetachProgram(p.name); prog != nil {
-			l.programs[p.name] = prog
+	wait.Wait()
+	for i, coll := range collections {
+		if coll == nil {
+			continue
+		}
+		for name := range parts[i].Programs {
+			l.programs[name] = coll.DetachProgram(name)
+		}
+		coll.Close()
+	}
+	for _, err := range errs {
+		if err != nil {
+			return loadError(err)
 		}
 	}
-	coll.Close()
 	return nil
+}
+
+// halves splits the programs into two parts of the same size: most of the time is
+// the verifier's, which takes several at once.
+func halves(spec *ebpf.CollectionSpec) []*ebpf.CollectionSpec {
+	names := slices.SortedFunc(maps.Keys(spec.Programs), func(a, b string) int {
+		return len(spec.Programs[b].Instructions) - len(spec.Programs[a].Instructions)
+	})
+	parts := []*ebpf.CollectionSpec{spec.Copy(), spec.Copy()}
+	var sizes [2]int
+	for _, name := range names { // the longest first, to where there is less
+		to := 0
+		if sizes[1] < sizes[0] {
+			to = 1
+		}
+		sizes[to] += len(spec.Programs[name].Instructions)
+		delete(parts[1-to].Programs, name)
+	}
+	return parts
 }
 
 // loadError finds the program that an error is about.

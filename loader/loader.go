@@ -29,6 +29,8 @@ type Options struct {
 	Pin string
 	// RingBytes is the size of the ring buffer, a power of two; 0: 4 MiB.
 	RingBytes uint32
+	// One: there will be one sandbox, and smaller tables do.
+	One bool
 }
 
 // Rules are what the kernel itself decides about one sandbox. The zero value
@@ -43,8 +45,9 @@ type Rules struct {
 	// NoRefused leaves out system calls that the seccomp filter refuses: they
 	// have a record already.
 	NoRefused bool
-	// Canary, if set, is a path inside: a refusal upon exactly this path becomes
-	// a Record with Canary set, and is not counted.
+	// Canary, if set, is a path inside upon which the sandbox's own start-up
+	// provokes a refusal. Whatever is refused until Start is nobody's attempt: it
+	// is neither handed on nor counted, and Start fails unless this one was seen.
 	Canary string
 }
 
@@ -58,7 +61,7 @@ type Record struct {
 	Call   string
 	Args   [6]uint64
 	TID    int // the thread, as the host numbers it; 0: not known
-	Canary bool
+	canary bool
 }
 
 // Connection is one whose process is asked for, as seen from inside the sandbox.
@@ -76,6 +79,16 @@ var ErrInUse = errors.New("in use by another process")
 
 // ErrFull: a map has no room for another entry. Nothing was changed.
 var ErrFull = errors.New("no room left in the kernel's table")
+
+// ErrNoCanary: what was provoked to be recorded was not.
+var ErrNoCanary = errors.New("a refusal that the sandbox provoked did not arrive: what it is refused would not be recorded")
+
+// CanaryPath is a path for Rules.Canary: devpts(5) has no folders, whoever tries
+// to make one.
+func CanaryPath(id string) string { return "/dev/pts/sallyport-canary-" + id }
+
+// canaryCall makes a folder of that name.
+const canaryCall = "mkdirat"
 
 // PinError says that what is pinned is of no use to this build.
 type PinError struct {

@@ -32,9 +32,7 @@ func (l *Loader) paths(r *Record, d *denial, cwd string) {
 	}
 	o.Truncated = truncated || cut
 	b := l.boxes.get(r.Cgroup)
-	if b != nil && b.canary != "" && b.canary == first {
-		r.Canary, r.Event.Verdict = true, event.Audit
-	}
+	r.canary = b != nil && b.canary != "" && b.canary == first
 	follow := follows(r.Call, d.Args)
 	first, found := b.resolve(first, follow)
 	o.Path = event.Text(clean(first))

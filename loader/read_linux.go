@@ -55,7 +55,8 @@ type reader struct {
 
 	mu      sync.Mutex
 	running bool
-	waiting []chan struct{} // for everything to be read
+	waiting []chan struct{} // for everything to be read, and accounted for
+	looking []chan struct{} // for what is in the ring buffer to be read
 	gone    []uint64        // sandboxes to forget
 }
 
@@ -143,29 +144,31 @@ func (r *reader) leave() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.running = false
-	for _, w := range r.waiting {
+	for _, w := range append(r.waiting, r.looking...) {
 		close(w)
 	}
-	r.waiting = nil
+	r.waiting, r.looking = nil, nil
 }
 
 // pause does what is to be done when there is time, and now and then if not.
 func (r *reader) pause() error {
 	r.mu.Lock()
-	waiting, gone := r.waiting, r.gone
-	r.waiting, r.gone = nil, nil
+	waiting, looking, gone := r.waiting, r.looking, r.gone
+	r.waiting, r.looking, r.gone = nil, nil, nil
 	r.mu.Unlock()
 	var err error
 	switch {
 	case len(waiting) > 0:
 		err = r.settleTwice()
+	case len(looking) > 0:
+		err = r.empty()
 	case time.Since(r.settled) >= settleEvery:
 		err = r.settle()
 	}
 	if len(gone) > 0 {
 		err = errors.Join(err, r.forgetTallies(gone))
 	}
-	for _, w := range waiting {
+	for _, w := range append(waiting, looking...) {
 		close(w)
 	}
 	return err
@@ -194,9 +197,12 @@ func (r *reader) forgetTallies(gone []uint64) error {
 }
 
 // settleTwice accounts for everything up to now: the first time finds what is
-// still on its way.
+// still on its way. Where all that was counted has been told, nothing is.
 func (r *reader) settleTwice() error {
 	if err := r.settle(); err != nil {
+		return err
+	}
+	if _, owed, err := r.l.told.owed(); err != nil || !owed {
 		return err
 	}
 	time.Sleep(2 * time.Millisecond)
@@ -291,9 +297,10 @@ func (r *reader) tell(k bpf.KernelTallyKey, rec Record, first, count uint64) {
 		return
 	}
 	rec.Event.Count = count - told
-	r.handler.Denied(rec)
-	if rec.Canary {
+	if r.l.boxes.early(rec) {
 		r.l.told.canary(k.Op, rec.Event.Count)
+	} else {
+		r.handler.Denied(rec)
 	}
 	r.l.told.add(k.Op, rec.Event.Count)
 	r.sent[k] = &sent{rec, first, count}
@@ -357,14 +364,19 @@ func (r *reader) eachTally(f func(bpf.KernelTallyKey, bpf.KernelTally)) error {
 }
 
 // drain waits until all that has happened was handed on; not if nobody reads.
-func (r *reader) drain() {
+func (r *reader) drain() { r.await(&r.waiting) }
+
+// look waits until what is in the ring buffer was read.
+func (r *reader) look() { r.await(&r.looking) }
+
+func (r *reader) await(list *[]chan struct{}) {
 	r.mu.Lock()
 	if !r.running {
 		r.mu.Unlock()
 		return
 	}
 	done := make(chan struct{})
-	r.waiting = append(r.waiting, done)
+	*list = append(*list, done)
 	r.mu.Unlock()
 	r.ring.Flush()
 	<-done

@@ -1,8 +1,10 @@
 package loader
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -64,26 +66,41 @@ func TestLinksAreFollowedToWhatWasRefused(t *testing.T) {
 	}
 }
 
-func TestTheCanaryIsRecognisedAndNotCounted(t *testing.T) {
+func TestASandboxStartsWhenItsCanaryWasSeen(t *testing.T) {
 	d := makeCorpusDir(t)
 	w := newWorld(t, Options{})
 	rules := everything
 	rules.Canary = d + "/closed/canary"
-	b := w.add(rules)
-	b.run(t, copySelf(t, d, "program"), "look", rules.Canary)
-	list := b.under(rules.Canary)
-	if len(list) != 1 || !list[0].Canary || list[0].Event.Verdict != event.Audit {
-		t.Errorf("records %+v", list)
+	b := w.addOnly(rules)
+	program := copySelf(t, d, "program")
+	b.run(t, program, "look", d+"/closed/other")
+	if err := w.l.Start(b.Info.ID, nil); !errors.Is(err, ErrNoCanary) {
+		t.Fatalf("start without: %v", err)
 	}
-	b.w.mu.Lock()
-	others := uint64(0)
-	for _, r := range b.w.seen {
-		if !r.Canary && r.Event.Operation == event.FileRead {
-			others += r.Event.Count
-		}
+	b.run(t, program, "look", rules.Canary)
+	if err := w.l.Start(b.Info.ID, nil); err != nil {
+		t.Fatal(err)
 	}
-	b.w.mu.Unlock()
-	if c, err := w.l.Counters(); err != nil || c.Seen[event.FileRead] != others {
-		t.Errorf("%d counted, %v; want %d", c.Seen[event.FileRead], err, others)
+	if list := b.records(); len(list) > 0 {
+		t.Errorf("handed on before the start: %+v", list)
+	}
+	if c, err := w.l.Counters(); err != nil || c.Seen[event.FileRead] != 0 || c.Lost[event.FileRead] != 0 {
+		t.Errorf("%d counted and %d lost before the start, %v", c.Seen[event.FileRead], c.Lost[event.FileRead], err)
+	}
+	b.run(t, program, "look", rules.Canary)
+	if list := b.under(rules.Canary); len(list) != 1 || list[0].Event.Count != 1 {
+		t.Errorf("after the start: %+v", list)
+	}
+}
+
+func TestACanaryThatFoundNoRoomIsCounted(t *testing.T) {
+	d := makeCorpusDir(t)
+	w := newWorld(t, Options{RingBytes: 4096})
+	rules := everything
+	rules.Canary = d + "/closed/" + strings.Repeat("./", 1950) + "canary" // no room for this and the rest of a record
+	b := w.addOnly(rules)
+	b.run(t, copySelf(t, d, "program"), "make", rules.Canary)
+	if err := w.l.Start(b.Info.ID, nil); err != nil {
+		t.Fatal(err)
 	}
 }

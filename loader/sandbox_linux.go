@@ -16,7 +16,8 @@ import (
 
 // box is what user space knows of a sandbox.
 type box struct {
-	canary string
+	canary string   // empty: none is waited for, or any more
+	seen   bool     // it was
 	root   *os.File // of the sandbox's file system, or nil
 	eyes   *Eyes    // who looks at it; nil: this process
 	record bpf.KernelSandbox
@@ -31,6 +32,26 @@ func (b *boxes) get(id uint64) *box {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.byID[id]
+}
+
+// early takes a record that comes before its sandbox was started.
+func (b *boxes) early(r Record) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.byID[r.Cgroup]
+	if x == nil || x.canary == "" {
+		return false
+	}
+	x.seen = x.seen || r.canary
+	return true
+}
+
+// canary reports whether a sandbox's is waited for, and whether it was seen.
+func (b *boxes) canary(id uint64) (waited, seen bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.byID[id]
+	return x != nil && x.canary != "", x != nil && x.seen
 }
 
 func (b *boxes) close() {
@@ -70,6 +91,9 @@ func (l *Loader) AddSandbox(id uint64, r Rules) error {
 	}
 	if r.AnyUnix {
 		b.record.Flags |= uint32(bpf.KernelSandboxFlagSANDBOX_ANY_UNIX)
+	}
+	if r.Canary != "" {
+		b.record.Flags |= uint32(bpf.KernelSandboxFlagSANDBOX_RECORD)
 	}
 	keys, err := unixKeys(id, r)
 	if err != nil {
@@ -164,6 +188,9 @@ func (l *Loader) dropUnix(id uint64) error {
 // Resolving asks the file systems that the sandbox sees: give no root where a
 // user's own file system could keep the caller waiting.
 func (l *Loader) Start(id uint64, root *os.File) error {
+	if err := l.awaitCanary(id); err != nil {
+		return fmt.Errorf("start recording: %w", err)
+	}
 	l.boxes.mu.Lock()
 	defer l.boxes.mu.Unlock()
 	b := l.boxes.byID[id]
@@ -175,7 +202,25 @@ func (l *Loader) Start(id uint64, root *os.File) error {
 	if err := l.maps["sandboxes"].Put(id, record); err != nil {
 		return fmt.Errorf("start recording: %w", err)
 	}
-	b.record, b.root = record, root
+	b.record, b.root, b.canary = record, root, ""
+	return nil
+}
+
+// awaitCanary returns when all that was refused before Start was read, and the
+// canary was among it.
+func (l *Loader) awaitCanary(id uint64) error {
+	waited, seen := l.boxes.canary(id)
+	if !waited {
+		return nil
+	}
+	l.reader.look()
+	if _, seen = l.boxes.canary(id); !seen { // its record may have found no room: it is counted then
+		l.reader.drain()
+		_, seen = l.boxes.canary(id)
+	}
+	if !seen {
+		return ErrNoCanary
+	}
 	return nil
 }
 

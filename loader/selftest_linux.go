@@ -226,7 +226,7 @@ func startProvoking(ctx context.Context, dir string) (pid int, out string, err e
 		return 0, "", err
 	}
 	defer f.Close()
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	self, err := filepath.EvalSymlinks("/proc/self/exe")
 	if err != nil {

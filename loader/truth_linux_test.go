@@ -20,7 +20,7 @@ import (
 )
 
 // makeCorpusDir makes the files that the corpus fails upon, as seen by nobody.
-func makeCorpusDir(t *testing.T) string {
+func makeCorpusDir(t testing.TB) string {
 	t.Helper()
 	needRoot(t)
 	d := scratchDir(t)
@@ -61,7 +61,7 @@ const asNobody = `mount --bind "$1/ro" "$1/ro" && mount -o remount,bind,ro "$1/r
 exec setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs "$@"`
 
 // copySelf gives the test binary a name that everybody may execute.
-func copySelf(t *testing.T, dir, name string) string {
+func copySelf(t testing.TB, dir, name string) string {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/exe")
 	if err != nil {

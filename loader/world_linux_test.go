@@ -184,14 +184,21 @@ type testBox struct {
 
 func (w *world) add(rules Rules) *testBox {
 	w.t.Helper()
+	b := w.addOnly(rules)
+	if err := w.l.Start(b.Info.ID, nil); err != nil {
+		w.t.Fatal(err)
+	}
+	return b
+}
+
+// addOnly does not start recording.
+func (w *world) addOnly(rules Rules) *testBox {
+	w.t.Helper()
 	g, err := cgroup.Make(w.parent, fmt.Sprintf("box-%d", time.Now().UnixNano()))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	if err := w.l.AddSandbox(g.Info.ID, rules); err != nil {
-		w.t.Fatal(err)
-	}
-	if err := w.l.Start(g.Info.ID, nil); err != nil {
 		w.t.Fatal(err)
 	}
 	guard := time.AfterFunc(4*time.Minute, func() { g.Kill(time.Second) }) // nothing may hang

@@ -35,6 +35,8 @@ type allowKey struct {
 	rule    string
 	verdict event.Verdict
 	reason  event.Reason
+	// decision keeps what an authorizer decided apart.
+	decision event.Text
 }
 
 // allowed is one entry. One that is not in the map has been emitted.
@@ -52,7 +54,7 @@ func newAggregate(emit func(event.Event)) *aggregate {
 
 func keyOf(e *event.Event) allowKey {
 	k := allowKey{
-		host: e.Object.Host, port: e.Object.Port, rule: e.Rule, verdict: e.Verdict, reason: e.Reason,
+		host: e.Object.Host, port: e.Object.Port, rule: e.Rule, verdict: e.Verdict, reason: e.Reason, decision: e.Decision,
 	}
 	if k.host == "" {
 		k.addr = e.Object.Addr

@@ -24,6 +24,7 @@ func (s *session) serveConnect(r *request) {
 		s.refuseHTTP(httpRefusal{400, t, bad.d, bad.detail})
 		return
 	}
+	s.via = viaConnect
 	s.pass(req, tunnel{s})
 }
 

@@ -1,7 +1,13 @@
 package proxy
 
 import (
+	"errors"
+	"maps"
+	"net"
+	"sync"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
 )
@@ -35,10 +41,16 @@ type counters struct {
 	requests     atomic.Uint64
 	dnsQueries   atomic.Uint64
 	dnsMalformed atomic.Uint64
+	dnsAllowed   atomic.Uint64
+	dnsDenied    atomic.Uint64
 	resolved     atomic.Uint64
 	dialErrors   atomic.Uint64
 	allowed      atomic.Uint64
 	denied       [256]atomic.Uint64 // by event.Reason
+
+	mu        sync.Mutex // of what follows
+	upstream  map[event.Upstream]uint64
+	decisions event.Durations
 }
 
 // Counters reads every counter. It is cheap and safe at any time.
@@ -66,4 +78,48 @@ func (p *Proxy) Counters() Counters {
 		}
 	}
 	return out
+}
+
+// Traffic reads the counters that become metrics.
+func (p *Proxy) Traffic() event.Traffic {
+	c := &p.count
+	t := event.Traffic{Open: c.openConns.Load(), BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
+		DNSAllowed: c.dnsAllowed.Load(), DNSDenied: c.dnsDenied.Load()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t.Upstream, t.Decisions = maps.Clone(c.upstream), c.decisions
+	return t
+}
+
+// decided counts a decision that was asked for at a time.
+func (c *counters) decided(since time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.decisions.Observe(time.Since(since))
+}
+
+func (c *counters) upstreamError(err error) {
+	c.dialErrors.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.upstream == nil {
+		c.upstream = map[event.Upstream]uint64{}
+	}
+	c.upstream[upstreamOf(err)]++
+}
+
+// upstreamOf gives the one word that a metric has for an error.
+func upstreamOf(err error) event.Upstream {
+	var name *net.DNSError
+	switch {
+	case errors.As(err, &name):
+		return event.UpstreamName
+	case isTimeout(err):
+		return event.UpstreamTimeout
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return event.UpstreamRefused
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return event.UpstreamUnreachable
+	}
+	return event.UpstreamOther
 }

@@ -33,12 +33,12 @@ const maxAttempts = 8
 // dial reaches an allowed destination: resolves it once, checks every address
 // and dials one that was checked. A *refusedError says that an address was not
 // allowed; then nothing was dialled.
-func (p *Proxy) dial(ctx context.Context, req policy.NetRequest) (stream, error) {
+func (p *Proxy) dial(ctx context.Context, req policy.NetRequest, granted policy.Decision) (stream, error) {
 	parent := p.parent(req)
 	if parent != nil && parent.ByHostname && !req.Host.IsAddr() {
 		return parent.connect(ctx, p, req.Host.Name, req.Port)
 	}
-	addrs, err := p.addresses(ctx, req)
+	addrs, err := p.addresses(ctx, req, granted)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (p *Proxy) dial(ctx context.Context, req policy.NetRequest) (stream, error)
 // refuses all: a name that resolves to a public and to a private address is how
 // DNS rebinding looks, and to dial only the public one would make the refusal
 // depend on luck.
-func (p *Proxy) addresses(ctx context.Context, req policy.NetRequest) ([]netip.Addr, error) {
+func (p *Proxy) addresses(ctx context.Context, req policy.NetRequest, granted policy.Decision) ([]netip.Addr, error) {
 	addrs := []netip.Addr{req.Host.Addr}
 	if !req.Host.IsAddr() {
 		var err error
@@ -69,7 +69,7 @@ func (p *Proxy) addresses(ctx context.Context, req policy.NetRequest) ([]netip.A
 			return nil, &refusedError{a, builtin("address-with-zone", event.AddressDenied)}
 		}
 		addrs[i] = a.Unmap()
-		if d := p.checkAddr(req, addrs[i]); !d.Allowed() {
+		if d := p.checkAddr(req, addrs[i], granted); !d.Allowed() {
 			return nil, &refusedError{addrs[i], d}
 		}
 	}
@@ -78,7 +78,7 @@ func (p *Proxy) addresses(ctx context.Context, req policy.NetRequest) ([]netip.A
 
 // checkAddr decides one address. The proxy itself is never dialled, whatever
 // the policy says: a loop would let one connection become many.
-func (p *Proxy) checkAddr(req policy.NetRequest, a netip.Addr) policy.Decision {
+func (p *Proxy) checkAddr(req policy.NetRequest, a netip.Addr, granted policy.Decision) policy.Decision {
 	if fakeRange.Contains(a) {
 		return builtin("proxy-address", event.AddressDenied)
 	}
@@ -86,6 +86,9 @@ func (p *Proxy) checkAddr(req policy.NetRequest, a netip.Addr) policy.Decision {
 		if s.Addr().Unmap() == a {
 			return builtin("proxy-address", event.AddressDenied)
 		}
+	}
+	if asked, ok := p.cfg.Decider.(AskedDecider); ok && granted.Verdict == event.AskAllowed {
+		return asked.DecideAsked(granted, req, a)
 	}
 	return p.cfg.Decider.DecideResolved(req, a)
 }

@@ -43,13 +43,20 @@ func (p *Proxy) answerDNS(query []byte, ends Endpoints) ([]byte, error) {
 		return reply.fail(dnsmessage.RCodeFormatError)
 	}
 	reply.q = &qs[0]
-	return p.answerQuestion(&reply, ends)
+	b, err := p.answerQuestion(&reply, ends)
+	if reply.denied {
+		p.count.dnsDenied.Add(1)
+	} else {
+		p.count.dnsAllowed.Add(1)
+	}
+	return b, err
 }
 
 // dnsReply is a reply being made.
 type dnsReply struct {
 	dnsmessage.Header
-	q *dnsmessage.Question
+	q      *dnsmessage.Question
+	denied bool
 }
 
 // fail gives a reply without answers.
@@ -168,6 +175,7 @@ func (p *Proxy) answerPTR(r *dnsReply, name string) ([]byte, error) {
 // is behind port 53.
 func (p *Proxy) denyMalformed(ends Endpoints, detail string) {
 	p.count.dnsMalformed.Add(1)
+	p.count.dnsDenied.Add(1)
 	e := denial(event.LayerDNS, event.NetDNS, builtin("dns-malformed", event.RequestInvalid))
 	e.Object = event.Object{Proto: ends.Proto}
 	if ends.Origin.IsValid() {
@@ -180,6 +188,7 @@ func (p *Proxy) denyMalformed(ends Endpoints, detail string) {
 
 // denyDNS records a refused look-up.
 func (p *Proxy) denyDNS(r *dnsReply, ends Endpoints, d policy.Decision, detail string) {
+	r.denied = true
 	who := sync.OnceValues(func() (*event.Process, []event.Process) { return p.cfg.ProcessOf(ends) })
 	if d.Reason != event.DNSType && p.twins.second(ends.Client, r.q, who) {
 		return

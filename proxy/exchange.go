@@ -304,7 +304,7 @@ func (x *exchange) failed(err error) {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	x.c.s.p.count.dialErrors.Add(1)
+	x.c.s.p.count.upstreamError(err)
 	x.c.up.entry.note("the server gave no answer: " + err.Error())
 	x.c.s.lastWords(badGateway(t, err))
 }

@@ -69,7 +69,10 @@ func (s *session) refuseHTTP(f httpRefusal) {
 }
 
 // serveHTTPProxy serves a client that knows it talks to a proxy.
-func (s *session) serveHTTPProxy() { (&httpConn{s: s}).serve() }
+func (s *session) serveHTTPProxy() {
+	s.via = viaHTTP
+	(&httpConn{s: s}).serve()
+}
 
 // serveHTTPTo serves a client that believes it talks to req.
 func (s *session) serveHTTPTo(req policy.NetRequest, d policy.Decision, up stream) {
@@ -277,7 +280,7 @@ func splitAbsolute(s string) (authority, path string, ok bool) {
 func (c *httpConn) reach(req policy.NetRequest) bool {
 	named, known := c.s.p.named(req)
 	if c.up != nil {
-		if known && named == c.up.req && !stale(c.up.conn) && c.s.p.cfg.Decider.DecideNet(named).Allowed() {
+		if known && named == c.up.req && !stale(c.up.conn) && c.s.p.stillAllowed(named, c.up.d) {
 			return true
 		}
 		c.closeUpstream()

@@ -63,13 +63,13 @@ func (s *session) open(req policy.NetRequest, at door) (policy.NetRequest, polic
 		at.refused(t, d, detail)
 		return req, d, nil
 	}
-	d := s.p.cfg.Decider.DecideNet(req)
+	d := s.decide(req)
 	if !d.Allowed() {
 		s.deny(t, d, "")
 		at.refused(t, d, "")
 		return req, d, nil
 	}
-	up, err := s.p.dial(s.p.ctx, req)
+	up, err := s.p.dial(s.p.ctx, req, d)
 	var refused *refusedError
 	switch {
 	case errors.As(err, &refused):

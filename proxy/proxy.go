@@ -23,6 +23,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/policy"
+	asks "github.com/sallyport/sallyport/proxy/ask"
 )
 
 // Decider is the policy as the proxy needs it. It must be safe for concurrent
@@ -44,6 +45,11 @@ type (
 	// does; never to HTTP/2.
 	UpgradeDecider interface {
 		AllowUpgrade(policy.NetRequest) (policy.Rule, bool)
+	}
+	// AskedDecider decides the address of what Config.Ask allowed; without it
+	// nothing is asked.
+	AskedDecider interface {
+		DecideAsked(granted policy.Decision, req policy.NetRequest, addr netip.Addr) policy.Decision
 	}
 )
 
@@ -70,6 +76,9 @@ type Config struct {
 	// ProcessOf finds who is at the other end, and its ancestors; nil results
 	// where that is not known. It is called once a connection.
 	ProcessOf func(Endpoints) (*event.Process, []event.Process)
+	// Ask, if set, decides what the policy leaves open. It may take its time: the
+	// connection waits, and ends the context if it goes away.
+	Ask func(context.Context, asks.Question) policy.Decision
 	// Self lists the addresses at which the sandbox finds an explicit proxy: a
 	// connection to one speaks HTTP or SOCKS5, all others are transparent.
 	Self []netip.AddrPort

@@ -50,14 +50,14 @@ func (s *session) deny(t target, d policy.Decision, detail string) {
 	if detail == "" {
 		detail = d.Text
 	}
-	e.Detail = event.Text(clip(detail))
+	e.Detail, e.Decision = event.Text(clip(detail)), event.Text(d.ID)
 	e.Process, e.Ancestors = s.who()
 	s.p.emit(e)
 }
 
 // unreachable records an attempt that was allowed and came to nothing.
 func (s *session) unreachable(t target, d policy.Decision, err error) {
-	s.p.count.dialErrors.Add(1)
+	s.p.count.upstreamError(err)
 	e := s.allowance(t, d)
 	e.Reason = event.Unreachable
 	e.Detail = event.Text(clip(err.Error()))
@@ -77,6 +77,7 @@ func (s *session) allowance(t target, d policy.Decision) event.Event {
 	e := event.Event{
 		Verdict: d.Verdict, Layer: event.LayerProxy, Operation: event.NetConnect,
 		Object: t.object(), Reason: d.Reason, Rule: d.Rule.String(), Count: 1, First: time.Now(),
+		Decision: event.Text(d.ID), Detail: event.Text(clip(d.Text)),
 	}
 	e.Last = e.First
 	e.Process, e.Ancestors = s.who()

@@ -22,6 +22,7 @@ type session struct {
 	p    *Proxy
 	conn stream
 	ends Endpoints
+	via  string // how the client asked
 	// br holds what was read ahead; nil while nothing had to be looked at. All
 	// reads of conn go through it until it is handed to a relay.
 	br *bufio.Reader

@@ -70,6 +70,7 @@ func (s *session) serveSOCKS5() {
 	case err != nil:
 		s.conn.Close()
 	default:
+		s.via = viaSOCKS5
 		s.pass(req, socks{s})
 	}
 }

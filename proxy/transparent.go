@@ -15,6 +15,7 @@ func (s *session) serveTransparent() {
 		Host: policy.Host{Addr: s.ends.Origin.Addr()},
 		Port: s.ends.Origin.Port(),
 	}
+	s.via = viaTransparent
 	s.pass(req, captured{s})
 }
 

@@ -103,7 +103,7 @@ func lives(tid int) bool {
 }
 
 func statusField(tid int, name string) string {
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid)) // gone: every field is empty
+	status, _ := readProc(fmt.Sprintf("/proc/%d/status", tid)) // gone: every field is empty
 	for line := range bytes.Lines(status) {
 		if v, ok := bytes.CutPrefix(line, []byte(name+":")); ok {
 			return string(bytes.TrimSpace(v))
@@ -121,7 +121,7 @@ type procStat struct {
 }
 
 func readStat(pid int) (procStat, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	b, err := readProc(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return procStat{}, err
 	}

@@ -21,6 +21,7 @@ type Describe func(pid int) (*event.Process, []event.Process)
 // Stage1 gives stage 1, between Start and Launch a single process that waits.
 // The descriptor is the caller's.
 func (s *Sandbox) Stage1() (pid int, pidfd *os.File, err error) {
+	<-s.handed
 	s.cmd.mu.Lock()
 	defer s.cmd.mu.Unlock()
 	if s.cmd.dead {

@@ -53,7 +53,7 @@ func Probe() (plan.Capabilities, error) {
 // kernel has it, no outer filter refuses it, and ptrace(2) is not switched off
 // for everybody (Yama, Documentation/admin-guide/LSM/Yama.rst).
 func canCopySockets() bool {
-	scope, _ := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope") // absent without Yama
+	scope, _ := readProc("/proc/sys/kernel/yama/ptrace_scope") // absent without Yama
 	if strings.TrimSpace(string(scope)) == "3" {
 		return false
 	}
@@ -125,7 +125,7 @@ func overflowUID() int {
 // namespace was made in, has a number here. Where the user is mapped to 0
 // himself (unshare -r), his files look like root's, and root's do not.
 func rootMapped() bool {
-	b, err := os.ReadFile("/proc/self/uid_map")
+	b, err := readProc("/proc/self/uid_map")
 	return err != nil || mapsRoot(string(b))
 }
 
@@ -142,7 +142,7 @@ func mapsRoot(uidMap string) bool {
 // Nested refuses to begin where it cannot come to an end: in a sandbox of
 // another run's.
 func Nested() error {
-	first, err := os.ReadFile("/proc/1/cmdline")
+	first, err := readProc("/proc/1/cmdline")
 	if err != nil || !bytes.HasPrefix(first, []byte(plan.InitPath+"\x00")) {
 		return nil
 	}

@@ -192,7 +192,7 @@ func ancestors(tree map[int]int, pid int) []event.Process {
 // readProcess describes a process, nil if it has ended.
 func readProcess(pid int) *event.Process {
 	dir := fmt.Sprintf("/proc/%d/", pid)
-	stat, err := os.ReadFile(dir + "stat")
+	stat, err := readProc(dir + "stat")
 	if err != nil {
 		return nil
 	}
@@ -211,7 +211,7 @@ func readProcess(pid int) *event.Process {
 	exe, _ := os.Readlink(dir + "exe") // what cannot be read stays empty
 	cwd, _ := os.Readlink(dir + "cwd")
 	p.Exe, p.Cwd = event.Text(exe), event.Text(cwd)
-	cmdline, _ := os.ReadFile(dir + "cmdline")
+	cmdline, _ := readProc(dir + "cmdline")
 	for _, arg := range strings.Split(strings.TrimSuffix(string(cmdline), "\x00"), "\x00") {
 		p.Argv = append(p.Argv, event.Text(arg))
 	}

@@ -31,11 +31,15 @@ type Config struct {
 	Emit func(event.Event)
 }
 
-// Canary is the connection by which stage 2 proves, before the payload exists,
-// that what leaves the sandbox arrives at the proxy.
+// Canary is what stage 2 proves the boundary by, before the payload exists: a
+// connection from inside arrives at the proxy.
 type Canary struct {
 	Addr  string // host:port, of a range that is never routed (RFC 5737)
 	Token [32]byte
+	// Refused is for sandboxes of the kernel's programs: the path of a folder that
+	// cannot be made, which whoever reads their record waits for; a datagram to
+	// Addr must be refused, too. Empty: there are none.
+	Refused string `json:",omitempty"`
 }
 
 // ExitStatus is how the payload ended.

@@ -1,12 +1,9 @@
 package sandbox
 
 import (
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -74,8 +71,8 @@ func (p *initProcess) run() error {
 	if err := unix.Dup3(plan.FDStderr, 2, 0); err != nil {
 		return fmt.Errorf("set standard error: %w", err)
 	}
-	if err := p.config.Canary.connect(); err != nil {
-		return err
+	if err := p.config.Canary.prove(); err != nil {
+		return fmt.Errorf("canary: %w", err)
 	}
 	if err := p.ready(); err != nil {
 		return err
@@ -149,39 +146,6 @@ func listenProxy(path string) (int, error) {
 		return -1, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	return fd, nil
-}
-
-// connect proves that a connection from here ends at the proxy.
-func (c Canary) connect() error {
-	at, err := netip.ParseAddrPort(c.Addr)
-	if err != nil {
-		return fmt.Errorf("canary: %w", err)
-	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("canary: %w", err)
-	}
-	conn := os.NewFile(uintptr(fd), "canary")
-	defer conn.Close()
-	for _, option := range []int{unix.SO_SNDTIMEO, unix.SO_RCVTIMEO} { // connecting counts as sending (socket(7))
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &unix.Timeval{Sec: 5}); err != nil {
-			return fmt.Errorf("canary: %w", err)
-		}
-	}
-	if err := unix.Connect(fd, sockaddrOf(at)); err != nil {
-		return fmt.Errorf("canary: connect %s: %w", c.Addr, err)
-	}
-	if _, err := conn.Write(c.Token[:]); err != nil {
-		return fmt.Errorf("canary: %w", err)
-	}
-	var got [sha256.Size]byte
-	if _, err := io.ReadFull(conn, got[:]); err != nil {
-		return fmt.Errorf("canary: no answer from the proxy: %w", err)
-	}
-	if got != sha256.Sum256(c.Token[:]) {
-		return errors.New("canary: the answer is not the proxy's")
-	}
-	return nil
 }
 
 // start confines this thread and starts the payload from it. Both Landlock and

@@ -46,6 +46,7 @@ type Sandbox struct {
 	exitErr   error
 	pid       int
 	sockets   *Sockets
+	handed    chan struct{} // closed: stage 1 has opened all that it opens, and waits; or netErr will say why not
 	netUp     chan struct{} // closed: the network has been made, or netErr says why not
 	netErr    error
 	who       processes
@@ -81,7 +82,7 @@ func (s *Sandbox) start(cfg Config) error {
 	if err := s.startStage1(cfg); err != nil {
 		return err
 	}
-	s.netUp = make(chan struct{})
+	s.handed, s.netUp = make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(s.netUp)
 		s.netErr = s.receive()
@@ -202,6 +203,15 @@ func clearOf(first int, files []*os.File) (numbers []int, free func(), err error
 
 // receive takes the sockets that stage 1 opened, and makes the network.
 func (s *Sandbox) receive() error {
+	oob, err := s.receiveHanded()
+	close(s.handed)
+	if err != nil {
+		return err
+	}
+	return s.adopt(oob)
+}
+
+func (s *Sandbox) receiveHanded() ([]byte, error) {
 	_ = unix.SetsockoptTimeval(int(s.control.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(startTimeout / time.Second)})
 	buf, oob := make([]byte, 64), make([]byte, unix.CmsgSpace(16*4))
 	n, on, _, _, err := unix.Recvmsg(int(s.control.Fd()), buf, oob, unix.MSG_CMSG_CLOEXEC)
@@ -211,19 +221,19 @@ func (s *Sandbox) receive() error {
 		n, on, _, _, err = unix.Recvmsg(int(s.control.Fd()), buf, oob, unix.MSG_CMSG_CLOEXEC)
 	}
 	if err != nil {
-		return fmt.Errorf("wait for stage 1: %w", err)
+		return nil, fmt.Errorf("wait for stage 1: %w", err)
 	}
 	if n == 0 {
-		return s.died("stage 1")
+		return nil, s.died("stage 1")
 	}
 	report, err := s.report(buf[:n])
 	if err != nil {
-		return explainStage1(err)
+		return nil, explainStage1(err)
 	}
 	if report != 0 {
 		s.NoPing = fmt.Sprintf("allow ping sockets: %v", syscall.Errno(report))
 	}
-	return s.adopt(oob[:on])
+	return oob[:on], nil
 }
 
 // report reads what stage 1 has said: what failed, or why there can be no ping

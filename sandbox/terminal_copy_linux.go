@@ -18,7 +18,10 @@ func (t *terminal) copyOut() {
 		n, err := t.master.Read(buf)
 		if n > 0 && seen {
 			t.copied.Add(1)
+			t.page.Lock()
+			t.drawn.write(buf[:n])
 			seen = writeAll(int(t.out.Fd()), t.lineEnds(buf[:n])) == nil
+			t.page.Unlock()
 			t.copied.Add(1)
 		}
 		if err != nil { // EIO: nobody has it open any more (pty(7))

@@ -6,7 +6,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,11 +35,19 @@ type terminal struct {
 	wake  *os.File      // closed: the reader of the terminal ends
 	read  chan struct{} // closed: it has ended
 	typed []byte        // read before it was raw
+	// borrowed: who asks the user has it. takeLater: it was to be taken then.
+	borrowed, takeLater bool
+
+	page  sync.Mutex // of what is shown: held by a borrower
+	drawn drawn      // what the payload has shown
+
+	revoking sync.Once
+	over     chan struct{} // closed: it is not lent any more
 }
 
 // findTerminal says which streams are a terminal, nil if none is.
 func findTerminal(files [3]*os.File) (*terminal, error) {
-	t := &terminal{}
+	t := &terminal{over: make(chan struct{})}
 	for i, f := range files {
 		if mode, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
 			t.streams[i], t.saved = true, *mode
@@ -174,6 +181,10 @@ func (t *terminal) take() error {
 	if t.in == nil {
 		return nil
 	}
+	if t.borrowed {
+		t.takeLater = true
+		return nil
+	}
 	if t.held { // a shell may have set it meanwhile
 		if err := t.raw(); err != nil {
 			return err
@@ -269,13 +280,9 @@ func (t *terminal) give() {
 		return
 	}
 	t.held = false
-	t.wake.Close()
-	_ = t.master.SetWriteDeadline(time.Unix(1, 0)) // a payload that reads nothing must not hold this up
-	select {
-	case <-t.read:
-	case <-time.After(time.Second): // another program has taken what poll(2) saw
+	if !t.borrowed {
+		t.hush()
 	}
-	_ = t.master.SetWriteDeadline(time.Time{})
 	if t.foreground() {
 		_ = t.set(&t.saved) // gone: nothing to restore
 	}
@@ -295,6 +302,7 @@ func (t *terminal) wait() {
 	if t == nil || t.written == nil {
 		return
 	}
+	t.revoke()
 	<-t.written
 	t.give()
 }
@@ -303,6 +311,7 @@ func (t *terminal) close() {
 	if t == nil {
 		return
 	}
+	t.revoke()
 	t.give()
 	if t.master != nil {
 		t.master.Close()

@@ -1,7 +1,6 @@
 package seatbelt
 
 import (
-	"bytes"
 	"errors"
 	"strconv"
 )
@@ -11,10 +10,9 @@ import (
 // be taken for a record, and it keeps nothing: encoding/json is five times
 // slower here.
 type jsonLine struct {
-	b       []byte
-	pos     int
-	mem     *lineMemory
-	skipped int // members that do not matter, so far
+	b   []byte
+	pos int
+	mem *lineMemory
 
 	seen       [keys]bool
 	escaped    bool   // the last string has escapes
@@ -47,51 +45,18 @@ var (
 // maxDepth bounds the nesting of members that do not matter.
 const maxDepth = 32
 
-// lineMemory is what one line leaves for the next: most of a line is, byte by
-// byte, what stood in its place in the line before, and need not be read again.
-type lineMemory struct {
-	buf   []byte     // of unescaped strings
-	known [32][]byte // members that do not matter, in order, each with its comma
-}
-
-// maxKnown bounds how long a member may be to be kept.
-const maxKnown = 256
-
 // parseNDJSON reads a line.
 func parseNDJSON(line []byte, mem *lineMemory) (Record, Outcome) {
+	if j, ok := mem.reread(line); ok {
+		return j.record()
+	}
 	j := jsonLine{b: line, mem: mem}
+	mem.members = mem.members[:0]
 	if err := j.object(); err != nil {
 		return Record{}, Broken
 	}
+	mem.learn(&j)
 	return j.record()
-}
-
-// familiar passes over a member that does not matter if it is the same as in
-// the last line that had one in this place: what was JSON there is here, since
-// the comma shows that it ends in the same place.
-func (j *jsonLine) familiar() bool {
-	if j.skipped >= len(j.mem.known) {
-		return false
-	}
-	m := j.mem.known[j.skipped]
-	if len(m) == 0 || !bytes.HasPrefix(j.b[j.pos:], m) {
-		return false
-	}
-	j.pos += len(m)
-	j.skipped++
-	return true
-}
-
-// remember keeps a member that does not matter.
-func (j *jsonLine) remember(member []byte) {
-	if j.skipped < len(j.mem.known) {
-		kept := &j.mem.known[j.skipped]
-		*kept = (*kept)[:0]
-		if len(member) <= maxKnown {
-			*kept = append(*kept, member...)
-		}
-	}
-	j.skipped++
 }
 
 // record judges what was read.
@@ -152,11 +117,6 @@ func (j *jsonLine) object() error {
 		return j.end()
 	}
 	for {
-		if j.familiar() {
-			j.space()
-			continue
-		}
-		start := j.pos
 		key, err := j.string()
 		if err != nil {
 			return err
@@ -164,16 +124,12 @@ func (j *jsonLine) object() error {
 		if err := j.colon(); err != nil {
 			return err
 		}
-		k := keyIndex(key)
-		if err := j.member(k); err != nil {
+		if err := j.member(keyIndex(key)); err != nil {
 			return err
 		}
 		j.space()
 		if !j.take(',') {
 			break
-		}
-		if k < 0 {
-			j.remember(j.b[start:j.pos])
 		}
 		j.space()
 	}
@@ -201,24 +157,31 @@ func (j *jsonLine) colon() error {
 	return nil
 }
 
-// member takes a value over if its key matters.
+// member reads a value, and says where it is.
 func (j *jsonLine) member(k int) error {
-	if k < 0 {
-		return j.skip(0)
+	if k >= 0 {
+		if j.seen[k] {
+			return errTwice
+		}
+		j.seen[k] = true
 	}
-	if j.seen[k] {
-		return errTwice
+	from := j.pos
+	err := j.value(k)
+	if len(j.mem.members) <= maxMembers { // one more says that there are too many
+		j.mem.members = append(j.mem.members, member{key: k, from: from, to: j.pos})
 	}
-	j.seen[k] = true
+	return err
+}
+
+// value takes a value over if its key matters.
+func (j *jsonLine) value(k int) error {
 	switch k {
-	case keyType:
-		return j.raw(&j.eventType)
+	case keyType, keyProcess, keyTime:
+		s, err := j.string()
+		*j.raw(k) = s
+		return err
 	case keyMessage:
 		return j.text(&j.message)
-	case keyProcess:
-		return j.raw(&j.process)
-	case keyTime:
-		return j.raw(&j.timestamp)
 	case keyPID:
 		n, err := j.number()
 		if err != nil {
@@ -232,6 +195,19 @@ func (j *jsonLine) member(k int) error {
 		return j.lossCount()
 	}
 	return j.skip(0)
+}
+
+// raw gives the place of a string that is kept as it was written; nil: it is not.
+func (j *jsonLine) raw(k int) *[]byte {
+	switch k {
+	case keyType:
+		return &j.eventType
+	case keyProcess:
+		return &j.process
+	case keyTime:
+		return &j.timestamp
+	}
+	return nil
 }
 
 func keyIndex(key []byte) int {
@@ -259,6 +235,7 @@ func keyIndex(key []byte) int {
 // lossCount is a number, or an object about it: how many is then not told.
 func (j *jsonLine) lossCount() error {
 	if c := j.peek(); c < '0' || c > '9' {
+		j.lost = 0
 		return j.skip(0)
 	}
 	return j.counter(&j.lost)
@@ -273,13 +250,9 @@ func (j *jsonLine) counter(v *uint64) error {
 	return err
 }
 
-func (j *jsonLine) raw(s *[]byte) (err error) {
-	*s, err = j.string()
-	return err
-}
-
 func (j *jsonLine) text(s *string) error {
 	if j.peek() == 'n' { // null, as in records without a message
+		*s = ""
 		return j.skip(0)
 	}
 	raw, err := j.string()

@@ -19,11 +19,17 @@ import (
 	"github.com/sallyport/sallyport"
 	"github.com/sallyport/sallyport/internal/agent"
 	"github.com/sallyport/sallyport/internal/audit"
+	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/export"
+	"github.com/sallyport/sallyport/metrics"
 )
 
 type agentFlags struct {
-	socket, state, metrics string
-	remove                 bool
+	socket, state      string
+	metrics, webConfig string
+	otlp, syslog       string
+	journal, remove    bool
+	say                func(text string) // warns
 }
 
 func agentCommands() []*cobra.Command {
@@ -57,6 +63,10 @@ log files.`,
 	flags.StringVar(&f.socket, "socket", agent.DefaultSocket, "listen on `PATH`, unless a service manager passes a socket")
 	flags.StringVar(&f.state, "state-dir", agent.DefaultStateDir, "keep logs and what outlives the agent in `DIR`; its name tells agents apart")
 	flags.StringVar(&f.metrics, "metrics-listen", "", "serve /metrics on `ADDRESS:PORT`")
+	flags.StringVar(&f.webConfig, "metrics-config", "", "take certificates and passwords for /metrics from `FILE`, a web configuration as Prometheus' exporters have it")
+	flags.StringVar(&f.otlp, "otlp", "", "send events to the OpenTelemetry collector at `URL`, such as http://127.0.0.1:4318")
+	flags.StringVar(&f.syslog, "syslog", "", "send events by syslog to `URL`, such as tcp://127.0.0.1:601")
+	flags.BoolVar(&f.journal, "journald", false, "send events to the journal of systemd")
 	flags.BoolVar(&f.remove, "remove", false, "end what an agent that runs no more left behind, sandboxes too; the logs stay")
 	return []*cobra.Command{cmd}
 }
@@ -90,17 +100,18 @@ func (f *agentFlags) run(ctx context.Context, errOut io.Writer) error {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	var writing sync.Mutex
+	f.say = func(text string) { writing.Lock(); defer writing.Unlock(); warn(errOut, text, "") }
 	s, err := agent.New(agent.Options{StateDir: f.state, Ceiling: sallyport.AdminPolicies, Version: versionString(), Sift: sallyport.NewSifter,
-		Warn: func(text string) { writing.Lock(); defer writing.Unlock(); warn(errOut, text, "") }})
+		Warn: f.say})
 	if err != nil {
 		return err
 	}
-	err = f.serve(ctx, s, signals)
+	err = f.serve(ctx, s, signals, errOut)
 	return errors.Join(err, s.Close())
 }
 
 // serve opens what is served, gives up what is not needed any more, and serves.
-func (f *agentFlags) serve(ctx context.Context, s *agent.Server, signals <-chan os.Signal) error {
+func (f *agentFlags) serve(ctx context.Context, s *agent.Server, signals <-chan os.Signal, errOut io.Writer) error {
 	l, err := agent.Activated()
 	if err == nil && l == nil {
 		if err = os.MkdirAll(filepath.Dir(f.socket), 0o755); err == nil {
@@ -111,22 +122,25 @@ func (f *agentFlags) serve(ctx context.Context, s *agent.Server, signals <-chan 
 		return err
 	}
 	defer l.Close()
+	exports, err := f.exports(s.LogDir(), errOut)
+	if err != nil {
+		return err
+	}
 	failed := make(chan error, 2)
 	if f.metrics != "" {
-		m, err := net.Listen("tcp", f.metrics)
+		stop, err := f.expose(exposed{s, exports}, failed)
 		if err != nil {
-			return fmt.Errorf("serve metrics: %w", err)
+			return err
 		}
-		h := s.Metrics()
-		defer h.Close()
-		go func() {
-			if err := h.Serve(m); !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("serve metrics: %w", err)
-			}
-		}()
+		defer stop()
 	}
 	if err := agent.Drop(); err != nil {
 		return err
+	}
+	sending, end := context.WithCancel(ctx)
+	defer end() // what is not sent then, a successor sends
+	for _, x := range exports {
+		go x.Run(sending, nil)
 	}
 	go func() { failed <- s.Serve(l) }()
 	debug.SetGCPercent(50)
@@ -135,6 +149,67 @@ func (f *agentFlags) serve(ctx context.Context, s *agent.Server, signals <-chan 
 		return err
 	}
 	return f.obey(ctx, s, signals, failed)
+}
+
+// exposed adds what is exported to the agent's figures.
+type exposed struct {
+	*agent.Server
+	exports map[string]*export.Exporter
+}
+
+func (e exposed) Figures() event.Figures {
+	f := e.Server.Figures()
+	f.Exports = map[string]event.Export{}
+	for to, x := range e.exports {
+		f.Exports[to] = x.Figures()
+	}
+	return f
+}
+
+// exports makes what sends the machine's log elsewhere.
+func (f *agentFlags) exports(logs string, errOut io.Writer) (map[string]*export.Exporter, error) {
+	out := map[string]*export.Exporter{}
+	for _, t := range []struct {
+		to     string
+		wanted bool
+		open   func() (export.Sender, error)
+	}{
+		{"otlp", f.otlp != "", func() (export.Sender, error) { return export.NewOTLP(f.otlp, versionString()) }},
+		{"syslog", f.syslog != "", func() (export.Sender, error) { return export.NewSyslog(f.syslog) }},
+		{"journald", f.journal, export.NewJournal},
+	} {
+		if !t.wanted {
+			continue
+		}
+		s, err := t.open()
+		if err != nil {
+			return nil, err
+		}
+		out[t.to] = export.New(export.Options{Dir: logs, State: filepath.Join(f.state, "export-"+t.to+".json"), Sender: s,
+			Warn: func(text string) { warn(errOut, text, "") }})
+	}
+	return out, nil
+}
+
+// expose serves the metrics until stop is called.
+func (f *agentFlags) expose(s metrics.CounterSource, failed chan<- error) (stop func(), err error) {
+	if f.webConfig != "" {
+		if err := metrics.Check(f.webConfig); err != nil {
+			return nil, err
+		}
+	}
+	l, err := net.Listen("tcp", f.metrics)
+	if err != nil {
+		return nil, fmt.Errorf("serve metrics: %w", err)
+	}
+	uncount := agent.CountRuns()
+	h := metrics.NewServer(s)
+	go func() {
+		if err := metrics.Serve(l, h, f.webConfig); !errors.Is(err, http.ErrServerClosed) {
+			failed <- fmt.Errorf("serve metrics: %w", err)
+		}
+	}()
+	return func() { h.Close(); uncount() }, nil
 }
 
 // obey does what signals say, until one of them ends the agent.
@@ -152,7 +227,7 @@ func (f *agentFlags) obey(ctx context.Context, s *agent.Server, signals <-chan o
 			}
 			_ = agent.Notify(agent.Reloading())
 			if err := s.Reload(); err != nil {
-				return err
+				f.say("what was read before stays in force: " + err.Error())
 			}
 			_ = agent.Notify("READY=1")
 		}

@@ -24,7 +24,7 @@ func auditCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(auditQueryCommand(), auditTailCommand(), auditImportCommand())
+	cmd.AddCommand(auditQueryCommand(), auditTailCommand(), auditExportCommand(), auditImportCommand())
 	return cmd
 }
 

@@ -80,6 +80,9 @@ func report(w io.Writer, err error) int {
 	return se.status
 }
 
+// extra commands are those of builds with a purpose of their own.
+var extra []*cobra.Command
+
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "sallyport",
@@ -90,7 +93,8 @@ func rootCommand() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(), psCommand(), stopCommand(), execCommand(), auditCommand(), policyCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(runCommand(), psCommand(), stopCommand(), execCommand(), askCommand(), auditCommand(), policyCommand(), doctorCommand(), versionCommand())
 	root.AddCommand(agentCommands()...)
+	root.AddCommand(extra...)
 	return root
 }

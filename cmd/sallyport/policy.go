@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -17,11 +16,12 @@ import (
 func policyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
-		Short: "Check a policy, and explain what it decides",
+		Short: "Write, check, show and explain policies",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(policyCheckCommand(), policyExplainCommand(), policyShowCommand())
+	cmd.AddCommand(policyInitCommand(), policyCheckCommand(), policyShowCommand(), policyExplainCommand(), policySuggestCommand(),
+		policyTrustCommand(), policySchemaCommand())
 	return cmd
 }
 
@@ -30,14 +30,18 @@ func policyCheckCommand() *cobra.Command {
 		Use:   "check [FILE...]",
 		Short: "List every problem of a policy, and what in it has no effect",
 		Long: `List every problem of a policy, and what in it has no effect. Several files
-are checked as the one policy they make together. The status is 1 if there is
-a problem.`,
+are checked as the one policy they make together; a file named .sallyport.yaml
+also as what it is to a project, which may give fewer keys. The status is 1 if
+there is a problem.`,
 		Example: "  sallyport policy check\n  sallyport policy check .sallyport.yaml",
 	}
 	flags := addPolicyFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		p, err := flags.load(cmd, args...)
 		if err != nil {
+			return err
+		}
+		if err := checkProjects(cmd, args); err != nil {
 			return err
 		}
 		return printFindings(cmd.OutOrStdout(), p)
@@ -96,114 +100,20 @@ func printFindings(w io.Writer, p *policy.Policy) error {
 	return err
 }
 
-func policyExplainCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "explain OPERATION OBJECT",
-		Short: "Say what the policy decides, by which rule, and what would change it",
-		Long: `Say what the policy decides, by which rule, and the smallest change that would
-decide otherwise. Nothing is opened, looked up or connected to.
-
-Operations: net.connect HOST:PORT, net.dns NAME, unix.connect PATH, and
-file.read, file.write, file.create, file.delete, file.rename, file.link,
-file.meta, file.exec PATH.`,
-		Example: `  sallyport policy explain net.connect example.com:443
-  sallyport policy explain --allow-domain '*.example.com' net.dns www.example.com
-  sallyport policy explain "file.write ~/.bashrc"`,
-		Args: cobra.MinimumNArgs(1),
-	}
-	flags := addPolicyFlags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name, object, _ := strings.Cut(strings.Join(args, " "), " ")
-		var op event.Operation
-		if err := op.UnmarshalText([]byte(name)); err != nil || object == "" {
-			return &statusError{exitUsage, fmt.Errorf("%q is not an operation and its object", strings.Join(args, " ")),
-				"for example: sallyport policy explain net.connect example.com:443"}
+// checkProjects reads projects' files as a run would, if they were trusted.
+func checkProjects(cmd *cobra.Command, names []string) error {
+	for _, name := range names {
+		if filepath.Base(name) != sallyport.ProjectPolicy {
+			continue
 		}
-		p, err := flags.load(cmd)
+		problems, err := sallyport.CheckProject(name)
+		if len(problems) > 0 {
+			printProblems(cmd.ErrOrStderr(), problems)
+			return problem(fmt.Errorf("the policy has %s", count(len(problems), "problem")), "")
+		}
 		if err != nil {
-			return err
-		}
-		d, err := explain(p, op, object)
-		if err != nil {
-			return &statusError{exitUsage, err, "see 'sallyport policy explain --help'"}
-		}
-		return printDecision(cmd.OutOrStdout(), op, object, d)
-	}
-	return cmd
-}
-
-func explain(p *policy.Policy, op event.Operation, object string) (policy.Decision, error) {
-	switch op {
-	case event.NetConnect:
-		req, err := policy.ParseNetTarget(object)
-		if err != nil {
-			return policy.Decision{}, err
-		}
-		return p.DecideNet(req), nil
-	case event.NetDNS:
-		h, err := policy.ParseHost(object)
-		if err != nil {
-			return policy.Decision{}, err
-		}
-		return p.DecideName(h), nil
-	case event.UnixConnect:
-		path, err := absolutePath(object)
-		if err != nil {
-			return policy.Decision{}, err
-		}
-		return p.DecideUnix(sallyport.ResolvePath(path)), nil
-	case event.FileRead, event.FileWrite, event.FileCreate, event.FileDelete,
-		event.FileRename, event.FileLink, event.FileMeta, event.FileExec:
-		return explainFile(p, op, object)
-	}
-	return policy.Decision{}, fmt.Errorf("%s is not decided by a policy", op)
-}
-
-// explainFile decides a path by its name and by where its links lead, as the
-// boundary does: either may be hidden.
-func explainFile(p *policy.Policy, op event.Operation, path string) (policy.Decision, error) {
-	path, err := absolutePath(path)
-	if err != nil {
-		return policy.Decision{}, err
-	}
-	if d := p.DecideFile(event.FileRead, path); !d.Allowed() {
-		return p.DecideFile(op, path), nil
-	}
-	switch op {
-	case event.FileDelete, event.FileRename, event.FileLink, event.FileCreate: // of the link itself
-		dir, name := filepath.Split(path)
-		return p.DecideFile(op, filepath.Join(sallyport.ResolvePath(dir), name)), nil
-	}
-	return p.DecideFile(op, sallyport.ResolvePath(path)), nil
-}
-
-func absolutePath(path string) (string, error) {
-	if path == "~" || strings.HasPrefix(path, "~/") {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", fmt.Errorf("find home directory: %w", err)
-		}
-		path = filepath.Join(home, path[1:])
-	}
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return "", fmt.Errorf("find working directory: %w", err)
-	}
-	return path, nil
-}
-
-func printDecision(w io.Writer, op event.Operation, object string, d policy.Decision) error {
-	var out strings.Builder
-	fmt.Fprintf(&out, "%s %s: %s\n", op, printable(object), d.Verdict)
-	line := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(&out, "  %-7s %s\n", name, printable(value))
+			return problem(err, "")
 		}
 	}
-	line("reason", d.Reason.String())
-	line("rule", d.Rule.String())
-	line("text", d.Text)
-	line("fix", d.Fix)
-	_, err := io.WriteString(w, out.String())
-	return err
+	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -21,10 +22,11 @@ type policyFlags struct {
 func addPolicyFlags(cmd *cobra.Command) *policyFlags {
 	f := &policyFlags{}
 	fs := cmd.Flags()
-	fs.StringArrayVar(&f.files, "policy", nil, "read the policy from `FILE`, not from the user's own (repeatable)")
+	fs.StringArrayVar(&f.files, "policy", nil, "read the policy from `FILE`, not from the user's own and the project's (repeatable)")
 	fs.Var(&ruleFlag{f, policy.FlagAllowDomain}, "allow-domain", "allow connections to `HOST[:PORT]` (repeatable)")
 	fs.Var(&ruleFlag{f, policy.FlagAllowWrite}, "allow-write", "allow writing to `PATH` and below (repeatable)")
 	fs.Var(&ruleFlag{f, policy.FlagDenyRead}, "deny-read", "hide `PATH` and what is below (repeatable)")
+	fs.Var(&ruleFlag{f, policy.FlagTemplate}, "template", "add the built-in policy `NAME`: "+strings.Join(policy.Templates(), " or ")+" (repeatable)")
 	return f
 }
 

@@ -36,6 +36,8 @@ type runFlags struct {
 	timeout time.Duration
 	fail    bool
 	control int
+	notify  bool
+	asks    string // socket
 }
 
 func runCommand() *cobra.Command {
@@ -55,6 +57,10 @@ stops the run as it would the command; fg and bg continue both. If the terminal
 goes away, the command gets SIGHUP. Whatever the command leaves running ends with
 it.
 
+With --ask, or ask: {} in the policy, a connection to a host that the policy
+neither allows nor denies waits until you have answered: on this terminal, unless
+a full-screen program has it; on the desktop; or in 'sallyport ask' on another
+terminal. No answer within a minute is a refusal. See docs/ask.md.
 Any other SIGHUP (kill -HUP) has sallyport read its policy files anew, and does not
 reach the command. Rules for hosts then hold for every connection that comes; what
 the sandbox was built of stays. A policy with an error changes nothing. So do
@@ -78,6 +84,10 @@ The exit status is the command's; 128 and the signal's number if one killed it;
 	flags.DurationVar(&f.timeout, "timeout", 0, "end the command after `DURATION` (90s, 10m): SIGTERM, and SIGKILL 5 seconds later")
 	flags.BoolVar(&f.fail, "fail-on-denial", false, "exit with 1 if the command succeeds and anything was denied, or left unrecorded")
 	flags.IntVar(&f.control, "control-fd", 0, "read policies from descriptor `FD` while the command runs, one a line, each whole")
+	flags.Var(&ruleFlag{f.policy, policy.FlagAsk}, "ask", "ask about what the policy neither allows nor denies, `VIA` tty, socket and desktop, or some of them")
+	flags.Lookup("ask").NoOptDefVal = "tty,socket,desktop"
+	flags.StringVar(&f.asks, "ask-socket", "", "with --ask: listen at `PATH` for a program that answers")
+	flags.BoolVar(&f.notify, "notify", false, "show denials on the desktop as they happen")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be put up, run nothing")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no summary of denials at the end")
 	flags.StringVar(&f.summary, "json-summary", "", "write the summary to `FILE` as JSON")
@@ -119,7 +129,9 @@ func run(cmd *cobra.Command, f runFlags, args []string) error {
 	}
 	errOut := cmd.ErrOrStderr()
 	o := sallyport.Options{
+		Version: versionString(),
 		Command: args, Dir: f.dir, Name: f.name, Env: f.env, Policy: f.policy.options(), Timeout: f.timeout,
+		AskSocket: f.asks, Notify: f.notify,
 		Warn: func(message, hint string) { warn(errOut, message, hint) },
 	}
 	if err := openControl(cmd, f.control, &o); err != nil {

@@ -16,6 +16,7 @@ package agent
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
@@ -39,7 +40,7 @@ func SocketPath(lookup func(string) (string, bool)) string {
 }
 
 // version of the protocol. Either side refuses another.
-const version = 1
+const version = 2
 
 // ErrRefused marks what the agent has refused; its text says why.
 var ErrRefused = errors.New("the agent refused")
@@ -77,14 +78,20 @@ type Registration struct {
 	Env   policy.Env   `json:"env"`
 	Files []PolicyFile `json:"files,omitempty"`
 	Flags policy.Flags `json:"flags,omitempty"`
+	// Canary: the sandbox provokes a refusal upon loader.CanaryPath(ID) before
+	// Start, which fails if it was not seen.
+	Canary bool `json:"canary,omitempty"`
 }
 
 // PolicyFile is a policy's bytes; see policy.Source.
 type PolicyFile struct {
 	Name string `json:"name"`
+	Data []byte `json:"data"`
 	Dir  string `json:"dir,omitempty"`
 	Path string `json:"path,omitempty"`
-	Data []byte `json:"data"`
+	// Layer is what the run says of the file. It cannot gain by lying: a policy of
+	// its own could say the same.
+	Layer policy.Layer `json:"layer,omitempty"`
 }
 
 // Update is a policy that takes the place of a sandbox's in what may change while
@@ -96,20 +103,13 @@ type Update struct {
 	Flags policy.Flags `json:"flags,omitempty"`
 }
 
-// policy parses what was sent.
-func (r *Registration) policy() (*policy.Policy, error) {
-	var files []*policy.File
+// parse makes the policy of what was sent, below the ceiling.
+func (r *Registration) parse(ceiling []policy.Source) (*policy.Policy, error) {
+	sources := slices.Clone(ceiling)
 	for _, f := range r.Files {
-		parsed, err := policy.Parse(policy.Source{Name: f.Name, Data: f.Data, Dir: f.Dir, Path: f.Path})
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, parsed)
+		sources = append(sources, policy.Source(f))
 	}
-	if len(r.Flags) > 0 {
-		files = append(files, policy.FromFlags(r.Flags))
-	}
-	return policy.New(r.Env, files...)
+	return policy.Make(r.Env, sources, r.Flags)
 }
 
 // Ended is what there is to say of a sandbox at its end.
@@ -155,4 +155,6 @@ const (
 	sendLimit    = 10 * time.Second
 	lastWords    = time.Second // to send what is queued when a connection ends
 	killLimit    = 5 * time.Second
+	warmFor      = 60 * time.Millisecond // from a caller's first word to its registration, mostly
+	warmEvery    = 4 * time.Millisecond
 )

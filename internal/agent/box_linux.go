@@ -16,30 +16,33 @@ import (
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/process"
 	"github.com/sallyport/sallyport/loader"
 )
 
 // box is a sandbox.
 type box struct {
 	journal
-	rules  loader.Rules
-	limits cgroup.Limits
-	// sandbox is as in its events; replaced when the policy is.
-	sandbox atomic.Pointer[event.Sandbox]
-	group   *cgroup.Group
-	begun   time.Time
-	own     map[int]bool // processes of ours in it: stage 1, stage 2; fixed before it starts
+	rules loader.Rules
+	group *cgroup.Group
+	begun time.Time
+	own   map[int]bool // processes of ours in it: stage 1, stage 2; fixed before it starts
 
 	sifting sync.Mutex // of what follows
 	sifter  Sifter
 	held    uint64 // by the sifter
 
-	lostAt uint64 // what had been lost on the machine before
+	sandbox atomic.Pointer[event.Sandbox] // as in its events; replaced when the policy is
+	limits  cgroup.Limits
+
+	lostAt uint64           // what had been lost on the machine before
+	stage1 *process.Process // what was placed
 
 	// Under Server.mu.
 	conn     *conn // nil: the one that registered it is gone, or not back yet
 	ending   bool
 	reported uint64 // number of the last report in the log
+	open     int64  // connections of its proxy
 	watcher  func() // ends watching the caller; nil: it is not watched
 }
 
@@ -49,7 +52,7 @@ func validID(id string) bool {
 
 // newBox parses what was registered. It performs nothing.
 func (s *Server) newBox(j journal) (*box, error) {
-	p, err := j.Registration.policy()
+	p, err := j.policy()
 	if err != nil {
 		return nil, err
 	}
@@ -62,24 +65,28 @@ func (s *Server) newBox(j journal) (*box, error) {
 	for _, pid := range j.Own {
 		b.own[pid] = true
 	}
+	if j.Registration.Canary {
+		b.rules.Canary = loader.CanaryPath(j.ID)
+	}
 	return b, nil
 }
 
 // register makes a sandbox of a child of the caller.
-func (s *Server) register(k *conn, r *Registration) (*registered, error) {
+func (s *Server) register(k *conn, r *Registration) (_ *registered, err error) {
 	if k.box.Load() != nil {
 		return nil, refuse("", "this connection has a sandbox")
 	}
-	if name := s.ceiling.Load(); name != nil {
-		return nil, refuse("", "apply administrator's policy "+*name+": not built yet, and it must not be ignored")
-	}
-	target, err := openProcess(r.PID)
+	target, err := process.Open(r.PID)
 	if err != nil {
 		return nil, err
 	}
-	defer target.close()
-	if err := s.check.registrable(target, k.peer, k.uid); err != nil {
-		return nil, err
+	defer func() {
+		if err != nil {
+			target.Close()
+		}
+	}()
+	if err := s.check.Registrable(target, k.peer, k.uid); err != nil {
+		return nil, refuse("", err.Error())
 	}
 	if r.size() > policyBytes {
 		return nil, refuse("", fmt.Sprintf("the policy has more than %d bytes", policyBytes))
@@ -90,7 +97,7 @@ func (s *Server) register(k *conn, r *Registration) (*registered, error) {
 	if len(r.Name) > 256 {
 		return nil, refuse("", "the name is longer than 256 bytes")
 	}
-	b, err := s.newBox(journal{ID: r.ID, Boot: s.place.boot, Own: []int{r.PID}, UID: k.uid, GID: k.gid, CallerPID: k.peer.pid, CallerStart: k.peer.start, Registration: *r})
+	b, err := s.newBox(journal{ID: r.ID, Boot: s.place.boot, Own: []int{r.PID}, UID: k.uid, GID: k.gid, CallerPID: k.peer.PID, CallerStart: k.peer.Start, Registration: *r, Ceiling: *s.ceiling.Load()})
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +115,6 @@ func (s *Server) register(k *conn, r *Registration) (*registered, error) {
 	b.conn = k
 	s.mu.Unlock()
 	k.box.Store(b)
-	s.starts.Add(1)
 	return b.registered(), nil
 }
 
@@ -118,11 +124,11 @@ func (b *box) registered() *registered {
 }
 
 // putUp makes the cgroup a sandbox and puts the process into it, journal first.
-func (s *Server) putUp(b *box, target *process) (err error) {
+func (s *Server) putUp(b *box, target *process.Process) (err error) {
 	if b.group, err = cgroup.Make(s.place.cgroup, b.ID); err != nil {
 		return err
 	}
-	b.Cgroup = b.group.Info.ID
+	b.Cgroup, b.stage1 = b.group.Info.ID, target
 	s.mu.Lock()
 	s.boxes[b.ID], s.groups[b.Cgroup] = b, b
 	s.mu.Unlock()
@@ -140,9 +146,9 @@ func (s *Server) putUp(b *box, target *process) (err error) {
 	if err := b.group.Limit(b.limits); err != nil {
 		return refuse("cgroup v2 on this machine has to have the controllers: leave limits out of the policy, or see docs/policy.md", err.Error())
 	}
-	if err := b.group.Place(target.pid, target.pidfd); err != nil {
+	if err := b.group.Place(target.PID, target.FD); err != nil {
 		// Whoever has that number now is not meant.
-		return errors.Join(err, evacuate(b.group))
+		return errors.Join(err, process.Evacuate(b.group))
 	}
 	return nil
 }
@@ -207,6 +213,7 @@ func (s *Server) start(b *box) error {
 		return err
 	}
 	b.Started = true
+	s.began(nil, time.Since(b.begun))
 	return s.place.write(&b.journal)
 }
 
@@ -239,11 +246,11 @@ func (b *box) root() *os.File {
 // onlyChild finds the one process below another, process 1 of the sandbox; 0:
 // there is none. With more of them something runs already.
 func onlyChild(pid int) (int, error) {
-	below, err := childrenOf(pid)
+	below, err := process.Children(pid)
 	if err != nil || len(below) == 0 {
 		return 0, err
 	}
-	deeper, err := childrenOf(below[0])
+	deeper, err := process.Children(below[0])
 	if err != nil {
 		return 0, err
 	}
@@ -273,8 +280,14 @@ func (s *Server) end(b *box) error {
 	if !first {
 		return nil
 	}
+	if !b.Started {
+		s.began(errNotStarted, 0)
+	}
 	err := s.takeDown(b)
 	s.quotas.leave(b.UID)
+	if b.stage1 != nil {
+		b.stage1.Close()
+	}
 	return err
 }
 
@@ -286,6 +299,9 @@ func (s *Server) adopt(j *journal) error {
 	}
 	if err == nil && b.group.Info.ID != j.Cgroup {
 		err = errors.New("its cgroup is another")
+	}
+	if err == nil && j.Registration.Canary && !j.Started {
+		err = errors.New("it had not started, and what proves its record is not known") // by this process
 	}
 	if err == nil && !s.known(j.Cgroup) {
 		err = errors.New("the kernel's programs do not know it")
@@ -301,6 +317,12 @@ func (s *Server) adopt(j *journal) error {
 	}
 	_ = s.quotas.enter(b.UID, true)
 	b.lostAt = 0
+	// Its number can be another's by now, who is in no sandbox.
+	if p, err := process.Open(j.Own[0]); err == nil && !process.Strayed(p, b.group.Dir) {
+		b.stage1 = p
+	} else if err == nil {
+		p.Close()
+	}
 	s.boxes[b.ID], s.groups[b.Cgroup] = b, b
 	return nil
 }
@@ -316,10 +338,10 @@ func (s *Server) sweep() error {
 	}
 	s.mu.Unlock()
 	for _, b := range list {
-		caller, err := openProcess(b.CallerPID)
-		if err == nil && caller.start != b.CallerStart {
-			caller.close()
-			err = errEnded
+		caller, err := process.Open(b.CallerPID)
+		if err == nil && caller.Start != b.CallerStart {
+			caller.Close()
+			err = process.ErrEnded
 		}
 		if err == nil {
 			s.watch(b, caller)
@@ -349,11 +371,11 @@ func (s *Server) sweep() error {
 }
 
 // watch ends an adopted sandbox when its caller has ended without coming back.
-func (s *Server) watch(b *box, caller *process) {
+func (s *Server) watch(b *box, caller *process.Process) {
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		s.warn("watch a caller: " + err.Error())
-		caller.close()
+		caller.Close()
 		return
 	}
 	stop := sync.OnceFunc(func() { _, _ = unix.Write(wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) })
@@ -361,8 +383,8 @@ func (s *Server) watch(b *box, caller *process) {
 	b.watcher = stop
 	s.mu.Unlock()
 	s.wait.Go(func() {
-		ended := waitEither(caller.pidfd, wake)
-		caller.close()
+		ended := waitEither(caller.FD, wake)
+		caller.Close()
 		s.mu.Lock()
 		b.watcher = nil // nobody writes to it any more
 		unix.Close(wake)
@@ -401,7 +423,7 @@ func (s *Server) attach(k *conn, id string) (*box, error) {
 	switch {
 	case k.box.Load() != nil:
 		return nil, refuse("", "this connection has a sandbox")
-	case b == nil || b.ending || b.UID != k.uid || b.CallerPID != k.peer.pid || b.CallerStart != k.peer.start:
+	case b == nil || b.ending || b.UID != k.uid || b.CallerPID != k.peer.PID || b.CallerStart != k.peer.Start:
 		return nil, refuse("", "the caller has no such sandbox") // the same for another's and for none
 	case b.conn != nil:
 		return nil, refuse("", "the sandbox has its connection")

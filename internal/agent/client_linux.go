@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -34,10 +35,64 @@ func Ask(path string) (*Status, error) {
 		return nil, err
 	}
 	if a.Status == nil {
-		return nil, errors.New("ask agent: it said nothing of itself")
+		return nil, errSilent
 	}
 	return a.Status, nil
 }
+
+// Contact is a connection to an agent on which a sandbox can be registered.
+type Contact struct {
+	path   string
+	conn   *net.UnixConn
+	link   *link // once ready, if err is nil
+	status *Status
+	err    error
+	ready  chan struct{}
+}
+
+// Reach connects to an agent and has it get ready for a registration. It does not
+// wait for an answer: Status does.
+func Reach(path string) (*Contact, error) {
+	conn, err := connect(path)
+	if err != nil {
+		return nil, err
+	}
+	c := &Contact{path: path, conn: conn, ready: make(chan struct{})}
+	go func() {
+		defer close(c.ready)
+		c.status, c.err = c.greet()
+	}()
+	return c, nil
+}
+
+func (c *Contact) greet() (*Status, error) {
+	l, err := greeted(c.conn, func(message) {})
+	if err != nil {
+		return nil, err
+	}
+	c.link = l
+	a, err := l.ask(request{Prepare: &struct{}{}})
+	if err == nil && a.Status == nil {
+		err = errSilent
+	}
+	return a.Status, err
+}
+
+// Status is what the agent says of itself.
+func (c *Contact) Status() (*Status, error) {
+	<-c.ready
+	return c.status, c.err
+}
+
+// Close ends the connection, unless a sandbox has it.
+func (c *Contact) Close() {
+	c.conn.Close() // ends the reading of the greeting, too
+	if <-c.ready; c.link != nil {
+		c.link.close()
+	}
+}
+
+var errSilent = errors.New("ask agent: it said nothing of itself")
 
 // Handler takes what the agent says of a sandbox by itself. Its fields are called
 // from one goroutine and may be nil.
@@ -78,14 +133,17 @@ func (s *Sandbox) Gone() <-chan struct{} { return s.gone }
 // keptMax bounds what is kept for an agent that is away.
 const keptMax = 50_000
 
-// Register makes a sandbox.
-func Register(path string, r Registration, h Handler) (*Sandbox, error) {
-	s := &Sandbox{path: path, handler: h, gone: make(chan struct{})}
-	s.changed = sync.NewCond(&s.mu)
-	l, err := dial(path, s.unasked)
-	if err != nil {
+// Register makes a sandbox, which has the connection from now on.
+func (c *Contact) Register(r Registration, h Handler) (*Sandbox, error) {
+	if _, err := c.Status(); err != nil {
 		return nil, err
 	}
+	s := &Sandbox{path: c.path, handler: h, gone: make(chan struct{})}
+	s.changed = sync.NewCond(&s.mu)
+	l := c.link
+	l.mu.Lock()
+	l.unasked = s.unasked
+	l.mu.Unlock()
 	a, err := l.ask(request{Register: &r})
 	if err == nil && a.Sandbox == nil {
 		err = errors.New("register with agent: no answer to the point")
@@ -232,6 +290,8 @@ func (s *Sandbox) current(ctx context.Context) (*link, error) {
 		}
 		select {
 		case <-back:
+		case <-s.gone:
+			return nil, ErrGone
 		case <-ctx.Done():
 			return nil, ErrGone
 		}
@@ -317,6 +377,16 @@ func (s *Sandbox) report(r report) error {
 	s.kept = append(s.kept, r)
 	s.changed.Broadcast()
 	return nil
+}
+
+// Traffic reports what the proxy has counted since the last time, its open
+// connections as they are. It reports whether that was sent: what was not belongs
+// to the next time.
+func (s *Sandbox) Traffic(t event.Traffic) bool {
+	s.mu.Lock()
+	l := s.link
+	s.mu.Unlock()
+	return l != nil && l.post(request{Traffic: &t}, nil) == nil
 }
 
 // Dropped is how many reports were too many to keep.

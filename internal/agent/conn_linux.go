@@ -12,13 +12,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/process"
 )
 
 // conn is one connection. Its requests are handled one after the other.
 type conn struct {
 	s      *Server
 	c      *net.UnixConn
-	peer   *process
+	peer   *process.Process
 	uid    uint32
 	gid    uint32
 	nonce  string // empty: it came back
@@ -26,6 +28,7 @@ type conn struct {
 	held   int // bytes of unfinished messages accounted for
 	box    atomic.Pointer[box]
 	out    *outbox
+	warmed bool // see prepare
 	ending atomic.Bool
 	said   sync.Once // of foreign senders
 }
@@ -49,7 +52,7 @@ func (s *Server) serve(c *net.UnixConn) {
 	if err != nil {
 		return // it has gone
 	}
-	defer peer.close()
+	defer peer.Close()
 	if err := s.quotas.connect(cred.Uid); err != nil {
 		return
 	}
@@ -92,7 +95,7 @@ func (k *conn) read() {
 			continue
 		case err != nil:
 			return
-		case from.pid != k.peer.pid || from.uid != k.uid || k.peer.alive() != nil:
+		case from.pid != k.peer.PID || from.uid != k.uid || k.peer.Alive() != nil:
 			k.foreign(from)
 			continue
 		}
@@ -161,7 +164,7 @@ func (k *conn) request(b []byte) bool {
 		return false
 	}
 	k.nonce = ""
-	if err := k.s.check.outside(k.peer); err != nil {
+	if err := k.s.check.Outside(k.peer); err != nil {
 		k.s.refused.Add(1)
 		k.send(message{ID: req.ID, Refusal: refuse("", err.Error())})
 		return false

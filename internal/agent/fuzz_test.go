@@ -33,7 +33,7 @@ func FuzzRequest(f *testing.F) {
 				continue
 			}
 			if r.Register != nil {
-				_, _ = r.Register.policy() // an error is as good
+				_, _ = r.Register.parse(nil) // an error is as good
 			}
 			b, err := json.Marshal(r)
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/loader"
@@ -20,10 +21,16 @@ func (k *conn) handle(r *request) (*message, []*os.File, error) {
 	switch {
 	case r.Status != nil:
 		return &message{Status: k.s.status(k.uid)}, nil, nil
+	case r.Prepare != nil:
+		k.prepare()
+		return &message{Status: k.s.status(k.uid)}, nil, nil
 	case r.Logs != nil:
 		return k.logs(r.Logs)
 	case r.Register != nil:
 		b, err := k.s.register(k, r.Register)
+		if err != nil {
+			k.s.began(err, 0)
+		}
 		return &message{Sandbox: b}, nil, err
 	case r.Attach != nil:
 		b, err := k.s.attach(k, r.Attach.Sandbox)
@@ -45,6 +52,9 @@ func (k *conn) handle(r *request) (*message, []*os.File, error) {
 	case r.Process != 0:
 		p, ancestors := k.s.load.ProcessByID(b.Cgroup, r.Process)
 		return &message{Processes: &processes{p, b.inside(ancestors)}}, nil, nil
+	case r.Traffic != nil:
+		k.s.reportTraffic(b, *r.Traffic)
+		return nil, nil, nil
 	case r.Report != nil:
 		return k.s.report(b, r.Report)
 	case r.Update != nil:
@@ -58,6 +68,22 @@ func (k *conn) handle(r *request) (*message, []*os.File, error) {
 		k.s.mu.Unlock()
 		return &message{Ended: &Ended{Lost: k.s.lost.Load() - b.lostAt, Missed: k.out.missedSoFar()}}, nil, err
 	}
+}
+
+// prepare gets ready for a registration, once a connection, while the caller does
+// other things: see cgroup.Warm. Nothing depends on it.
+func (k *conn) prepare() {
+	if k.warmed {
+		return
+	}
+	k.warmed = true
+	k.s.wait.Go(func() {
+		for end := time.Now().Add(warmFor); k.box.Load() == nil && !k.ending.Load() && time.Now().Before(end); time.Sleep(warmEvery) {
+			if cgroup.Warm() != nil {
+				return
+			}
+		}
+	})
 }
 
 func (s *Server) status(uid uint32) *Status {
@@ -112,9 +138,10 @@ func (s *Server) report(b *box, r *report) (*message, []*os.File, error) {
 		return nil, nil, refuse("", "layer "+r.Event.Layer.String()+" is the kernel's")
 	}
 	e := r.Event
-	if r.Lost > 0 {
-		e = lossEvent("supervisor", "attempts of which the sandbox's supervisor could make no record")
-		s.logs.lost(b.UID, min(r.Lost, 1<<32), "reported")
+	lost := min(r.Lost, 1<<32)
+	if lost > 0 {
+		e = lossEvent(event.LossReported, "attempts of which the sandbox's supervisor could make no record")
+		s.logs.lost(b.UID, lost, event.LossReported)
 	}
 	e.Sandbox, e.Reported = *b.sandbox.Load(), r.Number
 	bound(&e, b.begun, time.Now())
@@ -131,7 +158,7 @@ var errThrottled = errors.New("too many events")
 // counted as lost.
 func (s *Server) keep(b *box, e event.Event) error {
 	if !s.quotas.event(b.UID, time.Now()) {
-		s.logs.lost(b.UID, max(e.Count, 1), "rate")
+		s.logs.lost(b.UID, max(e.Count, 1), event.LossRate)
 		return errThrottled
 	}
 	return s.logs.append(b.UID, e)
@@ -147,7 +174,7 @@ func (s *Server) Denied(r loader.Record) {
 	}
 	s.mu.Unlock()
 	if b == nil { // below the parent, and not one of ours
-		_ = s.logs.ownEvent(r.Event, 0, "")
+		_ = s.logs.ownEvent(r.Event, 0, event.LossOther)
 		return
 	}
 	if e := r.Event; e.Process != nil && b.own[e.Process.PID] {
@@ -163,7 +190,7 @@ func (s *Server) Denied(r loader.Record) {
 
 // policyOf gives a sandbox's policy, which may have to be parsed for it.
 func (s *Server) policyOf(b *box) *policy.Policy {
-	p, err := s.policies.of(b.ID, &b.Registration, func(bytes int) { s.quotas.spend(b.UID, 5+float64(bytes)/1024) })
+	p, err := s.policies.of(b.ID, &b.journal, func(bytes int) { s.quotas.spend(b.UID, 5+float64(bytes)/1024) })
 	if err != nil { // it was parsed before, and has not changed
 		panic(err)
 	}
@@ -201,7 +228,10 @@ func (s *Server) tick(now time.Time) {
 	for _, b := range list {
 		s.release(b, func() []event.Event { return b.sifter.Tick(now) })
 	}
-	s.logs.tick()
+	s.strays()
+	if err := s.logs.tick(); err != nil {
+		s.warn(err.Error())
+	}
 }
 
 // release records what a sifter gives back.
@@ -218,9 +248,9 @@ func (s *Server) release(b *box, give func() []event.Event) {
 // Lost takes the number of denials of which there is no record.
 func (s *Server) Lost(op event.Operation, n uint64) {
 	s.lost.Add(n)
-	e := lossEvent("kernel", "denials of which the kernel had to drop the record; of any sandbox of the machine")
+	e := lossEvent(event.LossKernel, "denials of which the kernel had to drop the record; of any sandbox of the machine")
 	e.Operation = op
-	if err := s.logs.ownEvent(e, n, "kernel"); err != nil {
+	if err := s.logs.ownEvent(e, n, event.LossKernel); err != nil {
 		s.warn("record a loss: " + err.Error())
 	}
 }

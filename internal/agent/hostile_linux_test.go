@@ -18,6 +18,8 @@ import (
 
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/process"
 )
 
 func TestOneUserCannotTakeMoreThanTheLimits(t *testing.T) {
@@ -57,33 +59,58 @@ func TestAPolicyThatCannotBeAppliedIsRefused(t *testing.T) {
 	if r := w.user(4001).try(order{Op: "register", Policy: "network: {allowedDomains: [}"}); !strings.Contains(r.Err, "policy.yaml") {
 		t.Errorf("a broken policy: %+v", r)
 	}
-	if err := errors.Join(os.MkdirAll(w.dir+"/policy.d", 0o755), os.WriteFile(w.dir+"/policy.d/10-all.yaml", nil, 0o644)); err != nil {
+}
+
+func TestTheAdministratorsPolicyBindsTheSandboxesToCome(t *testing.T) {
+	w := newWorld(t, Limits{})
+	decide := func(id string) policy.Decision {
+		t.Helper()
+		w.s.mu.Lock()
+		b := w.s.boxes[id]
+		w.s.mu.Unlock()
+		return w.s.policyOf(b).DecideFile(event.FileRead, "/srv/secret/x")
+	}
+	_, before := w.sandbox(4001)
+	name := w.dir + "/policy.d/10-all.yaml"
+	if err := errors.Join(os.MkdirAll(w.dir+"/policy.d", 0o755), os.WriteFile(name, []byte("filesystem: {denyRead: [/srv/secret]}"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.s.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	if r := w.user(4001).try(order{Op: "register"}); !strings.Contains(r.Err, "must not be ignored") {
-		t.Errorf("below a ceiling: %+v", r)
+	_, after := w.sandbox(4002)
+	if d := decide(after); d.Allowed() || d.Rule.String() != name+":1" {
+		t.Errorf("below a ceiling: %+v", d)
 	}
-	if err := os.RemoveAll(w.dir + "/policy.d"); err != nil {
+	if d := decide(before); !d.Allowed() {
+		t.Errorf("a sandbox of before: %+v", d)
+	}
+	if err := os.WriteFile(name, []byte("filesystem: {denyRed: []}"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.s.Reload(); err != nil {
+	if err := w.s.Reload(); err == nil || !strings.Contains(err.Error(), "denyRed") {
+		t.Errorf("a broken ceiling: %v", err)
+	}
+	// What it was when a sandbox began outlives the agent.
+	if err := os.Remove(name); err != nil {
 		t.Fatal(err)
 	}
-	w.sandbox(4001)
+	w.end()
+	w.begin(Limits{})
+	if d := decide(after); d.Allowed() {
+		t.Errorf("after a restart: %+v", d)
+	}
 }
 
 func TestWhoIsInASandboxOrAContainerIsTurnedAway(t *testing.T) {
 	w := newWorld(t, Limits{})
 	u, _ := w.sandbox(4001)
-	inside, err := openProcess(u.do("events", 0).PID)
+	inside, err := process.Open(u.do("events", 0).PID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer inside.close()
-	if err := w.s.check.outside(inside); err == nil {
+	defer inside.Close()
+	if err := w.s.check.Outside(inside); err == nil {
 		t.Error("a process in namespaces of its own may ask")
 	}
 	sleep := exec.Command("/bin/sleep", "60")
@@ -91,56 +118,56 @@ func TestWhoIsInASandboxOrAContainerIsTurnedAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = sleep.Process.Kill(); _ = sleep.Wait() }()
-	p, err := openProcess(sleep.Process.Pid)
+	p, err := process.Open(sleep.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.close()
-	if err := w.s.check.outside(p); err != nil {
+	defer p.Close()
+	if err := w.s.check.Outside(p); err != nil {
 		t.Errorf("an ordinary process: %v", err)
 	}
 	g, err := cgroup.Make(w.s.place.cgroup, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = evacuate(g); _ = g.Remove() }()
-	if err := g.Place(p.pid, p.pidfd); err != nil {
+	defer func() { _ = process.Evacuate(g); _ = g.Remove() }()
+	if err := g.Place(p.PID, p.FD); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.s.check.outside(p); err == nil {
+	if err := w.s.check.Outside(p); err == nil {
 		t.Error("a process in a sandbox's cgroup may ask")
 	}
 }
 
 // reuse makes a process that has the number of one that ended; it gives the old
 // one's descriptor.
-func reuse(t *testing.T) (old *process, now *exec.Cmd) {
+func reuse(t *testing.T) (old *process.Process, now *exec.Cmd) {
 	t.Helper()
 	for range 100 {
 		first := exec.Command("/bin/sleep", "60")
 		if err := first.Start(); err != nil {
 			t.Fatal(err)
 		}
-		old, err := openProcess(first.Process.Pid)
+		old, err := process.Open(first.Process.Pid)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = first.Process.Kill()
 		_ = first.Wait() // killed
 		next := exec.Command("/bin/sleep", "60")
-		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, old.pid-1), 0); err != nil {
+		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, old.PID-1), 0); err != nil {
 			t.Fatal(err)
 		}
 		if err := next.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if next.Process.Pid == old.pid {
-			t.Cleanup(func() { old.close(); _ = next.Process.Kill(); _ = next.Wait() })
+		if next.Process.Pid == old.PID {
+			t.Cleanup(func() { old.Close(); _ = next.Process.Kill(); _ = next.Wait() })
 			return old, next
 		}
 		_ = next.Process.Kill() // somebody else was faster
 		_ = next.Wait()
-		old.close()
+		old.Close()
 	}
 	t.Fatal("no number was used again")
 	return nil, nil
@@ -152,7 +179,7 @@ func cgroupOf(t *testing.T, pid int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path, err := cgroupPath(string(b))
+	path, err := process.CgroupPath(string(b))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,8 +189,8 @@ func cgroupOf(t *testing.T, pid int) string {
 func TestANumberThatIsUsedAgainRegistersNobody(t *testing.T) {
 	w := newWorld(t, Limits{})
 	old, now := reuse(t)
-	before := cgroupOf(t, old.pid)
-	if err := w.s.check.registrable(old, &process{pid: os.Getpid()}, 0); err == nil {
+	before := cgroupOf(t, old.PID)
+	if err := w.s.check.Registrable(old, &process.Process{PID: os.Getpid()}, 0); err == nil {
 		t.Error("a process that has ended may be registered")
 	}
 	b, err := w.s.newBox(journal{ID: newID(), Boot: w.s.place.boot, Registration: Registration{Env: testEnv}})
@@ -173,7 +200,7 @@ func TestANumberThatIsUsedAgainRegistersNobody(t *testing.T) {
 	if err := w.s.putUp(b, old); !errors.Is(err, cgroup.ErrGone) {
 		t.Errorf("placed: %v, want %v", err, cgroup.ErrGone)
 	}
-	if got := cgroupOf(t, old.pid); got != before {
+	if got := cgroupOf(t, old.PID); got != before {
 		t.Errorf("its successor was moved to %s", got)
 	}
 	if err := now.Process.Signal(syscall.Signal(0)); err != nil {
@@ -187,13 +214,13 @@ func TestANumberThatIsUsedAgainRegistersNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := moveTo(g.Dir, old.pid); err != nil {
+	if err := process.MoveTo(g.Dir, old.PID); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(evacuate(g), g.Kill(time.Second), g.Remove()); err != nil {
+	if err := errors.Join(process.Evacuate(g), g.Kill(time.Second), g.Remove()); err != nil {
 		t.Error(err)
 	}
-	if got := cgroupOf(t, old.pid); got != cgroupOf(t, os.Getpid()) {
+	if got := cgroupOf(t, old.PID); got != cgroupOf(t, os.Getpid()) {
 		t.Errorf("its successor is in %s, not where its parent is", got)
 	}
 	if err := now.Process.Signal(syscall.Signal(0)); err != nil {

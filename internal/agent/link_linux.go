@@ -17,6 +17,7 @@ type link struct {
 	nonce   string
 
 	mu      sync.Mutex
+	unasked func(message) // takes what the agent says by itself; called from one goroutine
 	next    uint32
 	waiting map[uint32]chan answer
 	err     error // why it ended
@@ -28,14 +29,26 @@ type answer struct {
 	files []*os.File
 }
 
-// dial connects and reads the greeting. unasked takes what the agent says by
-// itself; it is called from one goroutine.
+// dial connects and reads the greeting.
 func dial(path string, unasked func(message)) (*link, error) {
+	c, err := connect(path)
+	if err != nil {
+		return nil, err
+	}
+	return greeted(c, unasked)
+}
+
+func connect(path string) (*net.UnixConn, error) {
 	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err != nil {
 		return nil, fmt.Errorf("reach agent: %w", err)
 	}
-	l := &link{conn: c, waiting: map[uint32]chan answer{}, ended: make(chan struct{})}
+	return c, nil
+}
+
+// greeted reads the greeting.
+func greeted(c *net.UnixConn, unasked func(message)) (*link, error) {
+	l := &link{conn: c, unasked: unasked, waiting: map[uint32]chan answer{}, ended: make(chan struct{})}
 	_ = c.SetReadDeadline(time.Now().Add(answerLimit))
 	m, err := newReceiver(c).next()
 	switch {
@@ -52,11 +65,11 @@ func dial(path string, unasked func(message)) (*link, error) {
 	}
 	_ = c.SetReadDeadline(time.Time{})
 	l.nonce = m.Greeting.Nonce
-	go l.receive(unasked)
+	go l.receive()
 	return l, nil
 }
 
-func (l *link) receive(unasked func(message)) {
+func (l *link) receive() {
 	r := newReceiver(l.conn)
 	for {
 		m, err := r.next()
@@ -67,6 +80,7 @@ func (l *link) receive(unasked func(message)) {
 		l.mu.Lock()
 		w := l.waiting[m.ID]
 		delete(l.waiting, m.ID)
+		unasked := l.unasked
 		l.mu.Unlock()
 		switch {
 		case m.ID == 0 && m.Refusal != nil: // of the connection

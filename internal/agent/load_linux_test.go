@@ -3,14 +3,16 @@ package agent
 import (
 	"fmt"
 	"net"
-	"net/http/httptest"
 	"net/netip"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/process"
 	"github.com/sallyport/sallyport/loader"
 )
 
@@ -66,6 +68,17 @@ func TestTwoHundredSandboxesAtOnceTakeLittleAndLeaveNothing(t *testing.T) {
 	}
 }
 
+// BenchmarkMemory is what an agent takes by itself, and with 200 sandboxes.
+func BenchmarkMemory(b *testing.B) {
+	w, a := processWorld(b)
+	b.ReportMetric(float64(rss(b, a.Process.Pid)), "kB-idle")
+	for i := range 4 {
+		w.user(4001+i).do("many", 50)
+	}
+	b.ReportMetric(float64(rss(b, a.Process.Pid)), "kB-of-200")
+	b.ReportMetric(0, "ns/op")
+}
+
 func TestTheProcessBehindAConnectionIsNamed(t *testing.T) {
 	w := newWorld(t, Limits{})
 	l, err := net.Listen("tcp", "127.53.7.9:53") // on this host only resolvers' ports are kept in mind
@@ -85,8 +98,8 @@ func TestTheProcessBehindAConnectionIsNamed(t *testing.T) {
 	if len(p) != 1 || p[0].UID != 4001 {
 		t.Fatalf("the agent says %+v, want one process of user 4001", p)
 	}
-	if st, err := readStatus(p[0].PID); err != nil || st.ppid != r.PID {
-		t.Errorf("the agent says %+v, whose parent is %d, want a child of %d", p, st.ppid, r.PID)
+	if parent, err := process.Parent(p[0].PID); err != nil || parent != r.PID {
+		t.Errorf("the agent says %+v, whose parent is %d, want a child of %d", p, parent, r.PID)
 	}
 	other, _ := w.sandbox(4002)
 	if p := other.try(order{Op: "process", Conn: c}).Processes; len(p) != 0 {
@@ -101,27 +114,96 @@ func TestWhatIsExposedIsWhatIsInTheLog(t *testing.T) {
 	u.do("report", 4)
 	u.do("settle", 0)
 	u.do("end", 0)
-	rec := httptest.NewRecorder()
-	w.s.Metrics().Handler.ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
-	text := rec.Body.String()
+	w.s.tick(time.Now()) // says what was lost
+	f := w.s.Figures()
 	list := w.records()
 	hooks := count(list, isHook)
 	if hooks+count(list, func(e event.Event) bool { return e.Layer == event.LayerProxy }) != 5 {
 		t.Errorf("events: %+v", list)
 	}
-	for _, want := range []string{
-		"sallyport_sandbox_starts_total 1\n", "sallyport_sandboxes 0\n", "sallyport_events_total 5\n",
-		`sallyport_events_lost_total{where="rate"} 2` + "\n", `sallyport_enforcement_tier{tier="trace"} 1` + "\n",
-		fmt.Sprintf(`sallyport_denials_total{layer="cgroup",operation="net.udp",reason="protocol-denied"} %d`, hooks) + "\n",
-		fmt.Sprintf(`sallyport_denials_total{layer="proxy",operation="net.connect",reason="not-allowed"} %d`, 5-hooks) + "\n",
-	} {
-		if !strings.Contains(text, want) && !strings.HasSuffix(want, "} 0\n") {
-			t.Errorf("no %q in\n%s", want, text)
-		}
+	if n := f.Traffic.Starts[event.Started]; n != 1 || f.Sandboxes != 0 || f.Tier != event.TierTrace || len(f.Programs) == 0 || f.Maps["procs"].Capacity == 0 {
+		t.Errorf("figures %+v", f)
 	}
-	rec = httptest.NewRecorder()
-	w.s.Metrics().Handler.ServeHTTP(rec, httptest.NewRequest("POST", "/metrics", nil))
-	if rec.Code != 405 {
-		t.Errorf("POST: %d", rec.Code)
+	if f.Counts.Lost[event.LossRate] != 2 {
+		t.Errorf("lost %v", f.Counts.Lost)
+	}
+	w.countsEqualTheLog(f.Counts)
+}
+
+// countsEqualTheLog adds up the whole log and compares.
+func (w *world) countsEqualTheLog(got event.Counts) {
+	w.t.Helper()
+	var want event.Counts
+	for _, e := range w.records() {
+		want.Add(&e)
+	}
+	if !reflect.DeepEqual(got, want.Clone()) {
+		w.t.Errorf("counted\n%+v, in the log are\n%+v", got, want)
+	}
+}
+
+func TestCountsGoOnInASuccessorEvenWithoutTheLedger(t *testing.T) {
+	w := newWorld(t, Limits{EventsRate: 0.001, EventsBurst: 20})
+	u, _ := w.sandbox(4001)
+	u.do("refused", 5)
+	u.do("report", 30) // some of them are too many
+	u.do("settle", 0)
+	u.do("end", 0)
+	w.s.tick(time.Now())
+	before := w.s.Figures().Counts
+	for _, lost := range []bool{false, true} {
+		w.end()
+		if lost {
+			if err := os.Remove(w.state() + "/ledger.json"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.begin(Limits{})
+		w.countsEqualTheLog(w.s.Figures().Counts)
+	}
+	if after := w.s.Figures().Counts; before.Lost[event.LossRate] == 0 || after.Events < before.Events || after.Lost[event.LossRate] != before.Lost[event.LossRate] {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+}
+
+func TestALogThatWasChangedIsCounted(t *testing.T) {
+	w := newWorld(t, Limits{})
+	u, _ := w.sandbox(4001)
+	u.do("report", 5)
+	u.do("settle", 0)
+	w.s.verify(t.Context())
+	if n := w.s.Figures().Damaged; n != 0 {
+		t.Fatalf("%d logs are damaged", n)
+	}
+	names := must(w.s.logs.names(userLog(4001)))
+	path := w.state() + "/audit/" + names[0]
+	b := must(os.ReadFile(path))
+	if err := os.WriteFile(path, []byte(strings.Replace(string(b), `"port":443`, `"port":444`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.s.verify(t.Context())
+	if n := w.s.Figures().Damaged; n != 1 {
+		t.Errorf("%d logs are damaged, want 1", n)
+	}
+}
+
+func TestTheTrafficThatUsersReportIsAddedUp(t *testing.T) {
+	w := newWorld(t, Limits{})
+	a, _ := w.sandbox(4001)
+	b, _ := w.sandbox(4002)
+	a.do("traffic", 3)
+	b.do("traffic", 4)
+	b.do("traffic", 2)
+	until(t, "it is there", func() bool { return w.s.Figures().Traffic.BytesIn == 9 })
+	if tr := w.s.Figures().Traffic; tr.Open != 5 || tr.Starts[event.Started] != 2 {
+		t.Errorf("traffic %+v", tr)
+	}
+	b.do("end", 0)
+	if tr := w.s.Figures().Traffic; tr.Open != 3 || tr.BytesIn != 9 {
+		t.Errorf("after the end of one: %+v", tr)
+	}
+	w.user(4003).try(order{Op: "register", PID: 1})
+	if tr := w.s.Figures().Traffic; tr.Starts[event.StartRefused] != 1 {
+		t.Errorf("starts %v", tr.Starts)
 	}
 }

@@ -24,39 +24,54 @@ const (
 
 func userLog(uid uint32) string { return fmt.Sprintf("u%d", uid) }
 
-// logbook holds the logs that are open.
+// logbook holds the logs that are open, and what all lines of all logs add up to.
 type logbook struct {
-	dir    string
-	head   audit.Header
-	limit  int64 // of one user's files
+	dir   string
+	head  audit.Header
+	limit int64 // of one user's files
+	// owe changes the count of attempts that are in no log yet, which outlives
+	// this process.
+	owe func(int64)
+
 	mu     sync.Mutex
 	open   map[string]*userFile
-	counts counts
+	unsaid map[string]map[event.Loss]uint64 // by log: tick says them
+	ledger *audit.Ledger
+	kept   uint64 // events in the ledger that was saved last
+	ticks  int
 }
 
 type userFile struct {
 	*audit.Writer
-	before int64  // bytes of the user's other files
-	said   uint64 // lost, as told by a record
+	before int64 // bytes of the user's other files
 }
 
-// counts are what became of events, of all users, for the exposition.
-type counts struct {
-	events uint64
-	lost   map[string]uint64 // by where
-	denied map[deniedKey]uint64
-	system map[event.Operation]uint64
+// openLogbook adds up what the logs have more than the ledger: what a
+// predecessor wrote and could not count any more, being killed.
+func openLogbook(dir string, head audit.Header, limit int64) (*logbook, error) {
+	l := &logbook{dir: dir, head: head, limit: limit, owe: func(int64) {}, open: map[string]*userFile{},
+		unsaid: map[string]map[event.Loss]uint64{}}
+	var err error
+	if l.ledger, err = audit.LoadLedger(l.ledgerPath()); err != nil { // it can be made again
+		l.ledger = &audit.Ledger{}
+	}
+	return l, l.ledger.Update(dir)
 }
 
-type deniedKey struct {
-	layer     event.Layer
-	operation event.Operation
-	reason    event.Reason
-}
+func (l *logbook) ledgerPath() string { return filepath.Join(filepath.Dir(l.dir), "ledger.json") }
 
-func newLogbook(dir string, head audit.Header, limit int64) *logbook {
-	return &logbook{dir: dir, head: head, limit: limit, open: map[string]*userFile{},
-		counts: counts{lost: map[string]uint64{}, denied: map[deniedKey]uint64{}, system: map[event.Operation]uint64{}}}
+// keep saves the ledger. All that is in a log was counted.
+func (l *logbook) keep() error {
+	names, err := l.names("")
+	if err != nil {
+		return err
+	}
+	open := map[string]int64{}
+	for _, f := range l.open {
+		open[filepath.Base(f.Path())] = f.Stats().Bytes
+	}
+	l.ledger.Position, l.kept = audit.PositionAt(names, open), l.ledger.Counts.Events
+	return l.ledger.Save(l.ledgerPath())
 }
 
 var errLogFull = errors.New("the log is full")
@@ -73,6 +88,7 @@ func (l *logbook) file(name string) (*userFile, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.Observe(l.ledger.Counts.Add) // under l.mu, as every call of a Writer is
 	next := &userFile{Writer: w}
 	if f != nil {
 		next.before = f.before + f.Stats().Bytes
@@ -134,73 +150,85 @@ func (l *logbook) append(uid uint32, e event.Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f, err := l.file(userLog(uid))
-	if err == nil && f.before+f.Stats().Bytes >= l.limit {
-		f.Lost(max(e.Count, 1), "full")
-		err = errLogFull
-	}
-	if err == nil {
-		err = f.Append(e)
-	}
-	if err != nil {
-		l.counts.lost["audit-log"] += max(e.Count, 1)
+	switch {
+	case err != nil:
+		l.lose(userLog(uid), max(e.Count, 1), event.LossLog)
 		return err
+	case f.before+f.Stats().Bytes >= l.limit:
+		l.lose(userLog(uid), max(e.Count, 1), event.LossFull)
+		return errLogFull
 	}
-	l.count(&e)
-	return nil
-}
-
-func (l *logbook) count(e *event.Event) {
-	l.counts.events++
-	switch n := max(e.Count, 1); {
-	case !e.Verdict.Denied():
-	case e.Reason == event.System:
-		l.counts.system[e.Operation] += n
-	default:
-		l.counts.denied[deniedKey{e.Layer, e.Operation, e.Reason}] += n
-	}
+	return f.Append(e)
 }
 
 // lost counts a user's attempts of which there is no record; tick says so.
-func (l *logbook) lost(uid uint32, n uint64, where string) {
+func (l *logbook) lost(uid uint32, n uint64, where event.Loss) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.counts.lost[where] += n
-	if f, err := l.file(userLog(uid)); err == nil {
-		f.Lost(n, where)
+	l.lose(userLog(uid), n, where)
+}
+
+func (l *logbook) lose(name string, n uint64, where event.Loss) {
+	if l.unsaid[name] == nil {
+		l.unsaid[name] = map[event.Loss]uint64{}
 	}
+	l.unsaid[name][where] += n
+	l.owe(int64(n))
 }
 
 // ownEvent records what is nobody's, at once: n attempts that are lost, if any.
-func (l *logbook) ownEvent(e event.Event, n uint64, where string) error {
+func (l *logbook) ownEvent(e event.Event, n uint64, where event.Loss) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if n > 0 {
-		l.counts.lost[where] += n
-	}
 	f, err := l.file(ownLog)
 	if err != nil {
+		if n > 0 {
+			l.lose(ownLog, n, where)
+		}
 		return err
 	}
-	f.Lost(n, where)
-	f.said += n
+	f.Lost(n, where.String())
 	return f.Append(e)
 }
 
 // lossEvent carries what was lost: the Writer fills in how much.
-func lossEvent(where, detail string) event.Event {
-	return event.Event{Verdict: event.Audit, Layer: event.LayerSupervisor, Reason: event.System, Rule: "builtin:" + where,
+func lossEvent(where event.Loss, detail string) event.Event {
+	return event.Event{Verdict: event.Audit, Layer: event.LayerSupervisor, Reason: event.System, Rule: event.LossRule(where),
 		Detail: event.Text(detail)}
 }
 
+// keepEvery is how many ticks go by before the ledger is saved: only how much a
+// successor has to read again depends on it.
+const keepEvery = 30
+
 // tick records what was lost since the last time, so that it is known even if
 // this process is killed.
-func (l *logbook) tick() {
+func (l *logbook) tick() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.say()
+	if l.ticks++; l.ticks%keepEvery != 0 || l.kept == l.ledger.Counts.Events {
+		return nil
+	}
+	return l.keep()
+}
+
+// say records losses: first, of each log that is open, those of lines that could
+// not be written. What cannot be said now is said later.
+func (l *logbook) say() {
 	for _, f := range l.open {
-		if n := f.Stats().LostTotal(); n > f.said && f.Append(lossEvent("audit-log", "attempts that were too many to be recorded")) == nil {
-			f.said = n
+		_ = f.SayLost(0, event.LossLog, "attempts that could not be recorded")
+	}
+	for name, losses := range l.unsaid {
+		f, err := l.file(name)
+		if err != nil {
+			continue
 		}
+		for where, n := range losses {
+			_ = f.SayLost(n, where, "attempts that were too many to be recorded")
+			l.owe(-int64(n))
+		}
+		delete(l.unsaid, name)
 	}
 }
 
@@ -210,12 +238,13 @@ func (l *logbook) rotate() error { return l.close() }
 func (l *logbook) close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.say()
 	var errs []error
 	for name, f := range l.open {
 		errs = append(errs, f.Close())
 		delete(l.open, name)
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, l.keep())...)
 }
 
 // reported finds the number of the last report of a sandbox that is in its
@@ -259,11 +288,11 @@ func (l *logbook) hand(name, file string) (*os.File, error) {
 	return f, nil
 }
 
-// snapshot is for the exposition.
-func (l *logbook) snapshot() counts {
+// counts is what the lines of all logs add up to.
+func (l *logbook) counts() event.Counts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return counts{l.counts.events, maps.Clone(l.counts.lost), maps.Clone(l.counts.denied), maps.Clone(l.counts.system)}
+	return l.ledger.Counts.Clone()
 }
 
 // bytes is how much is in the files that are open, and before them.

@@ -27,8 +27,10 @@ type request struct {
 	ID uint32 `json:"id"` // comes back with the answer
 	// Nonce, in the first request, is the one of the greeting: the sender was
 	// alive when the agent took hold of it.
-	Nonce    string        `json:"nonce,omitempty"`
-	Status   *struct{}     `json:"status,omitempty"`
+	Nonce  string    `json:"nonce,omitempty"`
+	Status *struct{} `json:"status,omitempty"`
+	// Prepare is Status of a caller that is about to register.
+	Prepare  *struct{}     `json:"prepare,omitempty"`
 	Register *Registration `json:"register,omitempty"`
 	// Attach takes a sandbox over that the same process registered with an agent
 	// that is no more.
@@ -37,9 +39,12 @@ type request struct {
 	ProcessOf *loader.Connection `json:"process_of,omitempty"`
 	Process   int                `json:"process,omitempty"` // who is this?
 	Report    *report            `json:"report,omitempty"`
-	Update    *Update            `json:"update,omitempty"`
-	End       *struct{}          `json:"end,omitempty"`
-	Logs      *logs              `json:"logs,omitempty"`
+	// Traffic is what the sandbox's proxy has counted since the last one, but for
+	// Open; it is not answered.
+	Traffic *event.Traffic `json:"traffic,omitempty"`
+	Update  *Update        `json:"update,omitempty"`
+	End     *struct{}      `json:"end,omitempty"`
+	Logs    *logs          `json:"logs,omitempty"`
 }
 
 type attach struct {
@@ -109,8 +114,8 @@ func decodeRequest(b []byte) (*request, error) {
 		return nil, errors.New("decode request: something follows it")
 	}
 	n := 0
-	for _, set := range []bool{r.Status != nil, r.Register != nil, r.Attach != nil, r.Start != nil,
-		r.ProcessOf != nil, r.Process != 0, r.Report != nil, r.Update != nil, r.End != nil, r.Logs != nil} {
+	for _, set := range []bool{r.Status != nil, r.Prepare != nil, r.Register != nil, r.Attach != nil, r.Start != nil,
+		r.ProcessOf != nil, r.Process != 0, r.Report != nil, r.Traffic != nil, r.Update != nil, r.End != nil, r.Logs != nil} {
 		if set {
 			n++
 		}

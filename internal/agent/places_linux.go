@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/cgroup"
+	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/process"
 	"github.com/sallyport/sallyport/loader"
 )
 
@@ -106,11 +108,11 @@ func isBPF(dir string) bool {
 
 // hostMounts fails where a mount would be gone with this process.
 func hostMounts() error {
-	own, err := namespaceOf("self", "mnt")
+	own, err := process.NamespaceOf("self", "mnt")
 	if err != nil {
 		return err
 	}
-	if first, err := namespaceOf("1", "mnt"); err == nil && own != first {
+	if first, err := process.NamespaceOf("1", "mnt"); err == nil && own != first {
 		return errors.New("mount bpffs: this process has mounts of its own, which would go with it; mount one at " + hostPins)
 	}
 	return nil
@@ -171,7 +173,12 @@ type journal struct {
 	// PolicySHA256 is of the policy that took the registered one's place; empty:
 	// none has.
 	PolicySHA256 string `json:"policy_sha256,omitempty"`
+	// Ceiling is the administrator's, as it was when this was registered.
+	Ceiling []policy.Source `json:"ceiling,omitempty"`
 }
+
+// policy is the one that was fixed at registration.
+func (j *journal) policy() (*policy.Policy, error) { return j.Registration.parse(j.Ceiling) }
 
 func (p *places) journal(id string) string { return filepath.Join(p.journals, id+".json") }
 

@@ -13,8 +13,11 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
+	"github.com/sallyport/sallyport/internal/ceiling"
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/process"
 	"github.com/sallyport/sallyport/loader"
 )
 
@@ -36,7 +39,7 @@ type Server struct {
 	opts     Options
 	place    places
 	load     *loader.Loader
-	check    checker
+	check    process.Checker
 	quotas   *quotas
 	logs     *logbook
 	policies policies
@@ -46,17 +49,20 @@ type Server struct {
 	refused  atomic.Uint64 // requests
 	owed     *owed
 	lost     atomic.Uint64 // denials of which there is no record, of the machine
-	starts   atomic.Uint64
-	ceiling  atomic.Pointer[string] // the first file in it; nil: none
+	damaged  atomic.Uint64 // logs
+	ceiling  atomic.Pointer[[]policy.Source]
 
 	mu     sync.Mutex
 	boxes  map[string]*box
 	groups map[uint64]*box // by cgroup
 	conns  map[*conn]bool
-	wait   sync.WaitGroup // connections and watchers
-	reader sync.WaitGroup
-	unread context.CancelFunc
-	ticker *time.Ticker
+	// traffic is of all sandboxes there were; what is open now is each one's.
+	traffic event.Traffic
+	maps    map[string]event.Map // as counted last
+	wait    sync.WaitGroup       // connections and watchers
+	reader  sync.WaitGroup
+	unread  context.CancelFunc
+	ticker  *time.Ticker
 }
 
 // New loads the programs, or takes over what a predecessor left, sandboxes
@@ -81,18 +87,21 @@ func New(o Options) (*Server, error) {
 }
 
 func (s *Server) open() (err error) {
-	if s.check.own, err = ownNamespaces(); err != nil {
+	if s.check.Own, err = process.HostNamespaces(); err != nil {
 		return err
 	}
 	if s.place, err = findPlaces(s.opts.StateDir); err != nil {
 		return err
 	}
-	s.check.parent = s.place.cgroupPath
+	s.check.Parent = s.place.cgroupPath
 	if err := s.Reload(); err != nil {
 		return err
 	}
 	host, _ := os.Hostname() // an event without it is still an event
-	s.logs = newLogbook(s.place.logs, audit.Header{Sandbox: event.Sandbox{Tier: s.tier}, Host: host, BootID: s.place.boot}, s.quotas.limits.LogBytes)
+	head := audit.Header{Sandbox: event.Sandbox{Tier: s.tier}, Host: host, BootID: s.place.boot}
+	if s.logs, err = openLogbook(s.place.logs, head, s.quotas.limits.LogBytes); err != nil {
+		return err
+	}
 	if err := s.selfTest(); err != nil {
 		return err
 	}
@@ -111,6 +120,7 @@ func (s *Server) open() (err error) {
 	if s.owed, err = openOwed(filepath.Join(s.place.state, "owed")); err != nil {
 		return err
 	}
+	s.logs.owe = func(n int64) { s.owed.add(n) }
 	if n := s.owed.add(0); n > 0 {
 		s.Lost(event.OpUnknown, n)
 		s.owed.add(-int64(n))
@@ -171,6 +181,7 @@ func (s *Server) startReading() {
 	for !s.load.Reading() && !ended.Load() { // what is removed before is not read to its end
 		time.Sleep(time.Millisecond)
 	}
+	s.reader.Go(func() { s.inspect(ctx) })
 	s.ticker = time.NewTicker(time.Second)
 	s.reader.Go(func() {
 		for {
@@ -230,19 +241,19 @@ func (s *Server) leave(k *conn) {
 	}
 }
 
-// Reload looks at the administrator's policies again and begins new log files.
+// Reload reads the administrator's policies again, for the sandboxes to come,
+// and begins new log files. What cannot be read changes nothing.
 func (s *Server) Reload() error {
-	entries, err := os.ReadDir(s.opts.Ceiling)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("read administrator's policies: %w", err)
+	sources, err := ceiling.Read(s.opts.Ceiling)
+	if err != nil {
+		return err
 	}
-	var first *string
-	for _, e := range entries {
-		name := filepath.Join(s.opts.Ceiling, e.Name())
-		first = &name
-		break
+	for _, src := range sources {
+		if _, err := policy.Parse(src); err != nil {
+			return fmt.Errorf("read administrator's policies: %w", err)
+		}
 	}
-	s.ceiling.Store(first)
+	s.ceiling.Store(&sources)
 	if s.logs == nil {
 		return nil
 	}

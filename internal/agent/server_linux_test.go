@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/process"
+	"github.com/sallyport/sallyport/loader"
 )
 
 func TestAnOrdinaryUsersSandboxIsRecordedWhole(t *testing.T) {
@@ -136,11 +138,11 @@ func TestWhatWasStartedBeforeTheSandboxIsNotLeftOutOfIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target, err := openProcess(b.Own[0])
+	target, err := process.Open(b.Own[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer target.close()
+	defer target.Close()
 	if err := w.s.putUp(b, target); err != nil {
 		t.Fatal(err)
 	}
@@ -160,5 +162,48 @@ func TestWhatTheMountsRefuseIsRecorded(t *testing.T) {
 	isTrace := func(e event.Event) bool { return e.Layer == event.LayerTrace && e.Operation == event.FileRead }
 	if n := count(w.records(), isTrace); n != 3 {
 		t.Errorf("%d of 3 denials in the log: %+v", n, w.records())
+	}
+}
+
+func TestASandboxWhoseCanaryDoesNotArriveIsNotStarted(t *testing.T) {
+	w := newWorld(t, Limits{})
+	u := w.user(4001)
+	r := u.try(order{Op: "register", Canary: true})
+	if r.Err != "" {
+		t.Fatal(r.Err)
+	}
+	if r := u.try(order{Op: "start"}); !strings.Contains(r.Err, loader.ErrNoCanary.Error()) {
+		t.Errorf("start without: %q", r.Err)
+	}
+	if r := u.try(order{Op: "make", Text: loader.CanaryPath("another")}); r.Text != "permission denied" {
+		t.Errorf("make another folder: %s", r.Text)
+	}
+	if r := u.try(order{Op: "start"}); r.Err == "" {
+		t.Error("started with another's")
+	}
+	u.try(order{Op: "make", Text: loader.CanaryPath(r.ID)})
+	u.do("start", 0)
+	u.do("refused", 2)
+	u.try(order{Op: "make", Text: loader.CanaryPath(r.ID)}) // by now it is one like others
+	u.do("end", 0)
+	list := w.records()
+	if n, lost := count(list, func(event.Event) bool { return true }), lostIn(list); n != 3 || lost != 0 {
+		t.Errorf("%d recorded and %d lost, want the 3 that came after the start: %+v", n, lost, list)
+	}
+}
+
+func TestASandboxThatWaitsForItsCanaryIsNotTakenOver(t *testing.T) {
+	w := newWorld(t, Limits{})
+	u := w.user(4001)
+	if r := u.try(order{Op: "register", Canary: true}); r.Err != "" {
+		t.Fatal(r.Err)
+	}
+	w.end()
+	w.begin(Limits{})
+	if r := u.try(order{Op: "start"}); r.Err == "" {
+		t.Error("started by an agent that has seen nothing of it")
+	}
+	if left := leftovers(t, w); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
 	}
 }

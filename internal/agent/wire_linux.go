@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/internal/process"
 )
 
 // sender is who sent a packet, as the kernel says (unix(7), SCM_CREDENTIALS):
@@ -84,7 +86,7 @@ func passCredentials(fd int) error {
 }
 
 // peerOf takes hold of the process that connected.
-func peerOf(c *net.UnixConn) (*process, *unix.Ucred, error) {
+func peerOf(c *net.UnixConn) (*process.Process, *unix.Ucred, error) {
 	var cred *unix.Ucred
 	pidfd := -1
 	err := onFD(c, func(fd int) (err error) {
@@ -101,12 +103,12 @@ func peerOf(c *net.UnixConn) (*process, *unix.Ucred, error) {
 	}
 	if pidfd >= 0 {
 		unix.CloseOnExec(pidfd)
-		p, err := holdProcess(int(cred.Pid), pidfd)
+		p, err := process.Hold(int(cred.Pid), pidfd)
 		return p, cred, err
 	}
 	// The number can be another's by now: the nonce of the greeting, sent from here
 	// on, must come back from this process.
-	p, err := openProcess(int(cred.Pid))
+	p, err := process.Open(int(cred.Pid))
 	return p, cred, err
 }
 

@@ -162,6 +162,7 @@ type order struct {
 	PID    int    // register: another process; else its own target
 	Policy string `json:",omitempty"`
 	Name   string `json:",omitempty"`
+	Canary bool   `json:",omitempty"` // register: one is promised
 	N      int
 	Conn   loader.Connection
 	Text   string
@@ -295,7 +296,7 @@ func (u *userState) obey(o order, r *result) (err error) {
 		err = u.register(o, r)
 	case "start":
 		err = u.box.Start()
-	case "refused", "hidden", "hold":
+	case "refused", "hidden", "hold", "make":
 		r.Text, err = u.command(fmt.Sprintf("%s %d %s", o.Op, o.N, o.Text))
 	case "report":
 		for i := range o.N {
@@ -305,6 +306,10 @@ func (u *userState) obey(o order, r *result) (err error) {
 		}
 	case "update":
 		r.Text, err = u.box.Update(Update{Files: []PolicyFile{{Name: "update", Data: []byte(o.Text)}}})
+	case "traffic":
+		if !u.box.Traffic(event.Traffic{Open: int64(o.N), BytesIn: uint64(o.N), Starts: map[event.Start]uint64{event.Started: 99}}) {
+			err = errors.New("not sent")
+		}
 	case "settle":
 		r.Left = len(u.box.Settle(20 * time.Second))
 	case "process":
@@ -414,14 +419,14 @@ func (u *userState) register(o order, r *result) error {
 			return err
 		}
 	}
-	reg := Registration{ID: newID(), Name: o.Name, PID: o.PID, Env: testEnv}
+	reg := Registration{ID: newID(), Name: o.Name, PID: o.PID, Env: testEnv, Canary: o.Canary}
 	if o.PID == 0 {
 		reg.PID = u.target.Process.Pid
 	}
 	if o.Policy != "" {
 		reg.Files = []PolicyFile{{Name: "policy.yaml", Data: []byte(o.Policy)}}
 	}
-	box, err := Register(u.path, reg, Handler{
+	box, err := register(u.path, reg, Handler{
 		Event: func(e event.Event, _ string) { u.mu.Lock(); defer u.mu.Unlock(); u.events = append(u.events, e) },
 		Back:  func(time.Duration) { u.mu.Lock(); defer u.mu.Unlock(); u.returns++ },
 	})
@@ -430,6 +435,18 @@ func (u *userState) register(o order, r *result) error {
 	}
 	u.box, r.ID = box, box.ID
 	return nil
+}
+
+func register(path string, r Registration, h Handler) (*Sandbox, error) {
+	c, err := Reach(path)
+	if err != nil {
+		return nil, err
+	}
+	box, err := c.Register(r, h)
+	if err != nil {
+		c.Close()
+	}
+	return box, err
 }
 
 var testEnv = policy.Env{Home: "/home/test", Cwd: "/home/test/work", Exe: "/usr/bin/sallyport"}
@@ -486,7 +503,7 @@ func (u *userState) many(n int) error {
 		if err := cmd.Start(); err != nil {
 			return err
 		}
-		box, err := Register(u.path, Registration{ID: newID(), PID: cmd.Process.Pid, Env: testEnv}, Handler{})
+		box, err := register(u.path, Registration{ID: newID(), PID: cmd.Process.Pid, Env: testEnv}, Handler{})
 		if err == nil {
 			err = box.Start()
 		}
@@ -555,13 +572,18 @@ func speak(c net.Conn, packets []string, wait time.Duration) (string, error) {
 	}
 }
 
-// targetRole stands where stage 1 stands: what it does itself is not recorded. On
-// the first order it starts a payload, and passes orders on.
+// targetRole stands where the stages stand: what it does itself is not recorded. On
+// the first order that is not to make a folder it starts a payload, and passes
+// orders on.
 func targetRole() {
 	fmt.Println("here")
 	in := bufio.NewScanner(os.Stdin)
 	var payload io.Writer
 	for in.Scan() {
+		if name, ok := strings.CutPrefix(in.Text(), "make 0 "); ok && payload == nil {
+			fmt.Println(unix.Mkdirat(unix.AT_FDCWD, name, 0o700))
+			continue
+		}
 		if payload == nil {
 			cmd := exec.Command("/proc/self/exe")
 			cmd.Env = []string{roleVariable + "=payload", "GOMAXPROCS=1"}
@@ -595,6 +617,8 @@ func payloadRole() {
 				_, _ = os.Open(fmt.Sprintf("%s/%d", text, i))
 			}
 			fmt.Println("done")
+		case "make": // a folder
+			fmt.Println(unix.Mkdirat(unix.AT_FDCWD, text, 0o700))
 		case "speak":
 			b, _ := json.Marshal(speakHanded(text))
 			fmt.Println(string(b))

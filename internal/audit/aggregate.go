@@ -55,12 +55,13 @@ type kind struct {
 	reason    event.Reason
 	errno     string
 	rule      string
+	decision  event.Text
 	execID    string
 }
 
 func kindOf(e *event.Event) kind {
 	k := kind{sandbox: e.Sandbox.ID, layer: e.Layer, operation: e.Operation, object: e.Object,
-		verdict: e.Verdict, reason: e.Reason, errno: e.Errno, rule: e.Rule}
+		verdict: e.Verdict, reason: e.Reason, errno: e.Errno, rule: e.Rule, decision: e.Decision}
 	if e.Process != nil {
 		k.execID = e.Process.ExecID
 	}

@@ -66,6 +66,7 @@ type Writer struct {
 	unsaid  uint64 // lost attempts that no event has carried yet
 	stats   Stats
 	closed  bool
+	observe func(*event.Event)
 }
 
 // Create makes a new log in dir, and dir where it is missing. A directory that
@@ -124,6 +125,13 @@ func makeDir(dir string) error {
 	return nil
 }
 
+// Observe has f called with each event that was written, as it was written.
+func (w *Writer) Observe(f func(*event.Event)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.observe = f
+}
+
 // Path is where the log lies.
 func (w *Writer) Path() string { return w.path }
 
@@ -148,6 +156,16 @@ func (w *Writer) Lost(n uint64, where string) {
 	w.lose(n, where)
 }
 
+// SayLost counts like Lost, and writes a record of all losses that no event has
+// carried, if there are any. It fails if that cannot be written; a later event
+// carries them then.
+func (w *Writer) SayLost(n uint64, where event.Loss, detail event.Text) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lose(n, where.String())
+	return w.sayLost(where, detail)
+}
+
 // Stats gives the counts so far.
 func (w *Writer) Stats() Stats {
 	w.mu.Lock()
@@ -166,7 +184,7 @@ func (w *Writer) Close() error {
 		return nil
 	}
 	w.reserve.release()
-	err := w.sayLost()
+	err := w.sayLost(event.LossLog, "attempts that could not be recorded")
 	if w.stats.Bytes == 0 && !w.torn {
 		err = errors.Join(err, os.Remove(w.path))
 	} else {
@@ -188,12 +206,12 @@ func (w *Writer) lose(n uint64, where string) {
 }
 
 // sayLost writes a record of its own for losses that no event has carried.
-func (w *Writer) sayLost() error {
+func (w *Writer) sayLost(where event.Loss, detail event.Text) error {
 	if w.unsaid == 0 {
 		return w.repair()
 	}
 	return w.append(event.Event{Verdict: event.Audit, Layer: event.LayerSupervisor, Reason: event.System,
-		Rule: "builtin:" + whereLog, Detail: "attempts that could not be recorded"})
+		Rule: event.LossRule(where), Detail: detail})
 }
 
 // append writes one line with one write(2): O_APPEND and the lock make it the
@@ -220,6 +238,9 @@ func (w *Writer) append(e event.Event) error {
 	w.stats.Events++
 	w.stats.Attempts[e.Verdict] += e.Count
 	w.stats.Bytes += int64(len(line))
+	if w.observe != nil {
+		w.observe(&e)
+	}
 	return nil
 }
 

@@ -91,6 +91,7 @@ func (p *place) bubblewrap(b *testing.B) []string {
 type contender struct {
 	name string
 	argv []string
+	env  []string // more of it
 }
 
 // cost is what one command took: by the clock, and of the processors, with all
@@ -99,6 +100,7 @@ type cost struct{ wall, cpu time.Duration }
 
 func (p *place) once(b *testing.B, c contender) cost {
 	cmd := p.command(c.argv...)
+	cmd.Env = append(cmd.Env, c.env...)
 	var errOut strings.Builder
 	cmd.Stderr = &errOut
 	start := time.Now()
@@ -112,12 +114,20 @@ func (p *place) once(b *testing.B, c contender) cost {
 // alike, and reports the median of each and the ratios to the first.
 func (p *place) race(b *testing.B, contenders ...contender) {
 	b.Helper()
+	p.raceAfter(b, func() {}, contenders...)
+}
+
+// raceAfter prepares each turn, which is not measured.
+func (p *place) raceAfter(b *testing.B, prepare func(), contenders ...contender) {
+	b.Helper()
 	wall, cpu := make([][]time.Duration, len(contenders)), make([][]time.Duration, len(contenders))
 	for _, c := range contenders {
+		prepare()
 		p.once(b, c) // warm
 	}
 	for b.Loop() {
 		for i, c := range contenders {
+			prepare()
 			cost := p.once(b, c)
 			wall[i], cpu[i] = append(wall[i], cost.wall), append(cpu[i], cost.cpu)
 		}
@@ -146,9 +156,9 @@ func median(d []time.Duration) time.Duration {
 func BenchmarkRunBesideBubblewrap(b *testing.B) {
 	p := newPlace(b)
 	p.race(b,
-		contender{"sallyport", []string{p.binary, "run", "--", "true"}},
-		contender{"bwrap", slices.Insert(p.bubblewrap(b), 1, "--unshare-net")},
-		contender{"true", []string{"true"}})
+		contender{name: "sallyport", argv: []string{p.binary, "run", "--", "true"}},
+		contender{name: "bwrap", argv: slices.Insert(p.bubblewrap(b), 1, "--unshare-net")},
+		contender{name: "true", argv: []string{"true"}})
 }
 
 // BenchmarkRunBesideSRT needs SALLYPORT_SRT, the path of npm's
@@ -165,6 +175,6 @@ func BenchmarkRunBesideSRT(b *testing.B) {
 		b.Fatal(err)
 	}
 	p.race(b,
-		contender{"srt", []string{srt, "--settings", file, "true"}},
-		contender{"sallyport", []string{p.binary, "run", "--", "true"}})
+		contender{name: "srt", argv: []string{srt, "--settings", file, "true"}},
+		contender{name: "sallyport", argv: []string{p.binary, "run", "--", "true"}})
 }

@@ -99,7 +99,7 @@ func (m *machine) kill() {
 
 // home is one of the ordinary user's, who has this agent.
 func (m *machine) home() *home {
-	h := newHome(m.t)
+	h := newHome(m.t).rootless() // or the keeper would come first
 	h.env = append(h.env, "SALLYPORT_AGENT="+m.socket)
 	return h
 }
@@ -183,7 +183,7 @@ func TestAnotherUserIsShownNothingOfIt(t *testing.T) {
 	if len(h.machineEvents()) == 0 {
 		t.Error("nothing is recorded")
 	}
-	other := newHomeOf(t, h.uid-1, h.gid-1)
+	other := newHomeOf(t, h.uid-1, h.gid-1).rootless()
 	other.env = append(other.env, "SALLYPORT_AGENT="+m.socket)
 	if list := other.machineEvents(); len(list) > 0 {
 		t.Errorf("shown\n%s", describe(list))
@@ -282,7 +282,7 @@ exit 0`
 }
 
 func TestWithoutAnAgentWhereOneShouldBeTheUserIsTold(t *testing.T) {
-	h := newHome(t)
+	h := newHome(t).rootless()
 	h.env = append(h.env, "SALLYPORT_AGENT="+h.dir+"/nothing")
 	if r := h.run("true").ok(); !strings.Contains(r.err, "reach agent") {
 		t.Errorf("said: %s", r.err)

@@ -121,7 +121,7 @@ func TestABadPolicyIsRefused(t *testing.T) {
 		"audit":         {"require: {audit: true}", "complete record"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHome(t).usePolicy(test.policy)
+			h := newHome(t).rootless().usePolicy(test.policy)
 			r := h.run("touch", "started")
 			if r.code != 125 || !strings.Contains(r.err, test.say) || strings.Count(r.err, "sallyport: error: ") != 1 || strings.Count(r.err, "hint: ") > 1 {
 				t.Errorf("exit status %d\n%s", r.code, r.err)

@@ -41,7 +41,7 @@ func TestEveryBanOnNamespacesIsNamed(t *testing.T) {
 }
 
 func TestWithoutProcNothingRuns(t *testing.T) {
-	h := newHome(t)
+	h := newHome(t).rootless() // the wrapper needs /proc to start a keeper
 	h.wrap = []string{"hide=/proc"}
 	h.run("touch", "started").badHost("/proc", "mount -t proc")
 	h.notStarted()

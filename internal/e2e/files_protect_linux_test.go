@@ -163,7 +163,7 @@ func TestManyShortRunsInOneRepository(t *testing.T) {
 	for range 3 {
 		go func() {
 			for range runs / 3 {
-				out, err := h.command(t.Context(), "run", "--", "sh", "-c", "! echo x 2>/dev/null > .git/commondir").CombinedOutput()
+				out, err := h.command(t.Context(), "run", "--quiet", "--", "sh", "-c", "! echo x 2>/dev/null > .git/commondir").CombinedOutput()
 				if err != nil {
 					out = append(out, err.Error()...)
 				}

@@ -163,9 +163,9 @@ type steps struct {
 
 func (h *home) steps() *steps {
 	h.t.Helper()
-	s := &steps{h: h, cmd: h.command(h.t.Context(), h.runArgs("sh", "-c", `i=0; while :; do
+	s := &steps{h: h, cmd: h.command(h.t.Context(), append([]string{"run", "--quiet"}, h.runArgs("sh", "-c", `i=0; while :; do
 		while [ ! -e step.$i ]; do sleep 0.005; done
-		. ./step.$i; i=$((i+1)); echo done > did.new; mv did.new did.$i; done`)...)}
+		. ./step.$i; i=$((i+1)); echo done > did.new; mv did.new did.$i; done`)[1:]...)...)}
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
 	if err := s.cmd.Start(); err != nil {
 		h.t.Fatal(err)

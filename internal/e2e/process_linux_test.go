@@ -148,7 +148,7 @@ func TestOnlyTheEnvironmentAllowlistPasses(t *testing.T) {
 }
 
 func TestTheSummarySaysWhatIsRefusedWithoutARecord(t *testing.T) {
-	h := newHome(t)
+	h := newHome(t).rootless()
 	h.write(".ssh/id", "KEY")
 	file := filepath.Join(h.dir, "summary.json")
 	r := h.runWith([]string{"--json-summary", file}, "cat", h.dir+"/.ssh/id").refused()

@@ -36,6 +36,7 @@ type home struct {
 	policy   string   // path, if written
 	binary   string   // sallyport, if another
 	wrap     []string // conditions of a bad host, see badhost_linux_test.go
+	lower    bool     // no keeper: what the test is about is another tier
 	// The standard streams of the next run; nil: /dev/null, and buffers.
 	stdin, stdout, stderr *os.File
 	extra                 []*os.File // further descriptors
@@ -188,10 +189,10 @@ func (h *home) program(ctx context.Context, name string, args ...string) *exec.C
 		"SSL_CERT_FILE=" + internet.ca, "CURL_CA_BUNDLE=" + internet.ca, "NODE_EXTRA_CA_CERTS=" + internet.ca,
 		"GIT_SSL_CAINFO=" + internet.ca}, h.env...)
 	cred := &syscall.Credential{Uid: uint32(h.uid), Gid: uint32(h.gid)}
-	if traced := os.Getenv(tierEnv); traced != "" {
-		env = append(env, tierEnv+"="+traced)
+	if h.hasKeeper() {
+		env = append(env, tierEnv+"="+os.Getenv(tierEnv))
 	}
-	if len(h.wrap) > 0 || os.Getuid() != 0 || os.Getenv(tierEnv) != "" && (name == binary || h.binary == name) && len(args) > 0 && args[0] == "run" {
+	if len(h.wrap) > 0 || os.Getuid() != 0 || h.hasKeeper() && (name == binary || h.binary == name) && len(args) > 0 && args[0] == "run" {
 		// It changes the user itself, or takes the test's capabilities away.
 		args = append(append(append([]string{strconv.Itoa(h.uid), strconv.Itoa(h.gid)}, h.wrap...), "--", name), args...)
 		env = append(env, helperEnv+"="+wrapHelper)

@@ -215,7 +215,7 @@ func TestTheHostsOwnRefusalsAreCountedApart(t *testing.T) {
 
 func TestAPolicyCanRequireTheTier(t *testing.T) {
 	const text = "require: {tier: trace, audit: true}\n"
-	h := newHome(t)
+	h := newHome(t).rootless()
 	h.usePolicy(text)
 	h.run("touch", "started").badHost("requires tier trace", "rootless")
 	h.notStarted()
@@ -258,6 +258,12 @@ func keeperOf(t *testing.T, supervisor int) int {
 // groundOf gives the cgroup of the keeper of a process.
 func groundOf(t *testing.T, pid int) string {
 	t.Helper()
+	return filepath.Dir(cgroupOf(t, pid))
+}
+
+// cgroupOf is the folder of a process's cgroup.
+func cgroupOf(t *testing.T, pid int) string {
+	t.Helper()
 	mount, err := cgroup.Mount()
 	if err != nil {
 		t.Fatal(err)
@@ -268,7 +274,7 @@ func groundOf(t *testing.T, pid int) string {
 	}
 	for line := range strings.Lines(string(b)) {
 		if rel, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-			return filepath.Dir(filepath.Join(mount, rel))
+			return filepath.Join(mount, rel)
 		}
 	}
 	t.Fatal("no cgroup")

@@ -135,6 +135,22 @@ func wrapAndExec(args []string) error {
 // kernel side. That takes root, and a kernel that can.
 const tierEnv = "SALLYPORT_E2E_TIER"
 
+func (h *home) hasKeeper() bool { return os.Getenv(tierEnv) == "trace" && os.Getuid() == 0 && !h.lower }
+
+// rootless has no keeper, whatever the tests are run at.
+func (h *home) rootless() *home {
+	h.lower = true
+	return h
+}
+
+// tier is what an ordinary run has.
+func (h *home) tier() string {
+	if h.hasKeeper() {
+		return "trace"
+	}
+	return "rootless"
+}
+
 func keeperEnv(uid, gid int) ([]string, error) {
 	if os.Getenv(tierEnv) != "trace" || os.Getuid() != 0 || uid == 0 {
 		return nil, nil

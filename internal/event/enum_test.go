@@ -27,6 +27,9 @@ var enums = map[string]struct {
 	"operation": {Operations, func(i uint8) enum { return Operation(i) }, decodeAs[Operation], PolicyUpdate},
 	"reason":    {Reasons, func(i uint8) enum { return Reason(i) }, decodeAs[Reason], AuthorizerAnswer},
 	"tier":      {Tiers, func(i uint8) enum { return Tier(i) }, decodeAs[Tier], TierSeatbelt},
+	"loss":      {Losses, func(i uint8) enum { return Loss(i) }, decodeAs[Loss], LossSystem},
+	"upstream":  {Upstreams, func(i uint8) enum { return Upstream(i) }, decodeAs[Upstream], UpstreamUnreachable},
+	"start":     {Starts, func(i uint8) enum { return Start(i) }, decodeAs[Start], Started},
 }
 
 func decodeAs[T enum, P interface {

@@ -38,6 +38,8 @@ type Event struct {
 	Reason Reason `json:"reason"`
 	// Rule is what decided: "path:line" of a policy file, or "builtin:NAME".
 	Rule string `json:"rule"`
+	// Decision is what an authorizer outside calls the decision that it made.
+	Decision Text `json:"decision,omitempty"`
 	// Detail is one short sentence for people; programs use Reason.
 	Detail Text `json:"detail,omitempty"`
 

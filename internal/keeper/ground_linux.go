@@ -30,7 +30,7 @@ func takeGround() (*ground, error) {
 	if err != nil {
 		return nil, err
 	}
-	sweep(parent)
+	_, _ = sweep(parent) // what cannot be removed harms nobody
 	for range 8 {
 		g, err := newGround(parent)
 		if err != nil || g != nil {
@@ -81,10 +81,28 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// Sweep removes the cgroups of root's runs that crashed, and names them.
+func Sweep() ([]string, error) {
+	mount, err := cgroup.Mount()
+	if err != nil {
+		return nil, nil // there can be none
+	}
+	parent := filepath.Join(mount, parentName)
+	removed, err := sweep(parent)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	_ = os.Remove(parent) // others are there
+	for i, name := range removed {
+		removed[i] = filepath.Join(parent, name)
+	}
+	return removed, err
+}
+
 // sweep removes what keepers left that were killed.
-func sweep(parent string) {
+func sweep(parent string) ([]string, error) {
 	var locks []*os.File
-	_, _ = cgroup.Sweep(parent, func(name string, _ cgroup.Info) bool { // what cannot be removed harms nobody
+	removed, err := cgroup.Sweep(parent, func(name string, _ cgroup.Info) bool {
 		if !strings.HasPrefix(name, "run-") {
 			return true
 		}
@@ -98,6 +116,7 @@ func sweep(parent string) {
 	for _, l := range locks {
 		l.Close()
 	}
+	return removed, err
 }
 
 // release removes the cgroup, and the parent with the last of them.

@@ -35,6 +35,8 @@ type Rules struct {
 	Supervised bool `json:"supervised,omitempty"` // the supervisor records what seccomp refuses
 	// Limits bound what the sandbox may use.
 	Limits cgroup.Limits `json:"limits,omitzero"`
+	// Canary is a path: see loader.Rules.
+	Canary string `json:"canary,omitempty"`
 }
 
 // Finding is what a self-test found out about one program.

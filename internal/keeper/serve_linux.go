@@ -8,34 +8,36 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/process"
 	"github.com/sallyport/sallyport/loader"
 )
 
 // endLimit bounds how long ending may wait for processes to end.
 const endLimit = 10 * time.Second
 
+const watchEvery = time.Second
+
 // keeper is the kernel side of one run.
 type keeper struct {
 	conn     *net.UnixConn
 	uid, gid int
+	caller   *process.Process // the supervisor
+	check    process.Checker
 	rights   *reader
 
 	sending sync.Mutex // of conn
 	own     *ground
 	l       *loader.Loader
-	box     *cgroup.Group // nil: nothing was placed yet
+	box     *cgroup.Group    // nil: nothing was placed yet
+	target  *process.Process // what was placed
 	boxID   atomic.Uint64
 	stop    func() // of the reader of records
 	read    chan error
@@ -43,10 +45,17 @@ type keeper struct {
 
 // serve keeps one run until the supervisor has gone or said so.
 func serve(conn *net.UnixConn, uid, gid int) error {
-	k := &keeper{conn: conn, uid: uid, gid: gid, rights: &reader{conn: conn}}
 	defer conn.Close()
+	// By its number: a parent that has ended is replaced by another.
+	caller, err := process.Open(os.Getppid())
+	if err != nil {
+		return err
+	}
+	defer caller.Close()
+	k := &keeper{conn: conn, uid: uid, gid: gid, rights: &reader{conn: conn},
+		caller: caller, check: process.Checker{Parent: "/" + parentName}}
 	defer k.rights.close()
-	err := k.open()
+	err = k.open()
 	hello := &Hello{}
 	if err == nil {
 		hello.Findings, err = k.selfTest()
@@ -62,15 +71,21 @@ func serve(conn *net.UnixConn, uid, gid int) error {
 }
 
 func (k *keeper) open() error {
+	if k.uid != 0 { // see loader.Eyes
+		if err := unix.Setgroups(nil); err != nil {
+			return fmt.Errorf("give up groups: %w", err)
+		}
+	}
 	var err error
 	if k.own, err = takeGround(); err != nil {
 		return err
 	}
-	k.l, err = loader.Load(loader.Options{Cgroup: k.own.dir})
+	k.l, err = loader.Load(loader.Options{Cgroup: k.own.dir, One: true})
 	return err
 }
 
 func (k *keeper) selfTest() ([]Finding, error) {
+	go cgroup.Warm() // a process will be placed right after
 	found, err := k.l.SelfTest(context.Background())
 	if err != nil {
 		return nil, err
@@ -105,41 +120,11 @@ func (k *keeper) Lost(op event.Operation, n uint64) {
 	_ = k.tell(message{Lost: n, Op: op.String()})
 }
 
-// startReading reads records on a thread that looks at the file system as the
-// user: to resolve a name must not tell him more than he can find out.
+// startReading hands records on, until stop is called.
 func (k *keeper) startReading() {
 	ctx, stop := context.WithCancel(context.Background())
 	k.stop, k.read = stop, make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // for good
-		if err := lookAs(k.uid, k.gid); err != nil {
-			k.read <- err
-			return
-		}
-		k.read <- k.l.Read(ctx, k)
-	}()
-}
-
-// lookAs sets what this thread's file accesses are judged by. Leaving user 0, it
-// has no power over files any more (capabilities(7), "Effect of user ID changes").
-func lookAs(uid, gid int) error {
-	if uid == 0 {
-		return nil
-	}
-	group := uint32(gid)
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 1, uintptr(unsafe.Pointer(&group)), 0); errno != 0 {
-		return fmt.Errorf("set groups: %w", errno)
-	}
-	// They answer with the id before, whatever happens: asked twice they tell.
-	_, _ = unix.SetfsgidRetGid(gid)
-	_, _ = unix.SetfsuidRetUid(uid)
-	if g, _ := unix.SetfsgidRetGid(gid); g != gid {
-		return errors.New("set group for files: refused")
-	}
-	if u, _ := unix.SetfsuidRetUid(uid); u != uid {
-		return errors.New("set user for files: refused")
-	}
-	return nil
+	go func() { k.read <- k.l.Read(ctx, k) }()
 }
 
 // answer answers requests, one after the other, until there are no more.
@@ -189,12 +174,21 @@ func (k *keeper) place(r request) error {
 	if k.box != nil {
 		return errors.New("place process: the sandbox has one already")
 	}
-	if err := k.owns(r.PID); err != nil {
-		return err
+	target, err := process.Open(r.PID)
+	if err != nil {
+		return fmt.Errorf("place process %d: %w", r.PID, cgroup.ErrGone)
+	}
+	defer func() {
+		if k.target != target {
+			target.Close()
+		}
+	}()
+	if err := k.check.Placeable(target, k.caller, uint32(k.uid)); err != nil {
+		return fmt.Errorf("place process: %w", err)
 	}
 	rules := loader.Rules{TCP: true, UDP: true, Ping: true, MPTCP: true}
 	if r.Rules != nil {
-		rules.AnyUnix, rules.NoRefused = r.Rules.AnyUnix, r.Rules.Supervised
+		rules.AnyUnix, rules.NoRefused, rules.Canary = r.Rules.AnyUnix, r.Rules.Supervised, r.Rules.Canary
 	}
 	box, err := cgroup.Make(k.own.dir, "box")
 	if err != nil {
@@ -210,24 +204,24 @@ func (k *keeper) place(r request) error {
 			return err
 		}
 	}
-	return box.Place(r.PID, int(pidfd.Fd()))
+	if err := box.Place(r.PID, int(pidfd.Fd())); err != nil {
+		return errors.Join(err, process.Evacuate(box)) // whoever has that number now is not meant
+	}
+	k.target = target
+	go k.watch(target, box.Dir)
+	return nil
 }
 
-// owns refuses processes that are not the user's: whoever holds this socket has
-// no power over others. The number is the process's as long as its descriptor
-// says so, which Place makes sure of afterwards.
-func (k *keeper) owns(pid int) error {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return fmt.Errorf("place process %d: %w", pid, cgroup.ErrGone)
-	}
-	for line := range strings.Lines(string(status)) {
-		ids := strings.Fields(line)
-		if len(ids) > 1 && ids[0] == "Uid:" && ids[1] == strconv.Itoa(k.uid) {
-			return nil
+// watch ends the run when its process is in the sandbox's cgroup no more: nothing
+// of the kernel's holds it then.
+func (k *keeper) watch(target *process.Process, dir string) {
+	for range time.Tick(watchEvery) {
+		if process.Strayed(target, dir) {
+			_ = target.Kill() // the supervisor does the same when it sees that the keeper has gone
+			k.conn.Close()
+			return
 		}
 	}
-	return fmt.Errorf("place process %d: it is another user's", pid)
 }
 
 func (k *keeper) start() error {
@@ -239,7 +233,8 @@ func (k *keeper) start() error {
 		root.Close()
 		return errors.New("start recording: nothing was placed")
 	}
-	if err := k.l.Start(k.box.Info.ID, root); err != nil {
+	// What the user cannot find out, the record of its sandbox does not tell.
+	if err := k.l.StartAs(k.box.Info.ID, root, loader.Eyes{UID: uint32(k.uid), GID: uint32(k.gid)}); err != nil {
 		root.Close()
 		return err
 	}

@@ -14,7 +14,8 @@ func environment(in Input, n Network) (list, withheld []string) {
 		name, value, _ := strings.Cut(e, "=")
 		all[name] = value
 	}
-	passed, withheld := in.Policy.Env().Apply(in.Environ)
+	rules := in.Policy.Env()
+	passed, withheld := rules.Apply(in.Environ)
 	for _, e := range passed {
 		name, value, _ := strings.Cut(e, "=")
 		env[name] = value
@@ -25,6 +26,10 @@ func environment(in Input, n Network) (list, withheld []string) {
 			if value, ok = all[name]; !ok {
 				continue
 			}
+		}
+		if rules.Withholds(name) {
+			withheld = append(withheld, name)
+			continue
 		}
 		env[name] = value
 	}

@@ -128,6 +128,7 @@ func (m *mounter) addRules() error {
 		{m.rules.AllowRead, m.addRead},
 		{m.rules.DenyWrite, m.addDeny},
 		{m.rules.ProtectedPaths, m.addDeny},
+		{m.rules.Points, m.addRead},
 	} {
 		for _, rule := range l.rules {
 			names, err := m.r.expand(rule)

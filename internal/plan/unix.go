@@ -27,6 +27,10 @@ func (m *mounter) addUnixSockets(u policy.UnixRules) error {
 			return fmt.Errorf("%s: %w", rule.Rule, err)
 		}
 		for _, name := range names {
+			if d := m.policy.DecideUnix(name); !d.Allowed() {
+				m.note("%s: %s cannot be reached: %s", rule.Rule, name, d.Rule)
+				continue
+			}
 			m.addUnixSocket(name, rule.Rule)
 		}
 	}

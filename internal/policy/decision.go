@@ -38,6 +38,8 @@ type Decision struct {
 	Fix string
 	// Ask reports that nothing forbids the request and the user may be asked.
 	Ask bool
+	// ID is what an authorizer outside calls its decision.
+	ID string
 }
 
 // Allowed reports whether the request may go on.

@@ -31,11 +31,22 @@ func secretEntries() []pathEntry {
 	return entries
 }
 
+// defaultHidden is what is hidden where no file says otherwise.
+func (m *merger) defaultHidden() []pathEntry {
+	if m.ceiling != nil {
+		return nil
+	}
+	return secretEntries()
+}
+
 const ruleWorkDir = "working-directory"
 
 // defaultWrite is the working directory, unless writing there means writing
 // everywhere the user can.
 func (m *merger) defaultWrite() []pathEntry {
+	if m.ceiling != nil {
+		return []pathEntry{{path: "/", literal: true, rule: builtin(ruleNoCeiling)}}
+	}
 	if within(m.env.Home, m.env.Cwd) {
 		return nil
 	}

@@ -16,13 +16,26 @@ func secretName(name string) bool {
 		slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(upper, w) })
 }
 
+// Withholds reports whether a layer above keeps a variable out, however it is
+// asked for.
+func (r EnvRules) Withholds(name string) bool {
+	return matchName(r.Never, name) ||
+		slices.ContainsFunc(r.Only, func(list []string) bool { return !matchName(list, name) })
+}
+
 // Apply gives the sandbox's environment from the caller's, in the caller's
-// order with Set at the end, and the names it withheld although a pattern
-// speaks of them, because they look like secrets.
+// order with Set at the end, and the names it withheld although a rule
+// speaks of them: they look like secrets, or a layer above says so.
 func (r EnvRules) Apply(environ []string) (env, withheld []string) {
 	for _, kv := range environ {
 		name, _, ok := strings.Cut(kv, "=")
 		if _, isSet := r.Set[name]; !ok || isSet || !envName.MatchString(name) || matchName(r.Unset, name) {
+			continue
+		}
+		if r.Withholds(name) {
+			if matchName(r.Pass, name) {
+				withheld = append(withheld, name)
+			}
 			continue
 		}
 		switch {
@@ -37,6 +50,10 @@ func (r EnvRules) Apply(environ []string) (env, withheld []string) {
 	}
 	names := make([]string, 0, len(r.Set))
 	for name := range r.Set {
+		if r.Withholds(name) {
+			withheld = append(withheld, name)
+			continue
+		}
 		names = append(names, name)
 	}
 	slices.Sort(names)

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
 )
@@ -13,10 +14,15 @@ type File struct {
 	paths []string // what the sandbox must not touch: the file itself
 	dir   string
 	data  []byte
+	layer Layer
 	flags bool            // the command line: adds to lists, replaces none
 	keys  map[string]Rule // every key that was given, and where
 	off   map[string]bool // keys given as false
 	errs  Errors
+	// ignored are keys that an untrusted file may not give.
+	ignored []ignoredKey
+	// templates are named by flags.
+	templates []*File
 
 	allowed, denied *[]hostEntry
 	reasons         map[string]reasonText // canonical entry → text
@@ -26,6 +32,9 @@ type File struct {
 	strict          *bool
 	unixSockets     *[]pathEntry
 	allUnix         *bool
+	askVia          *[]string
+	askTimeout      *time.Duration
+	authorizer      *Authorizer
 
 	disabled, gitConfig *bool
 	denyRead, allowRead *[]pathEntry
@@ -36,10 +45,12 @@ type File struct {
 
 	pass, unset []string
 	set         map[string]string
+	envRules    map[string]Rule // "pass NAME", "unset NAME", "set NAME" -> where
 	require     Require
 	publish     []Publish
 	hostPorts   []HostPort
 	limits      Limits
+	audit       AuditRules
 }
 
 type reasonText struct {
@@ -67,11 +78,15 @@ type EnvRules struct {
 	Pass  []string // names, or prefixes that end in *; the built-in ones first
 	Set   map[string]string
 	Unset []string // like Pass; wins over it
+	// Never are those that no lower layer passes or sets, each like Pass; Only,
+	// where there are any, hold what may be passed: every list has to.
+	Never []string
+	Only  [][]string
 }
 
 func newFile(name string) *File {
 	return &File{name: name, keys: map[string]Rule{}, off: map[string]bool{},
-		reasons: map[string]reasonText{}, set: map[string]string{}}
+		reasons: map[string]reasonText{}, set: map[string]string{}, envRules: map[string]Rule{}}
 }
 
 // Flag is one policy flag of the command line: {"--allow-domain", "example.com"}.
@@ -85,6 +100,8 @@ const (
 	FlagAllowDomain = "--allow-domain"
 	FlagAllowWrite  = "--allow-write"
 	FlagDenyRead    = "--deny-read"
+	FlagTemplate    = "--template"
+	FlagAsk         = "--ask" // tty,socket,desktop
 )
 
 // CommandLine is the file name of rules that came as flags.
@@ -119,10 +136,23 @@ func (f *File) addFlag(fl Flag, rule Rule) {
 		e.rule = rule
 		*f.allowed = append(*f.allowed, e)
 		return
+	case FlagAsk:
+		if err := f.flagAsk(fl.Value); err != nil {
+			fail(err.Error(), hintOf(err))
+		}
+		return
 	case FlagAllowWrite:
 		paths = f.allowWrite
 	case FlagDenyRead:
 		paths = f.denyRead
+	case FlagTemplate:
+		t, err := Template(fl.Value)
+		if err != nil {
+			fail(err.Error(), hintOf(err))
+			return
+		}
+		f.templates = append(f.templates, t)
+		return
 	default:
 		fail("unknown policy flag "+clip(fl.Name), "")
 		return

@@ -19,6 +19,9 @@ type FileRules struct {
 	ProtectedPaths []PathRule
 	// ScanDepth is how deep a tier that cannot watch every path looks.
 	ScanDepth int
+	// Points are paths of which the lists say nothing, and DecideFile may say
+	// another thing than of what is above them.
+	Points []PathRule
 }
 
 const (
@@ -56,6 +59,10 @@ var fileAccess = map[event.Operation]access{
 // sees it. Links are the caller's: a write is decided where it lands, a read
 // by every name on its way.
 func (p *Policy) DecideFile(op event.Operation, path string) Decision {
+	return p.all(func(v *Policy) Decision { return v.decideFile(op, path) })
+}
+
+func (p *Policy) decideFile(op event.Operation, path string) Decision {
 	kind := fileAccess[op]
 	if kind == accessNone || !cleanAbs(path) {
 		return denied(event.RequestInvalid, builtin(ruleInvalid))
@@ -161,7 +168,7 @@ func (p *Policy) decideWrite(path string) Decision {
 	if p.private(path) {
 		return Decision{Verdict: event.Allow, Reason: event.DefaultAllowed, Rule: builtin(rulePrivate)}
 	}
-	d := denied(event.PathReadOnly, builtin(ruleReadOnly))
+	d := denied(event.PathReadOnly, p.fallback("filesystem.allowWrite", ruleReadOnly))
 	if path != "/" {
 		d.Fix = fixPath("filesystem.allowWrite", FlagAllowWrite, path)
 	}

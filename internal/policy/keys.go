@@ -56,18 +56,16 @@ func makeKeys() grammar {
 			}),
 		}),
 		"env": object(map[string]shape{
-			"pass":  list(envEntry(func(f *File, s string) { f.pass = append(f.pass, s) })),
-			"unset": list(envEntry(func(f *File, s string) { f.unset = append(f.unset, s) })),
+			"pass":  list(envEntry("pass", func(f *File) *[]string { return &f.pass })),
+			"unset": list(envEntry("unset", func(f *File) *[]string { return &f.unset })),
 			"set":   record(setVariable),
 		}),
-		"ask": object(map[string]shape{
-			"via": list(oneOf("tty", "socket", "desktop")), "timeout": duration}),
+		"ask":       askKeys(),
 		"limits":    limits(),
 		"publish":   list(publishEntry),
 		"hostPorts": list(hostPort),
 		"mode":      choice(func(f *File, s string, _ Rule) { f.off["mode"] = s == "enforce" }, "enforce", "audit"),
-		"audit": object(map[string]shape{
-			"log": anyText, "otlp": anyText, "syslog": anyText, "textfile": anyText}),
+		"audit":     auditKeys(),
 	}
 	g := grammar{root: object(top), homes: map[string][]string{}}
 	for _, k := range sharedKeys {
@@ -84,7 +82,7 @@ var sharedKeys = []string{
 	"network.rules", "network.tlsTerminate", "network.deniedResolvedAddresses",
 	"filesystem.denyRead", "filesystem.allowRead", "filesystem.allowWrite",
 	"filesystem.denyWrite", "filesystem.allowGitConfig", "filesystem.disabled",
-	"env.pass", "env.set", "env.unset", "require.tier", "ask.via", "ask.timeout",
+	"env.pass", "env.set", "env.unset", "require.tier", "ask.via", "ask.timeout", "network.authorizer",
 	"limits.memory", "limits.pids", "limits.cpu", "limits.time",
 }
 
@@ -112,6 +110,9 @@ func pathList(where func(*File) **[]pathEntry) shape {
 			*where(w.file) = &[]pathEntry{}
 		}
 		list(func(w *walker, n ast.Node) {
+			if w.eitherSketch(anyText, func(w *walker, n ast.Node) { markedPath(w, n, &pathEntry{}) }) {
+				return
+			}
 			e := pathEntry{rule: w.rule(n)}
 			switch n.(type) {
 			case *ast.MappingNode, *ast.MappingValueNode:
@@ -141,6 +142,9 @@ func markedPath(w *walker, n ast.Node, e *pathEntry) bool {
 	fields := map[string]shape{
 		"path": func(w *walker, n ast.Node) { e.path, _ = w.text(n) },
 		"literal": func(w *walker, n ast.Node) {
+			if w.sketched(sketch{"enum": []bool{true}}) {
+				return
+			}
 			b, ok := n.(*ast.BoolNode)
 			e.literal = ok && b.Value
 			if !e.literal {
@@ -159,8 +163,11 @@ func markedPath(w *walker, n ast.Node, e *pathEntry) bool {
 	return true
 }
 
-func envEntry(add func(*File, string)) shape {
+func envEntry(key string, where func(*File) *[]string) shape {
 	return func(w *walker, n ast.Node) {
+		if w.sketched(sketch{"type": "string", "pattern": envPattern.text}) {
+			return
+		}
 		s, ok := w.text(n)
 		if !ok {
 			return
@@ -170,7 +177,9 @@ func envEntry(add func(*File, string)) shape {
 				"%s is not the name of a variable", clip(s))
 			return
 		}
-		add(w.file, s)
+		dst := where(w.file)
+		*dst = append(*dst, s)
+		w.file.envRules[key+" "+s] = w.rule(n)
 	}
 }
 
@@ -179,6 +188,7 @@ func setVariable(w *walker, key string, kn, v ast.Node) {
 		w.fail(kn, "", "%s is not the name of a variable", clip(key))
 		return
 	}
+	w.file.envRules["set "+key] = w.rule(kn)
 	if s, isText := v.(*ast.StringNode); isText && s.Value == "" {
 		w.file.set[key] = ""
 		return

@@ -32,9 +32,8 @@ func network() shape {
 			"caCertPath": anyText, "caKeyPath": anyText, "excludeDomains": list(host),
 			"extraCaCertPaths": list(anyText), "maxTunnels": integer(1, 65536, nil),
 			"handshakeTimeoutMs": integer(100, 600000, nil)}),
-		"rules": list(netRule),
-		"authorizer": object(map[string]shape{
-			"exec": list(anyText), "http": anyText, "unix": checked(checkPath)}),
+		"rules":      list(netRule),
+		"authorizer": authorizer,
 	})
 }
 
@@ -134,6 +133,9 @@ func git() shape {
 	}))
 	shared := object(map[string]shape{"safeDirectories": list(checked(checkPath))})
 	return func(w *walker, n ast.Node) {
+		if w.eitherSketch(ours, shared) {
+			return
+		}
 		if seq, ok := n.(*ast.SequenceNode); ok {
 			if len(seq.Values) > 0 {
 				w.file.keys["git[]"] = w.rule(n)

@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,25 +40,29 @@ func (l Limits) Tasks() uint64 {
 // Limits gives the bounds of what a run may use.
 func (p *Policy) Limits() Limits { return p.limits }
 
-func (m *merger) limits() {
-	l := &m.p.limits
-	l.Rules = map[string]Rule{}
-	for _, f := range m.files {
+// mergeLimits takes the last value of each that files give; no more than any of
+// those that only narrow.
+func mergeLimits(files, narrow []*File) Limits {
+	l := Limits{Rules: map[string]Rule{}}
+	for i, f := range append(slices.Clone(files), narrow...) {
+		lower := i >= len(files)
 		for key, set := range map[string]bool{
-			"limits.memory": replace(&l.Memory, f.limits.Memory), "limits.pids": replace(&l.PIDs, f.limits.PIDs),
-			"limits.cpu": replace(&l.CPU, f.limits.CPU), "limits.time": replace(&l.Time, f.limits.Time),
+			"limits.memory": replace(&l.Memory, f.limits.Memory, lower), "limits.pids": replace(&l.PIDs, f.limits.PIDs, lower),
+			"limits.cpu": replace(&l.CPU, f.limits.CPU, lower), "limits.time": replace(&l.Time, f.limits.Time, lower),
 		} {
 			if set {
 				l.Rules[key] = f.keys[key]
 			}
 		}
 	}
+	return l
 }
 
-// replace takes a value that was given.
-func replace[T comparable](old *T, v T) bool {
+// replace takes a value that was given; lower: only one below the old, if there
+// is one.
+func replace[T cmp.Ordered](old *T, v T, lower bool) bool {
 	var zero T
-	if v == zero {
+	if v == zero || lower && *old != zero && *old <= v {
 		return false
 	}
 	*old = v
@@ -70,6 +76,9 @@ func limits() shape {
 		"cpu":    cpus,
 		"time": func(w *walker, n ast.Node) {
 			duration(w, n)
+			if w.sketch != nil {
+				return
+			}
 			if s, ok := n.(*ast.StringNode); ok {
 				w.file.limits.Time, _ = time.ParseDuration(s.Value) // bad: told above
 			}
@@ -84,6 +93,9 @@ func count(where func(*Limits) *uint64) shape {
 
 // memory takes 512M, 2G: powers of 1024, as cgroups and systemd have them.
 func memory(w *walker, n ast.Node) {
+	if w.sketched(sketch{"type": "string", "pattern": "^[1-9][0-9]*[KMGT]?$"}) {
+		return
+	}
 	s, ok := w.text(n)
 	if !ok {
 		return
@@ -106,6 +118,9 @@ const leastCPU = 0.01
 
 // cpus takes 2, 1.5 or "150%".
 func cpus(w *walker, n ast.Node) {
+	if w.sketched(sketch{"anyOf": []sketch{{"type": "number", "minimum": leastCPU}, {"type": "string", "pattern": `^[0-9]+(\.[0-9]+)?%?$`}}}) {
+		return
+	}
 	var v float64
 	switch n := n.(type) {
 	case *ast.FloatNode:

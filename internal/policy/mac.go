@@ -40,7 +40,9 @@ func (m *merger) macOS() {
 				*v = !f.off[key]
 			}
 		}
+		*v = *v && !slices.ContainsFunc(m.ceilings, func(f *File) bool { return f.off[key] })
 	}
+	r.AllUnixSockets = m.granted(func(f *File) *bool { return f.allUnix })
 	for _, f := range m.files {
 		base := f.dir
 		if base == "" {
@@ -48,9 +50,6 @@ func (m *merger) macOS() {
 		}
 		if f.unixSockets != nil {
 			r.UnixSockets = append(r.UnixSockets, m.resolve(literally(*f.unixSockets), base)...)
-		}
-		if f.allUnix != nil {
-			r.AllUnixSockets = *f.allUnix
 		}
 		r.MachLookup = append(r.MachLookup, f.machLookup...)
 	}

@@ -1,6 +1,12 @@
 package policy
 
-import "maps"
+import (
+	"maps"
+	"slices"
+)
+
+// ruleNoCeiling is what a ceiling says of what it has no key for.
+const ruleNoCeiling = "no-ceiling"
 
 // merger makes the parts of a Policy from files in order.
 type merger struct {
@@ -8,6 +14,11 @@ type merger struct {
 	files []*File
 	p     *Policy
 	errs  Errors
+
+	// ceilings may forbid what files switch on. ceiling and project are set where
+	// the view is one of theirs.
+	ceilings         []*File
+	ceiling, project *File
 }
 
 // problems takes over what FromFlags could not report.
@@ -15,6 +26,31 @@ func (m *merger) problems() {
 	for _, f := range m.files {
 		m.errs = append(m.errs, f.errs...)
 	}
+}
+
+// forbidden reports whether a ceiling says false to something.
+func (m *merger) forbidden(get func(*File) *bool) bool {
+	return slices.ContainsFunc(m.ceilings, func(f *File) bool {
+		v := get(f)
+		return v != nil && !*v
+	})
+}
+
+// granted gives the last value of what is a widening, unless it is forbidden.
+func (m *merger) granted(get func(*File) *bool) bool {
+	v, _ := last(m.files, get)
+	return v && !m.forbidden(get)
+}
+
+// open gives the entries of a ceiling's list: everything where it has none.
+func open[T any](m *merger, key string, list []T, everything ...T) []T {
+	if m.ceiling == nil {
+		return list
+	}
+	if _, given := m.ceiling.keys[key]; given {
+		return list
+	}
+	return everything
 }
 
 // present reports whether a file, not a flag, gave a list.
@@ -63,19 +99,18 @@ func (m *merger) network() {
 		p.deniedEntries[entry] = true
 	}
 	p.deniedHosts = newHostTable(denials)
-	p.allowedHosts = newHostTable(unite(m.files, func(f *File) *[]hostEntry { return f.allowed }))
+	anyHost := []hostEntry{{kind: hostAll, rule: builtin(ruleNoCeiling)}, {kind: hostAll, port: portSMTP, rule: builtin(ruleNoCeiling)}}
+	p.anyHost = m.ceiling != nil && m.ceiling.allowed == nil
+	p.allowedHosts = newHostTable(open(m, keyAllowedDomains, unite(m.files, func(f *File) *[]hostEntry { return f.allowed }), anyHost...))
 	p.deniedAddrs = newHostTable(unite(m.files, func(f *File) *[]hostEntry { return f.resolved }))
-	p.noSNI = newHostTable(unite(m.files, func(f *File) *[]hostEntry { return &f.noSNI }))
-	p.upgrades = newHostTable(unite(m.files, func(f *File) *[]hostEntry { return &f.upgrades }))
+	p.noSNI = newHostTable(open(m, "network.rules", unite(m.files, func(f *File) *[]hostEntry { return &f.noSNI }), anyHost...))
+	p.upgrades = newHostTable(open(m, "network.rules", unite(m.files, func(f *File) *[]hostEntry { return &f.upgrades }), anyHost...))
 	if parents, ok := last(m.files, func(f *File) *ParentProxies { return f.parents }); ok {
 		p.parents = &parents
 	}
 	p.strict, _ = last(m.files, func(f *File) *bool { return f.strict })
 	m.unixSockets()
-	for _, f := range m.files {
-		_, asks := f.keys["ask"]
-		p.askable = p.askable || asks
-	}
+	m.asking()
 }
 
 func (m *merger) unixSockets() {
@@ -84,36 +119,51 @@ func (m *merger) unixSockets() {
 	m.p.unixSockets = newPathSet(u.Sockets)
 	for _, f := range m.files {
 		if f.allUnix != nil {
-			u.All, u.AllRule = *f.allUnix, f.keys["network.allowAllUnixSockets"]
+			u.AllRule = f.keys["network.allowAllUnixSockets"]
 		}
+	}
+	u.All = m.granted(func(f *File) *bool { return f.allUnix })
+	if m.ceiling != nil && m.ceiling.unixSockets == nil {
+		u.All, u.AllRule = true, builtin(ruleNoCeiling)
 	}
 }
 
-func (m *merger) filesystem() {
+// filesystem makes the rules for files; whole are all files of the policy,
+// which the sandbox must not touch.
+func (m *merger) filesystem(whole []*File) {
 	p, r := m.p, &m.p.files
 	p.secrets = newPathSet(m.resolve(secretEntries(), m.env.Cwd))
-	r.Disabled, _ = last(m.files, func(f *File) *bool { return f.disabled })
-	r.DenyRead = m.list(func(f *File) *[]pathEntry { return f.denyRead }, secretEntries())
+	r.Disabled = m.granted(func(f *File) *bool { return f.disabled })
+	// What a project hides it hides besides: its list is no reason to open the
+	// user's secrets.
+	hides := func(f *File) *[]pathEntry { return f.denyRead }
+	var hidden []pathEntry
+	if !present(slices.DeleteFunc(slices.Clone(m.files), func(f *File) bool { return f.layer.ofProject() }), hides) {
+		hidden = m.defaultHidden()
+	}
+	r.DenyRead = append(m.resolve(hidden, m.env.Cwd), m.list(hides, nil)...)
 	r.AllowRead = m.list(func(f *File) *[]pathEntry { return f.allowRead }, nil)
 	r.AllowWrite = m.list(func(f *File) *[]pathEntry { return f.allowWrite }, m.defaultWrite())
 	r.DenyWrite = m.list(func(f *File) *[]pathEntry { return f.denyWrite }, nil)
-	r.ScanDepth = defaultScanDepth
+	if m.ceiling == nil {
+		r.ScanDepth = defaultScanDepth
+	}
 	if n, ok := last(m.files, func(f *File) *int { return f.scanDepth }); ok {
 		r.ScanDepth = n
 	}
-	gitConfig, _ := last(m.files, func(f *File) *bool { return f.gitConfig })
-	if !r.Disabled {
-		r.Protected = protectedNames(gitConfig)
+	if !r.Disabled && m.ceiling == nil {
+		r.Protected = protectedNames(m.granted(func(f *File) *bool { return f.gitConfig }))
 	}
 	p.names = newNameMatchers(r.Protected)
 
-	protected, hidden := ownPaths(m.env, m.files)
+	protected, own := ownPaths(m.env, whole)
 	r.ProtectedPaths = protected
 	p.protectedPaths = newPathSet(protected)
-	p.hidden = newPathSet(hidden)
+	p.hidden = newPathSet(own)
 	p.denyRead, p.allowRead = newPathSet(r.DenyRead), newPathSet(r.AllowRead)
 	p.allowWrite, p.denyWrite = newPathSet(r.AllowWrite), newPathSet(r.DenyWrite)
-	r.DenyRead = append(hidden, r.DenyRead...)
+	p.hiddenRules = own
+	r.DenyRead = append(slices.Clone(own), r.DenyRead...)
 
 	p.privateDirs = []string{"/tmp", "/run", "/dev"}
 	if m.env.RuntimeDir != "" {
@@ -155,6 +205,9 @@ func (m *merger) resolve(entries []pathEntry, base string) []PathRule {
 
 func (m *merger) environment() {
 	env := EnvRules{Pass: defaultPass(), Set: map[string]string{}}
+	if m.ceiling != nil {
+		env.Pass = nil
+	}
 	for _, f := range m.files {
 		env.Pass = append(env.Pass, f.pass...)
 		env.Unset = append(env.Unset, f.unset...)

@@ -14,6 +14,8 @@ const (
 	ruleInvalid     = "invalid-request"
 )
 
+const keyAllowedDomains = "network.allowedDomains"
+
 func builtin(name string) Rule { return Rule{Name: name} }
 
 func denied(reason event.Reason, rule Rule) Decision {
@@ -41,6 +43,10 @@ func (h Host) valid() bool {
 // DecideNet decides a connection by name or by plain address. A name that is
 // allowed may still lead to an address that is not: DecideResolved.
 func (p *Policy) DecideNet(req NetRequest) Decision {
+	return p.all(func(v *Policy) Decision { return v.decideNet(req) })
+}
+
+func (p *Policy) decideNet(req NetRequest) Decision {
 	switch {
 	case !req.Host.valid() || req.Port == 0:
 		return denied(event.RequestInvalid, builtin(ruleInvalid))
@@ -67,10 +73,10 @@ func (p *Policy) ruleDenied(e hostEntry) Decision {
 
 // notAllowed is the answer where no rule speaks of host and port.
 func (p *Policy) notAllowed(req NetRequest, other hostEntry) Decision {
-	d := denied(event.NotAllowed, builtin(ruleDefaultDeny))
+	d := denied(event.NotAllowed, p.fallback(keyAllowedDomains, ruleDefaultDeny))
 	switch {
 	case req.Port == portSMTP:
-		d = denied(event.PortDenied, builtin(rulePortSMTP))
+		d = denied(event.PortDenied, p.fallback(keyAllowedDomains, rulePortSMTP))
 	case other.kind != hostNone:
 		d.Reason = event.PortDenied
 	}
@@ -87,7 +93,7 @@ func (p *Policy) decideLiteral(req NetRequest) Decision {
 	_, other, _ := p.allowedHosts.allow(req.Host, req.Port)
 	d := p.notAllowed(req, other)
 	if d.Reason == event.NotAllowed {
-		d.Reason, d.Rule = event.AddressLiteral, builtin(ruleLiteral)
+		d.Reason, d.Rule = event.AddressLiteral, p.fallback(keyAllowedDomains, ruleLiteral)
 	}
 	return d
 }
@@ -95,7 +101,11 @@ func (p *Policy) decideLiteral(req NetRequest) Decision {
 // DecideResolved decides an address that an allowed name resolved to, or an
 // allowed plain address once more, just before it is dialled.
 func (p *Policy) DecideResolved(req NetRequest, addr netip.Addr) Decision {
-	granted := p.DecideNet(req)
+	return p.all(func(v *Policy) Decision { return v.decideResolved(req, addr) })
+}
+
+func (p *Policy) decideResolved(req NetRequest, addr netip.Addr) Decision {
+	granted := p.decideNet(req)
 	if !granted.Allowed() {
 		return granted
 	}
@@ -118,7 +128,10 @@ func (p *Policy) decideAddr(addr netip.Addr, port uint16) (d Decision, ok bool) 
 	if e, ok := p.deniedHosts.deny(host, port); ok {
 		return p.ruleDenied(e), true
 	}
-	special := classify(addr, p.own)
+	var special *addressClass
+	if !p.anyHost {
+		special = classify(addr, p.own)
+	}
 	if e, _, ok := p.allowedHosts.allow(host, port); ok {
 		if e.prefix.IsSingleIP() || special == nil || !special.single {
 			if inner, isTunnel := embedded(addr); isTunnel && !e.prefix.IsSingleIP() {
@@ -148,6 +161,10 @@ func (p *Policy) decideAddr(addr netip.Addr, port uint16) (d Decision, ok bool) 
 // DecideName decides a look-up: denied only if no port of the name can be
 // reached, so that the answer may be NXDOMAIN.
 func (p *Policy) DecideName(h Host) Decision {
+	return p.all(func(v *Policy) Decision { return v.decideName(h) })
+}
+
+func (p *Policy) decideName(h Host) Decision {
 	if !h.valid() || h.IsAddr() {
 		return denied(event.NameInvalid, builtin(ruleInvalid))
 	}
@@ -177,16 +194,27 @@ func (p *Policy) DecideName(h Host) Decision {
 
 // AllowNoSNI reports whether a rule lets TLS without a server name through.
 func (p *Policy) AllowNoSNI(req NetRequest) (Rule, bool) {
-	e, _, ok := p.noSNI.allow(req.Host, req.Port)
-	return e.rule, ok
+	return p.allRules(req, func(v *Policy) *hostTable { return v.noSNI })
 }
 
 // AllowUpgrade reports whether a rule lets plain HTTP change to another
 // protocol.
 func (p *Policy) AllowUpgrade(req NetRequest) (Rule, bool) {
-	e, _, ok := p.upgrades.allow(req.Host, req.Port)
-	return e.rule, ok
+	return p.allRules(req, func(v *Policy) *hostTable { return v.upgrades })
+}
+
+// allRules gives the rule that allows, if every view has one.
+func (p *Policy) allRules(req NetRequest, table func(*Policy) *hostTable) (Rule, bool) {
+	e, _, ok := table(p).allow(req.Host, req.Port)
+	for _, v := range p.within {
+		_, _, also := table(v).allow(req.Host, req.Port)
+		ok = ok && also
+	}
+	if !ok {
+		return Rule{}, false
+	}
+	return e.rule, true
 }
 
 // asks reports whether what nothing forbids may be asked about.
-func (p *Policy) asks() bool { return p.askable && !p.strict }
+func (p *Policy) asks() bool { return (p.ask.On || p.authorizer != nil) && !p.strict }

@@ -212,17 +212,29 @@ func (g generator) pattern() string {
 	return p + g.of("", "", "/**")
 }
 
+func (g generator) oracle() oracle {
+	return oracle{
+		allowed:   g.some(6, func() string { return g.entry(false) }),
+		denied:    g.some(3, func() string { return g.entry(true) }),
+		resolved:  g.some(2, func() string { return g.of("10.0.0.0/8", "8.0.0.0/16", "9.0.0.1", "[2600::/16]") }),
+		denyRead:  g.some(4, g.pattern),
+		allowRead: g.some(4, g.pattern), allowWrite: g.some(4, g.pattern), denyWrite: g.some(3, g.pattern),
+	}
+}
+
+// cases is how often a random test tries.
+func cases(many, few int) int {
+	if testing.Short() {
+		return few
+	}
+	return many
+}
+
 func TestDecisionsAgreeWithTheOracle(t *testing.T) {
 	g := generator{rand.New(rand.NewPCG(7, 11))}
 	seen := map[string]int{}
-	for range 1200 {
-		o := oracle{
-			allowed:   g.some(6, func() string { return g.entry(false) }),
-			denied:    g.some(3, func() string { return g.entry(true) }),
-			resolved:  g.some(2, func() string { return g.of("10.0.0.0/8", "8.0.0.0/16", "9.0.0.1", "[2600::/16]") }),
-			denyRead:  g.some(4, g.pattern),
-			allowRead: g.some(4, g.pattern), allowWrite: g.some(4, g.pattern), denyWrite: g.some(3, g.pattern),
-		}
+	for range cases(100_000/72+1, 150) { // of 72 decisions
+		o := g.oracle()
 		p := mustPolicy(t, testEnv, o.yaml())
 		check := func(what string, d Decision, want bool) {
 			seen[fmt.Sprint(strings.Fields(what)[0], want)]++

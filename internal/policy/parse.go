@@ -20,6 +20,8 @@ type Source struct {
 	Data []byte
 	Dir  string // base for relative paths; "" = Env.Cwd
 	Path string // where the bytes really are, if that is not Name: a link's target
+	// Layer says what the file may do.
+	Layer Layer
 }
 
 // Limits of a policy file. The parser recurses at every opened level, and a
@@ -38,7 +40,7 @@ func Parse(src Source) (*File, error) {
 	// goccy/go-yaml 1.19.2 loses count of the lines after some "\r\n".
 	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
 	f := newFile(src.Name)
-	f.paths, f.dir, f.data = []string{src.Name}, src.Dir, src.Data
+	f.paths, f.dir, f.data, f.layer = []string{src.Name}, src.Dir, src.Data, src.Layer
 	if src.Path != "" {
 		f.paths = append(f.paths, src.Path)
 	}

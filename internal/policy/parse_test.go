@@ -232,11 +232,11 @@ allowPty: true
 mandatoryDenySearchDepth: 5
 credentials:
   files: [{path: ~/.netrc, mode: mask, extract: "(x)", onExtractNoMatch: deny, decode: jwt, maskClaims: [a], maskDuplicates: true, injectHosts: ["*.a.com"]}]
-  envVars: [{name: TOKEN, mode: deny}]
+  envVars: [{name: TOKEN, mode: deny, extract: "(x)", onExtractNoMatch: warn, decode: jwt, maskClaims: [a], injectHosts: [a.com]}]
   allowPlaintextInject: false
   awsPairs: [{accessKeyIdVar: A, secretAccessKeyVar: B, sessionTokenVar: C}]
   sigv4: {streaming: deny, presigned: passthrough, sigv4a: deny}
-windows: {backend: mxc, sandboxUser: u, sublayerGuid: 00000000-0000-0000-0000-000000000000, proxyPortRange: [1, 2], srtWin: {path: x}}
+windows: {backend: mxc, sandboxUser: u, sublayerGuid: 00000000-0000-0000-0000-000000000000, wfpSublayerGuid: 00000000-0000-0000-0000-000000000000, proxyPortRange: [1, 2], srtWin: {path: x}}
 ripgrep: {command: rg, args: [-x], argv0: rg}
 socatPath: /usr/bin/socat
 seccomp: {applyPath: /x, argv0: y}
@@ -248,12 +248,12 @@ require: {tier: trace, audit: true}
 ask: {via: [tty, socket, desktop], timeout: 60s}
 network:
   rules: [{host: a.b, port: 443, method: GET, path: /x, noSNI: allow, upgrade: allow}]
-  authorizer: {exec: [/bin/x, y]}
+  authorizer: {exec: [/bin/x, y], timeout: 1s, ttl: 5m, negativeTTL: 1m}
 git: [{repo: github.com/o/r, fetch: true, push: {refs: ["refs/heads/agent/*"], create: true, update: true, force: false, delete: false, tags: false}, credential: {gh: true}}]
 env: {pass: [GOPATH, "NPM_*"], set: {A: b, E: ""}, unset: [CI]}
 limits: {memory: 2G, pids: 100, cpu: 1.5, time: 10m}
 mode: audit
-audit: {log: x, otlp: y, syslog: z, textfile: w}
+audit: {log: /var/log/x, otlp: "http://127.0.0.1:4318", syslog: "tcp://[::1]:601", textfile: /var/lib/x}
 publish: ["3000", 3001, "127.0.0.1:8080:80", "[::1]:8080:80"]
 hostPorts: [5432]
 `}

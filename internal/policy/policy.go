@@ -3,6 +3,7 @@ package policy
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -42,18 +43,32 @@ type Policy struct {
 	env Env
 	sha string
 
+	// within are the views that have to agree; of those, one of the two after
+	// says what they are made for.
+	within  []*Policy
+	counted []*File // what the first view is made of
+	ceiling *File
+	project *File
+	// lists and sockets are what the views make together.
+	lists   FileRules
+	sockets UnixRules
+
+	anyHost                   bool // a ceiling that says nothing of hosts
 	allowedHosts, deniedHosts *hostTable
 	deniedAddrs               *hostTable
 	noSNI, upgrades           *hostTable
 	parents                   *ParentProxies
 	deniedEntries             map[string]bool // canonical, for warnings
 	own                       map[netip.Addr]bool
-	strict, askable           bool
+	strict                    bool
+	ask                       AskRules
+	authorizer                *Authorizer
 	unix                      UnixRules
 	unixSockets               *pathSet
 
 	files                 FileRules
 	hidden                *pathSet // read-denied whatever allowRead says
+	hiddenRules           []PathRule
 	denyRead, allowRead   *pathSet
 	allowWrite, denyWrite *pathSet
 	protectedPaths        *pathSet
@@ -64,6 +79,7 @@ type Policy struct {
 	environ   EnvRules
 	mac       MacRules
 	require   Require
+	audit     AuditRules
 	publish   []Publish
 	hostPorts []HostPort
 	limits    Limits
@@ -74,29 +90,59 @@ type Policy struct {
 
 // New merges files over the built-in default: lists unite and denial wins, of
 // single values the later counts, of requirements the stricter. A list that
-// any file gives replaces the default's; flags add to what there is.
+// any file gives replaces the default's; flags add to what there is. What a
+// file's Layer does not let it widen, it only narrows.
 func New(env Env, files ...*File) (*Policy, error) {
 	if err := env.check(); err != nil {
 		return nil, err
 	}
-	p := &Policy{env: env, sha: hashFiles(files), own: map[netip.Addr]bool{}}
+	counted, untrusted, ceilings := split(files)
+	p, err := newView(env, files, merger{files: counted, ceilings: ceilings})
+	var problems Errors
+	add := func(v *Policy, err error) {
+		var found Errors
+		if errors.As(err, &found) {
+			problems = append(problems, found...)
+		}
+		p.within = append(p.within, v)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range ceilings {
+		add(newView(env, files, merger{files: []*File{f}, ceiling: f}))
+	}
+	for _, f := range untrusted {
+		add(newView(env, files, merger{files: append(slices.Clone(counted), f), ceilings: ceilings, project: f}))
+	}
+	if err := problems.orNil(); err != nil {
+		return nil, err
+	}
+	p.sha, p.counted = hashFiles(files), counted
+	p.audit = mergeAudit(append(slices.Clone(counted), ceilings...)) // whose word is the last
+	p.combine()
+	p.publish, p.hostPorts = mergePorts(counted, ceilings)
+	p.limits = mergeLimits(counted, append(slices.Clone(ceilings), untrusted...))
+	all := append(slices.Clone(ceilings), append(counted, untrusted...)...)
+	p.unbuilt, p.linuxOnly = findUnbuilt(all, unbuiltKeys), findUnbuilt(all, linuxKeys)
+	p.warn(counted)
+	p.warnUntrusted(untrusted)
+	return p, nil
+}
+
+// newView makes one view; whole are all files of the policy.
+func newView(env Env, whole []*File, m merger) (*Policy, error) {
+	p := &Policy{env: env, own: map[netip.Addr]bool{}, ceiling: m.ceiling, project: m.project}
 	for _, a := range env.HostAddrs {
 		p.own[a.Unmap().WithZone("")] = true
 	}
-	m := &merger{env: env, files: files, p: p}
+	m.env, m.p = env, p
 	m.problems()
 	m.network()
-	m.filesystem()
+	m.filesystem(whole)
 	m.environment()
 	m.macOS()
-	m.ports()
-	m.limits()
-	if err := m.errs.orNil(); err != nil {
-		return nil, err
-	}
-	p.unbuilt, p.linuxOnly = findUnbuilt(files, unbuiltKeys), findUnbuilt(files, linuxKeys)
-	p.warn(files)
-	return p, nil
+	return p, m.errs.orNil()
 }
 
 // hashFiles names the bytes a policy is made of, the default's among them.
@@ -108,6 +154,9 @@ func hashFiles(files []*File) string {
 	}
 	add([]byte(secretsText))
 	for _, f := range files {
+		if f.layer != LayerOwn {
+			add([]byte(f.layer.String()))
+		}
 		add(f.data)
 	}
 	return hex.EncodeToString(h.Sum(nil))
@@ -115,8 +164,8 @@ func hashFiles(files []*File) string {
 
 // Files gives the rules for paths.
 func (p *Policy) Files() FileRules {
-	f := p.files
-	for _, l := range []*[]PathRule{&f.DenyRead, &f.AllowRead, &f.AllowWrite, &f.DenyWrite, &f.ProtectedPaths} {
+	f := p.lists
+	for _, l := range []*[]PathRule{&f.DenyRead, &f.AllowRead, &f.AllowWrite, &f.DenyWrite, &f.ProtectedPaths, &f.Points} {
 		*l = slices.Clone(*l)
 	}
 	f.Protected = slices.Clone(f.Protected)
@@ -127,6 +176,7 @@ func (p *Policy) Files() FileRules {
 func (p *Policy) Env() EnvRules {
 	e := p.environ
 	e.Pass, e.Unset, e.Set = slices.Clone(e.Pass), slices.Clone(e.Unset), maps.Clone(e.Set)
+	e.Never, e.Only = slices.Clone(e.Never), slices.Clone(e.Only)
 	return e
 }
 

@@ -30,19 +30,33 @@ func (p *Policy) Publish() []Publish { return slices.Clone(p.publish) }
 // HostPorts gives the ports of the host that the sandbox may reach.
 func (p *Policy) HostPorts() []HostPort { return slices.Clone(p.hostPorts) }
 
-func (m *merger) ports() {
-	for _, f := range m.files {
+// mergePorts unites what files open, as far as every ceiling that has such a list
+// has it, too. A project that is not trusted opens none.
+func mergePorts(files, ceilings []*File) (published []Publish, hosts []HostPort) {
+	for _, f := range files {
 		for _, r := range f.publish {
-			if !slices.ContainsFunc(m.p.publish, func(o Publish) bool { return o.Host == r.Host && o.Port == r.Port }) {
-				m.p.publish = append(m.p.publish, r)
+			same := func(o Publish) bool { return o.Host == r.Host && o.Port == r.Port }
+			if !slices.ContainsFunc(published, same) && slices.IndexFunc(ceilings, func(c *File) bool {
+				return c.has("publish") && !slices.ContainsFunc(c.publish, same)
+			}) < 0 {
+				published = append(published, r)
 			}
 		}
 		for _, r := range f.hostPorts {
-			if !slices.ContainsFunc(m.p.hostPorts, func(o HostPort) bool { return o.Port == r.Port }) {
-				m.p.hostPorts = append(m.p.hostPorts, r)
+			same := func(o HostPort) bool { return o.Port == r.Port }
+			if !slices.ContainsFunc(hosts, same) && slices.IndexFunc(ceilings, func(c *File) bool {
+				return c.has("hostPorts") && !slices.ContainsFunc(c.hostPorts, same)
+			}) < 0 {
+				hosts = append(hosts, r)
 			}
 		}
 	}
+	return published, hosts
+}
+
+func (f *File) has(key string) bool {
+	_, given := f.keys[key]
+	return given
 }
 
 // ownPort is taken in every sandbox: its resolver listens on every address.
@@ -70,11 +84,16 @@ func publishEntry(w *walker, n ast.Node) {
 	}
 	number := integer(1, 65535, func(_ *File, port int, _ Rule) { add(parsePublish(strconv.Itoa(port))) })
 	either(number, func(w *walker, n ast.Node) {
+		if w.sketched(sketch{"type": "string", "pattern": publishedForm.text}) {
+			return
+		}
 		if s, ok := w.text(n); ok {
 			add(parsePublish(s))
 		}
 	})(w, n)
 }
+
+var publishedForm = pattern(`^(((\d{1,3}\.){3}\d{1,3}|\[[0-9a-fA-F:]+\]):)?(\d{1,5}:)?\d{1,5}$`)
 
 func parsePublish(s string) (p Publish, err error) {
 	const want = "wants PORT, HOSTPORT:PORT or ADDRESS:HOSTPORT:PORT"

@@ -111,16 +111,16 @@ func (m nameMatcher) holds(rest string) bool {
 // ownPaths lists what the sandbox must never write, because it decides or
 // records what the sandbox does, and of these what it must not read either.
 func ownPaths(env Env, files []*File) (protected, hidden []PathRule) {
-	add := func(list *[]PathRule, p, rule string) {
+	addTo := func(list *[]PathRule, p, rule string) {
 		if p != "" {
 			*list = append(*list, PathRule{Path: p, Final: list == &hidden, Rule: builtin(rule)})
 		}
 	}
-	both := func(p, rule string) { add(&protected, p, rule); add(&hidden, p, rule) }
+	both := func(p, rule string) { addTo(&protected, p, rule); addTo(&hidden, p, rule) }
 	both(env.StateDir, "own-state")
 	both(env.ConfigDir, "own-policy")
 	both("/var/lib/sallyport", "own-state")
-	add(&protected, "/etc/sallyport", "own-policy")
+	addTo(&protected, "/etc/sallyport", "own-policy")
 	both("/run/sallyport", "own-sockets")
 	if env.RuntimeDir != "" {
 		both(path.Join(env.RuntimeDir, "sallyport"), "own-sockets")
@@ -129,17 +129,28 @@ func ownPaths(env Env, files []*File) (protected, hidden []PathRule) {
 		both(path.Join(env.Home, ".srt-settings.json"), "own-policy")
 	}
 	for _, f := range files {
+		// Who writes the numbers could say that nothing was refused.
+		if f.audit.Textfile != "" {
+			addTo(&protected, path.Clean(f.audit.Textfile), "own-state")
+		}
+		if f.audit.Log != "" {
+			both(path.Clean(f.audit.Log), "own-state")
+		}
+		add := both
+		if f.layer != LayerOwn { // a repository's, and what everybody may read
+			add = func(p, rule string) { addTo(&protected, p, rule) }
+		}
 		for _, p := range f.paths {
 			if !strings.HasPrefix(p, "/") {
 				p = path.Join(env.Cwd, p)
 			}
 			// A pipe of the shell's is gone before the sandbox is there.
 			if p = path.Clean(p); !within(p, "/dev") && !within(p, "/proc") {
-				both(p, "own-policy")
+				add(p, "own-policy")
 			}
 		}
 	}
-	add(&protected, env.CacheDir, "own-cache")
-	add(&protected, env.Exe, "own-binary")
+	addTo(&protected, env.CacheDir, "own-cache")
+	addTo(&protected, env.Exe, "own-binary")
 	return protected, hidden
 }

@@ -27,8 +27,20 @@ func checked(check func(string) error) shape {
 
 // matching takes text of a form.
 func matching(form *lazyRegexp, want string) shape {
+	return matchingText(form, want, func(*File, string) {})
+}
+
+// matchingText is matching that hands the text on.
+func matchingText(form *lazyRegexp, want string, set func(*File, string)) shape {
 	return func(w *walker, n ast.Node) {
-		if s, ok := w.text(n); ok && !form.MatchString(s) {
+		if w.sketched(sketch{"type": "string", "pattern": form.text}) {
+			return
+		}
+		s, ok := w.text(n)
+		switch {
+		case ok && form.MatchString(s):
+			set(w.file, s)
+		case ok:
 			w.fail(n, "", "%s wants %s, not %s", w.key(), want, clip(s))
 		}
 	}
@@ -40,6 +52,9 @@ func oneOf(words ...string) shape { return choice(func(*File, string, Rule) {}, 
 // choice is oneOf that hands the word on.
 func choice(set func(*File, string, Rule), words ...string) shape {
 	return func(w *walker, n ast.Node) {
+		if w.sketched(sketch{"enum": words}) {
+			return
+		}
 		s, ok := w.text(n)
 		if !ok {
 			return
@@ -59,7 +74,7 @@ func choice(set func(*File, string, Rule), words ...string) shape {
 // flag takes true or false and hands it on.
 func flag(set func(*File, bool, Rule)) shape {
 	return func(w *walker, n ast.Node) {
-		if !w.plain(n) {
+		if w.sketched(sketch{"type": "boolean"}) || !w.plain(n) {
 			return
 		}
 		b, ok := n.(*ast.BoolNode)
@@ -82,7 +97,7 @@ func boolean(w *walker, n ast.Node) { flag(nil)(w, n) }
 // integer takes a whole number in a range and hands it on.
 func integer(least, most int, set func(*File, int, Rule)) shape {
 	return func(w *walker, n ast.Node) {
-		if !w.plain(n) {
+		if w.sketched(sketch{"type": "integer", "minimum": least, "maximum": most}) || !w.plain(n) {
 			return
 		}
 		v, ok := n.(*ast.IntegerNode)
@@ -104,6 +119,9 @@ func integer(least, most int, set func(*File, int, Rule)) shape {
 // either takes a scalar as a number or as text, each by its own shape.
 func either(num, text shape) shape {
 	return func(w *walker, n ast.Node) {
+		if w.eitherSketch(num, text) {
+			return
+		}
 		if _, ok := n.(*ast.IntegerNode); ok {
 			num(w, n)
 			return
@@ -126,11 +144,12 @@ func duration(w *walker, n ast.Node) {
 // lazyRegexp is compiled when it is first used: a run starts without most of
 // them, three times over.
 type lazyRegexp struct {
+	text    string
 	compile func() *regexp.Regexp
 }
 
 func pattern(text string) *lazyRegexp {
-	return &lazyRegexp{sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })}
+	return &lazyRegexp{text, sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })}
 }
 
 func (l *lazyRegexp) MatchString(s string) bool { return l.compile().MatchString(s) }

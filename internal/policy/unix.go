@@ -18,7 +18,7 @@ const ruleUnixSocket = "unix-socket"
 
 // Unix gives the rules for unix sockets.
 func (p *Policy) Unix() UnixRules {
-	u := p.unix
+	u := p.sockets
 	u.Sockets = slices.Clone(u.Sockets)
 	return u
 }
@@ -26,6 +26,10 @@ func (p *Policy) Unix() UnixRules {
 // DecideUnix decides a connection to a socket of the host by its absolute,
 // clean path. Links are the caller's: it is decided where they lead.
 func (p *Policy) DecideUnix(path string) Decision {
+	return p.all(func(v *Policy) Decision { return v.decideUnix(path) })
+}
+
+func (p *Policy) decideUnix(path string) Decision {
 	if !cleanAbs(path) {
 		return denied(event.RequestInvalid, builtin(ruleInvalid))
 	}
@@ -35,7 +39,7 @@ func (p *Policy) DecideUnix(path string) Decision {
 	if r, depth := p.unixSockets.deepest(path); depth >= 0 {
 		return allowed(r.Rule)
 	}
-	d := denied(event.NotAllowed, builtin(ruleUnixSocket))
+	d := denied(event.NotAllowed, p.fallback("network.allowUnixSockets", ruleUnixSocket))
 	if !p.secret(path) {
 		d.Fix = fixPath("network.allowUnixSockets", "", path)
 	}

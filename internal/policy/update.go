@@ -5,40 +5,33 @@ import (
 	"slices"
 )
 
-// Update gives what p becomes when next takes its place while a sandbox runs:
-// next's rules for hosts, and everything else as it was at the start. fixed
-// names the keys of which next says something else, in order.
-func (p *Policy) Update(next *Policy) (updated *Policy, fixed []string) {
+// Fixed names, in order, the keys of which next says something else than p, and
+// of which a sandbox that runs under p is built: they wait for another.
+func (p *Policy) Fixed(next *Policy) (keys []string) {
 	was, is := p.atStart(), next.atStart()
 	for key, v := range was {
 		if !reflect.DeepEqual(v, is[key]) {
-			fixed = append(fixed, key)
+			keys = append(keys, key)
 		}
 	}
-	slices.Sort(fixed)
-	u := *p
-	u.sha = next.sha
-	u.allowedHosts, u.deniedHosts, u.deniedAddrs = next.allowedHosts, next.deniedHosts, next.deniedAddrs
-	u.noSNI, u.upgrades, u.deniedEntries = next.noSNI, next.upgrades, next.deniedEntries
-	u.parents, u.own = next.parents, next.own
-	u.strict, u.askable = next.strict, next.askable
-	u.warnings, u.unbuilt = next.warnings, next.unbuilt
-	return &u, fixed
+	slices.Sort(keys)
+	return keys
 }
 
 // atStart is what a sandbox is built of, by key: what the rules say, not where
 // they stand.
 func (p *Policy) atStart() map[string]any {
+	files, unix := p.Files(), p.Unix()
 	return map[string]any{
-		"filesystem.disabled":          p.files.Disabled,
-		"filesystem.denyRead":          paths(p.files.DenyRead),
-		"filesystem.allowRead":         paths(p.files.AllowRead),
-		"filesystem.allowWrite":        paths(p.files.AllowWrite),
-		"filesystem.denyWrite":         paths(p.files.DenyWrite),
-		"filesystem.allowGitConfig":    len(p.files.Protected),
-		"mandatoryDenySearchDepth":     p.files.ScanDepth,
-		"network.allowUnixSockets":     paths(p.unix.Sockets),
-		"network.allowAllUnixSockets":  p.unix.All,
+		"filesystem.disabled":          files.Disabled,
+		"filesystem.denyRead":          bareRules(files.DenyRead),
+		"filesystem.allowRead":         bareRules(files.AllowRead),
+		"filesystem.allowWrite":        bareRules(files.AllowWrite),
+		"filesystem.denyWrite":         bareRules(files.DenyWrite),
+		"filesystem.allowGitConfig":    len(files.Protected),
+		"mandatoryDenySearchDepth":     files.ScanDepth,
+		"network.allowUnixSockets":     bareRules(unix.Sockets),
+		"network.allowAllUnixSockets":  unix.All,
 		"network.allowLocalBinding":    p.mac.LocalBinding,
 		"network.allowMachLookup":      services(p.mac.MachLookup),
 		"enableWeakerNetworkIsolation": p.mac.Trustd,
@@ -50,14 +43,18 @@ func (p *Policy) atStart() map[string]any {
 		"publish":                      published(p.publish),
 		"hostPorts":                    hostPorts(p.hostPorts),
 		"limits":                       Limits{Memory: p.limits.Memory, PIDs: p.limits.PIDs, CPU: p.limits.CPU, Time: p.limits.Time},
+		"ask.via":                      append([]string{}, p.ask.Via...),
+		"ask.timeout":                  p.ask.Timeout,
+		"network.authorizer":           p.authorizer,
+		"audit":                        p.audit,
 		"require.tier":                 p.require.Tier,
 		"require.audit":                p.require.Audit,
 	}
 }
 
-// paths are the rules' own words. A policy's own files are hidden by every
+// bareRules are the rules' own words. A policy's own files are hidden by every
 // policy; another file's name is no change of a rule.
-func paths(rules []PathRule) []PathRule {
+func bareRules(rules []PathRule) []PathRule {
 	out := []PathRule{}
 	for _, r := range rules {
 		if r.Final {

@@ -19,6 +19,8 @@ type walker struct {
 	lines []string
 	path  []string // keys from the root to here
 	errs  Errors
+	// sketch is filled in where a schema is made, and nothing read.
+	sketch sketch
 }
 
 // shape checks one value and takes it over.
@@ -127,6 +129,9 @@ func isScalar(n ast.Node) bool {
 
 // text gives a string that is not empty.
 func (w *walker) text(n ast.Node) (string, bool) {
+	if w.sketched(textSketch()) {
+		return "", false
+	}
 	if !w.plain(n) {
 		return "", false
 	}
@@ -198,6 +203,9 @@ func object(fields map[string]shape) shape {
 	}
 	sort.Strings(known)
 	return func(w *walker, n ast.Node) {
+		if w.sketchObject(fields) {
+			return
+		}
 		w.pairs(n, func(key string, kn, v ast.Node) {
 			field, ok := fields[key]
 			if !ok {
@@ -205,8 +213,7 @@ func object(fields map[string]shape) shape {
 				return
 			}
 			w.path = append(w.path, key)
-			w.file.keys[w.key()] = w.rule(kn)
-			field(w, v)
+			w.take(field, kn, v)
 			w.path = w.path[:len(w.path)-1]
 		})
 	}
@@ -229,6 +236,9 @@ func (w *walker) unknownKey(key string, kn ast.Node, known []string) {
 // list takes a sequence, each element by one shape.
 func list(element shape) shape {
 	return func(w *walker, n ast.Node) {
+		if w.sketch != nil && w.sketched(sketch{"type": "array", "items": w.schemaOf(element)}) {
+			return
+		}
 		if !w.plain(n) {
 			return
 		}
@@ -279,6 +289,9 @@ func isPlain(n ast.Node) bool {
 // record takes a mapping whose keys are free.
 func record(use func(w *walker, key string, kn, v ast.Node)) shape {
 	return func(w *walker, n ast.Node) {
+		if w.sketchRecord(use) {
+			return
+		}
 		w.pairs(n, func(key string, kn, v ast.Node) {
 			if strings.TrimSpace(key) == "" {
 				w.fail(kn, "", "empty key in %s", w.key())

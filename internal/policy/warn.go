@@ -50,6 +50,59 @@ func (p *Policy) warn(files []*File) {
 	p.warnPaths()
 }
 
+// warnUntrusted says what of a project's files does not count.
+func (p *Policy) warnUntrusted(files []*File) {
+	for _, f := range files {
+		trust := "look at it, then: sallyport policy trust " + quote(f.name)
+		for _, k := range f.ignored {
+			p.warning(k.rule, trust, "%s does not count: the file is not trusted", k.key)
+		}
+		for _, key := range slices.Sorted(maps.Keys(f.keys)) {
+			if slices.Contains(wideningKeys, key) && !f.off[key] {
+				p.warning(f.keys[key], trust, "what %s would open does not count: the file is not trusted", key)
+			}
+		}
+	}
+}
+
+// Opens lists the lines of a file that open something, with the line itself.
+func (f *File) Opens() []string {
+	lines := strings.Split(string(f.data), "\n")
+	var rules []Rule
+	for key, rule := range f.keys {
+		if (slices.Contains(wideningKeys, key) || slices.Contains(untrustedIgnored, key)) && !f.off[key] {
+			rules = append(rules, rule)
+		}
+	}
+	slices.SortFunc(rules, func(a, b Rule) int { return a.Line - b.Line })
+	var out []string
+	for i, r := range rules {
+		end := r.Line // with the entries below it
+		for indent := indentOf(lines[r.Line-1]); end < len(lines) && (strings.TrimSpace(lines[end]) == "" || indentOf(lines[end]) > indent ||
+			indentOf(lines[end]) == indent && strings.HasPrefix(strings.TrimSpace(lines[end]), "- ")); end++ {
+		}
+		if i > 0 && rules[i-1].Line == r.Line {
+			continue // all of it on one line
+		}
+		for n := r.Line; n <= end; n++ {
+			if text := strings.TrimRight(lines[n-1], " \r"); text != "" {
+				out = append(out, fmt.Sprintf("%s:%d: %s", f.name, n, text))
+			}
+		}
+	}
+	return out
+}
+
+func indentOf(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
+
+// wideningKeys open something where they hold more than nothing.
+var wideningKeys = []string{
+	"network.allowedDomains", "network.allowUnixSockets", "network.allowAllUnixSockets", "network.allowLocalBinding",
+	"network.allowMachLookup", "network.rules", "filesystem.allowRead", "filesystem.allowWrite", "filesystem.allowGitConfig",
+	"filesystem.disabled", "env.pass", "enableWeakerNestedSandbox", "allowNestedUserNamespaces",
+	"enableWeakerNetworkIsolation", "allowAppleEvents", "allowPty", "ask", "git",
+}
+
 func (p *Policy) warnWorkDir(files []*File) {
 	if present(files, func(f *File) *[]pathEntry { return f.allowWrite }) || p.files.Disabled {
 		return

@@ -157,6 +157,13 @@ func lockAndWrite(f *os.File, data []byte) error {
 func (e Entry) path() string   { return filepath.Join(e.dir, e.ID+entrySuffix) }
 func (e Entry) socket() string { return filepath.Join(e.dir, e.ID+socketSuffix) }
 
+// AskSocket is where the supervisor listens for who answers its questions, if it
+// has any.
+func (e Entry) AskSocket() string { return filepath.Join(e.dir, e.ID+askSuffix) }
+
+// AskSocket is where the supervisor may listen for who answers its questions.
+func (r *Registration) AskSocket() string { return r.entry.AskSocket() }
+
 // Accept waits for the next client of the same user. It fails when the
 // registration is closed.
 func (r *Registration) Accept() (*os.File, error) {
@@ -240,6 +247,20 @@ func List(dirs []string, here Host) []Entry {
 	return out
 }
 
+// Sweep removes the entries of sandboxes that run no more, and names the files.
+func Sweep(dirs []string) (removed []string) {
+	for _, dir := range dirs {
+		before, _ := filepath.Glob(filepath.Join(dir, "*")) // none: nothing to sweep
+		sweep(dir)
+		for _, name := range before {
+			if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+				removed = append(removed, name)
+			}
+		}
+	}
+	return removed
+}
+
 // sweep gives the live entries of a directory and removes the others.
 func sweep(dir string) []Entry {
 	if checkDir(dir) != nil {
@@ -258,7 +279,7 @@ func sweep(dir string) []Entry {
 			}
 			continue
 		}
-		id = strings.TrimPrefix(strings.TrimSuffix(id, socketSuffix), ".")
+		id = strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(id, socketSuffix), askSuffix), ".")
 		if _, err := os.Lstat(filepath.Join(dir, id+entrySuffix)); errors.Is(err, fs.ErrNotExist) && validID(id) {
 			removeOld(filepath.Join(dir, n.Name()))
 		}
@@ -285,6 +306,7 @@ func look(dir, name string) (Entry, bool) {
 	if id := strings.TrimSuffix(name, entrySuffix); validID(id) {
 		os.Remove(filepath.Join(dir, name))
 		os.Remove(filepath.Join(dir, id+socketSuffix))
+		os.Remove(filepath.Join(dir, id+askSuffix))
 	}
 	return Entry{}, false
 }

@@ -46,7 +46,7 @@ func TestStaleEntriesAreSweptAndLiveOnesAreNot(t *testing.T) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	stale := []string{"dead.json", "dead.sock", "damaged.json", "old.sock", ".old"}
+	stale := []string{"dead.json", "dead.sock", "dead.ask", "old.ask", "damaged.json", "old.sock", ".old"}
 	kept := []string{"young.sock", ".young", "README", "live.json", "live.sock"}
 	for _, name := range append(stale, "young.sock", ".young", "README") {
 		text := `{"id":"dead","pid":77}`
@@ -58,7 +58,7 @@ func TestStaleEntriesAreSweptAndLiveOnesAreNot(t *testing.T) {
 		}
 	}
 	long := time.Now().Add(-time.Hour)
-	for _, name := range []string{"old.sock", ".old"} {
+	for _, name := range []string{"old.sock", "old.ask", ".old"} {
 		if err := os.Chtimes(filepath.Join(dir, name), long, long); err != nil {
 			t.Fatal(err)
 		}

@@ -73,6 +73,7 @@ func Dirs(getenv func(string) string, home string, uid int) []string {
 const (
 	entrySuffix  = ".json"
 	socketSuffix = ".sock"
+	askSuffix    = ".ask"
 )
 
 // maxEntry bounds an entry: a command line has no bound of its own that is of

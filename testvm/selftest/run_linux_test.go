@@ -33,6 +33,21 @@ func sallyport(t *testing.T, dir string, args ...string) (stderr string, status 
 	return complaints.String(), cmd.ProcessState.ExitCode()
 }
 
+// userHome is a home of the ordinary user's with a project in it.
+func userHome(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "testvm-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	project := filepath.Join(dir, "project")
+	if err := errors.Join(os.Mkdir(project, 0o755), os.Chown(dir, ordinaryUID, ordinaryUID), os.Chown(project, ordinaryUID, ordinaryUID)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // TestACommandRunsOrItIsSaidWhyNot: on every machine, those included where no
 // ordinary user makes a namespace.
 func TestACommandRunsOrItIsSaidWhyNot(t *testing.T) {
@@ -41,17 +56,9 @@ func TestACommandRunsOrItIsSaidWhyNot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("/var/tmp", "testvm-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	project := filepath.Join(dir, "project")
-	if err := errors.Join(os.Mkdir(project, 0o755), os.Chown(dir, ordinaryUID, ordinaryUID), os.Chown(project, ordinaryUID, ordinaryUID)); err != nil {
-		t.Fatal(err)
-	}
+	dir := userHome(t)
 	said, status := sallyport(t, dir, "run", "--", "touch", "started")
-	_, err = os.Stat(filepath.Join(project, "started"))
+	_, err = os.Stat(filepath.Join(dir, "project", "started"))
 	said2, healthy := sallyport(t, dir, "doctor")
 	if !slices.Contains(g.Without, testvm.Userns) {
 		if status != 0 || err != nil || healthy != 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -247,12 +248,29 @@ func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) err
 func (f *testFlags) observe(job report.Job, rec report.Record) {
 	switch rec.Kind {
 	case report.KindStart:
-		logf("%s: %s", job.Machine, job.Steps[rec.Step].Name)
+		logf("%s: %s (processor %.1fs)", job.Machine, job.Steps[rec.Step].Name, rec.CPU.Seconds())
 	case report.KindOutput:
-		if err := f.log(job.Machine+" "+job.Steps[rec.Step].Name, rec.Output); err != nil {
+		step := job.Machine + " " + job.Steps[rec.Step].Name
+		if err := errors.Join(f.log(step, rec.Output), f.logCost(step, rec)); err != nil {
 			logf("%v", err)
 		}
 	}
+}
+
+// ended is where a test that is no subtest has ended.
+var ended = regexp.MustCompile(`(?m)^\x16--- (PASS|FAIL|SKIP): (Test\S+)`)
+
+// logCost notes how much of a processor the machine had used when tests had ended:
+// the differences are what they cost.
+func (f *testFlags) logCost(step string, rec report.Record) error {
+	var notes []byte
+	for _, m := range ended.FindAllSubmatch(rec.Output, -1) {
+		notes = fmt.Appendf(notes, "%.1f %s %s\n", rec.CPU.Seconds(), m[1], m[2])
+	}
+	if notes == nil {
+		return nil
+	}
+	return f.log(step+" cost", notes)
 }
 
 // log adds to a step's file in the folder of logs, if there is one.
@@ -276,6 +294,11 @@ func (f *testFlags) log(name string, data []byte) error {
 func runOne(ctx context.Context, args []string) error {
 	f := newFlags("run")
 	user := f.Bool("user", false, "run it as an ordinary user")
+	var added []string
+	f.Func("add", "a file that the machine finds in /payload/add; repeatable", func(path string) error {
+		added = append(added, path)
+		return nil
+	})
 	if err := f.parse(args); err != nil {
 		return err
 	}
@@ -297,10 +320,19 @@ func runOne(ctx context.Context, args []string) error {
 	defer os.RemoveAll(dir)
 	alone := vm.Payload{Dir: filepath.Join(dir, "tree")}
 	disk := filepath.Join(dir, "payload.ext4")
-	if err := errors.Join(alone.AddHarness(ctx), alone.Image(ctx, disk)); err != nil {
+	err = alone.AddHarness(ctx)
+	for _, path := range added {
+		err = errors.Join(err, alone.AddFile("add/"+filepath.Base(path), path))
+	}
+	if err := errors.Join(err, alone.Image(ctx, disk)); err != nil {
 		return err
 	}
-	r := vm.Runner{Images: c, Dir: c.Dir, Observe: func(_ report.Job, rec report.Record) { os.Stdout.Write(rec.Output) }}
+	r := vm.Runner{Images: c, Dir: c.Dir, Observe: func(_ report.Job, rec report.Record) {
+		if rec.Kind == report.KindStart {
+			logf("booted (processor %.1fs)", rec.CPU.Seconds())
+		}
+		os.Stdout.Write(rec.Output)
+	}}
 	result, err := r.Run(ctx, m, disk, []report.Step{{Name: argv[0], Argv: argv, User: *user, Deadline: f.tests.Deadline}})
 	if err != nil {
 		return err

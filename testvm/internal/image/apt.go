@@ -115,7 +115,7 @@ func (a apt) options() []string {
 		"-o", "Dir::State::Lists=" + at("lists"), "-o", "Dir::State::Status=" + at("status"),
 		"-o", "Dir::Cache=" + a.dir, "-o", "Dir::Cache::Archives=" + at("archives"),
 		"-o", "APT::Architecture=amd64", "-o", "APT::Architectures::=amd64", "-o", "APT::Sandbox::User=root",
-		"-o", "APT::Get::List-Cleanup=0", "-q",
+		"-o", "APT::Get::List-Cleanup=0", "-o", "Acquire::Retries=3", "-q",
 	}
 }
 

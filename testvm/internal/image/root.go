@@ -14,7 +14,7 @@ const rootSuite = "bookworm"
 
 // testPackages are what the project's tests use, where it can be had.
 var testPackages = []string{
-	"bubblewrap", "ca-certificates", "curl", "git", "iproute2", "keyutils", "nftables", "nodejs", "openssh-client",
+	"bubblewrap", "ca-certificates", "curl", "git", "iproute2", "keyutils", "nftables", "openssh-client",
 	"openssh-server", "procps", "python3", "strace", "util-linux",
 }
 
@@ -58,7 +58,7 @@ func (c Cache) userland(suite string, packages []string) (string, error) {
 			return err
 		}
 		args := []string{"--quiet", "--mode=root", "--variant=minbase", "--format=tar",
-			"--architectures=amd64", "--include=" + strings.Join(packages, ","),
+			"--architectures=amd64", `--aptopt=Acquire::Retries "3"`, "--include=" + strings.Join(packages, ","),
 			"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 			"--dpkgopt=path-exclude=/usr/share/locale/*", suite, path}
 		args = append(args, strings.Split(strings.TrimSpace(m.sources(suite)), "\n")...)

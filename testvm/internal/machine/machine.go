@@ -65,7 +65,7 @@ type Boot struct {
 var (
 	Stock  = Boot{}
 	Hybrid = Boot{Name: "hybrid", Params: "systemd.unified_cgroup_hierarchy=0",
-		Lacks: []feature.Name{feature.Cgroup2, feature.Delegation}}
+		Lacks: []feature.Name{feature.Cgroup2, feature.Delegation}, Packages: kernelTier}
 	NoBPFLSM = Boot{Name: "nobpflsm", Params: "lsm=landlock,lockdown,yama,integrity,apparmor",
 		Lacks: []feature.Name{feature.BPFLSM, feature.BPFLSMUserns}, Packages: kernelTier}
 	WithBPFLSM = Boot{Name: "bpflsm", Params: "lsm=lockdown,yama,integrity,apparmor,bpf",
@@ -79,10 +79,10 @@ var (
 )
 
 // Packages whose tests prove something where nothing runs in a sandbox, and where
-// only what the kernel tier can do differs.
+// only what the kernel tier finds differs: cgroups elsewhere, no LSM.
 var (
 	noRun      = []string{"testvm/selftest"}
-	kernelTier = []string{"testvm/selftest", "loader", "internal/agent", "internal/cgroup", "internal/keeper", "internal/e2e"}
+	kernelTier = []string{"testvm/selftest", "loader", "internal/cgroup", "internal/keeper", "internal/e2e"}
 )
 
 // Boots is the table.

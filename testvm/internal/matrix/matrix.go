@@ -23,6 +23,7 @@ type Row struct {
 	Kernel  string // the table's name for the kernel
 	Release string
 	Stock   bool // started the usual way
+	Again   bool // its first start came to nothing
 	Lacks   []feature.Name
 	Took    time.Duration
 	CPU     time.Duration // that its qemu used: what it would take on one idle processor
@@ -36,6 +37,7 @@ type Row struct {
 type StepRow struct {
 	Name    string
 	Took    time.Duration
+	CPU     time.Duration // that the machine's qemu used; zero: nobody looked
 	Passed  int
 	Failed  int
 	Skipped []report.Test // with their reasons
@@ -94,10 +96,15 @@ func (p Plan) row(ctx context.Context, r vm.Runner, m machine.Machine) (Row, err
 		return row, nil
 	}
 	result, err := r.Run(ctx, m, p.Payload, p.Steps)
+	again := err == nil && result.Report.Release == ""
+	if again { // it never began its job: no test has a say in that
+		result, err = r.Run(ctx, m, p.Payload, p.Steps)
+	}
 	if err != nil {
 		return Row{}, err
 	}
 	row := rowOf(result)
+	row.Again = again
 	return row, p.Kept.keep(m, row)
 }
 
@@ -106,25 +113,29 @@ func rowOf(result vm.Result) Row {
 	m := result.Machine
 	row := Row{Machine: m.String(), Kernel: m.Kernel.Name, Release: result.Kernel.Release, Stock: m.Boot.Name == "",
 		Lacks: m.Lacks(), Took: result.Took, CPU: result.CPU, Problems: result.Problems()}
-	row.read(result.Job, result.Report)
+	row.read(result.Job, result.Report, result.StepCPU)
 	return row
 }
 
 // RowOf reads a report alone, as the machine itself sees it.
 func RowOf(job report.Job, rep report.Report) Row {
 	row := Row{Machine: job.Machine, Release: rep.Release, Took: rep.Took(), Problems: rep.Problems(job)}
-	row.read(job, rep)
+	row.read(job, rep, nil)
 	return row
 }
 
 // read sorts the outcomes of steps: surveys into features, test binaries into steps.
-func (row *Row) read(job report.Job, rep report.Report) {
+func (row *Row) read(job report.Job, rep report.Report, cpu []time.Duration) {
 	for i, step := range job.Steps {
 		switch {
 		case vm.IsSurvey(step) && rep.Steps[i].Ended:
 			row.readSurvey(job, step, rep.Steps[i].Output)
 		case step.Tests:
-			row.Steps = append(row.Steps, stepRow(step, rep, i))
+			s := stepRow(step, rep, i)
+			if i < len(cpu) {
+				s.CPU = cpu[i]
+			}
+			row.Steps = append(row.Steps, s)
 		}
 	}
 }
@@ -194,8 +205,11 @@ func (row Row) Print(out io.Writer) {
 	}
 	fmt.Fprintf(out, "%s %-22s %-28s %6.1fs (processor %.1fs)  %d passed, %d skipped\n",
 		word, row.Machine, row.Release, row.Took.Seconds(), row.CPU.Seconds(), passed, skipped)
+	if row.Again {
+		fmt.Fprintln(out, "     began its job at the second start only")
+	}
 	for _, s := range row.Steps {
-		fmt.Fprintf(out, "     %-38s %6.1fs  %d passed, %d failed, %d skipped\n", s.Name, s.Took.Seconds(), s.Passed, s.Failed, len(s.Skipped))
+		fmt.Fprintf(out, "     %-38s %6.1fs (processor %.1fs)  %d passed, %d failed, %d skipped\n", s.Name, s.Took.Seconds(), s.CPU.Seconds(), s.Passed, s.Failed, len(s.Skipped))
 	}
 	for _, p := range row.Problems {
 		fmt.Fprintf(out, "     %s\n", p)

@@ -36,8 +36,10 @@ func program(t *testing.T, name, text string) {
 }
 
 // qemu reports a job that passes on 6.1 and says nothing elsewhere.
-const qemu = `case "$*" in *testvm.machine=6.1-*) ;; *) exit 0 ;; esac
-echo '{"kind":"boot","release":"6.1.0"}'; echo '{"kind":"start"}'; echo '{"kind":"end"}'; echo '{"kind":"done"}'`
+const (
+	qemu    = "case \"$*\" in *testvm.machine=6.1-*) ;; *) exit 0 ;; esac\n" + reports
+	reports = `echo '{"kind":"boot","release":"6.1.0"}'; echo '{"kind":"start"}'; echo '{"kind":"end"}'; echo '{"kind":"done"}'`
+)
 
 func TestRunGoesOnAfterFailures(t *testing.T) {
 	program(t, "qemu-system-x86_64", qemu)
@@ -51,6 +53,34 @@ func TestRunGoesOnAfterFailures(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "FAIL 6.18-plain") || !strings.Contains(out.String(), "ok   6.1-systemd") {
 		t.Errorf("printed %q", out.String())
+	}
+}
+
+func TestAMachineThatNeverBeginsIsStartedOnceMore(t *testing.T) {
+	tried := filepath.Join(t.TempDir(), "tried")
+	t.Setenv("TESTVM_TRIED", tried)
+	t.Setenv(vm.EnvAccel, "tcg")
+	m := []machine.Machine{{Kernel: machine.Linux61, Init: machine.Plain}}
+	steps := []report.Step{{Name: "one", Argv: []string{"true"}, Deadline: time.Minute}}
+	for name, tt := range map[string]struct {
+		script        string
+		starts, fails int
+	}{
+		"it begins then":    {`[ -s "$TESTVM_TRIED" ] && ` + "{ echo >>\"$TESTVM_TRIED\"; " + reports + "; } || echo >>\"$TESTVM_TRIED\"", 2, 0},
+		"it never does":     {`echo >>"$TESTVM_TRIED"`, 2, 1},
+		"it ends too early": {`echo >>"$TESTVM_TRIED"; echo '{"kind":"boot","release":"6.1.0"}'`, 1, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(tried, nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			program(t, "qemu-system-x86_64", tt.script)
+			rows, err := Run(t.Context(), vm.Runner{Images: images{}, Dir: t.TempDir()}, Plan{Machines: m, Steps: steps}, &strings.Builder{})
+			starts, _ := os.ReadFile(tried)
+			if err != nil || Failed(rows) != tt.fails || len(starts) != tt.starts || rows[0].Again != (tt.starts == 2) {
+				t.Errorf("%d starts, rows %+v, %v", len(starts), rows, err)
+			}
+		})
 	}
 }
 

@@ -31,7 +31,7 @@ const EnvPayload = "SALLYPORT_TESTVM_PAYLOAD"
 func BoxJob(b machine.Box, steps []report.Step) report.Job {
 	job := report.Job{Machine: b.Name, Systemd: true}
 	for _, s := range steps {
-		if s.User || !s.Once {
+		if s.On.Holds(true) && (s.Kernel == "" || s.Kernel == b.Kernel.Name) {
 			job.Steps = append(job.Steps, s)
 		}
 	}
@@ -138,6 +138,6 @@ func (row *Row) readFile(path string, job report.Job, release string, ran error,
 	if rep.Release != release && rep.Done {
 		row.Problems = append(row.Problems, report.Problem{Text: fmt.Sprintf("the box runs kernel %s, not %s", rep.Release, release)})
 	}
-	row.read(job, rep)
+	row.read(job, rep, nil)
 	return nil
 }

@@ -11,11 +11,23 @@ type Step struct {
 	Dir      string        `json:"dir,omitempty"` // default: /
 	Argv     []string      `json:"argv"`
 	Env      []string      `json:"env,omitempty"`
-	User     bool          `json:"user,omitempty"`  // as an ordinary user, not as root
-	Tests    bool          `json:"tests,omitempty"` // a Go test binary: its output is read
-	Once     bool          `json:"once,omitempty"`  // per kernel: root's without a service manager, the user's in its session
+	User     bool          `json:"user,omitempty"`   // as an ordinary user, not as root
+	Tests    bool          `json:"tests,omitempty"`  // a Go test binary: its output is read
+	On       Place         `json:"on,omitempty"`     // where it is run
+	Kernel   string        `json:"kernel,omitempty"` // the only one it is run on; empty: any
 	Deadline time.Duration `json:"deadline"`
 }
+
+// Place is where steps are run. The zero value is everywhere.
+type Place string
+
+const (
+	Plain   Place = "plain"   // where there is no service manager
+	Session Place = "session" // where there is one
+)
+
+// Holds reports whether a machine, with a service manager or not, is such a place.
+func (p Place) Holds(session bool) bool { return p == "" || (p == Session) == session }
 
 // Job is what a test VM does before it goes away.
 type Job struct {

@@ -19,6 +19,7 @@ type Record struct {
 	Hung    bool          `json:"hung,omitempty"` // killed at its deadline
 	Error   string        `json:"error,omitempty"`
 	Took    time.Duration `json:"took,omitempty"`
+	CPU     time.Duration `json:"-"` // that the machine had used when the harness read this
 }
 
 // The kinds of records, in the order they come.

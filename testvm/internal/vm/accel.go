@@ -62,7 +62,7 @@ func kvmRuns(ctx context.Context, tmp string, k image.Kernel) bool {
 	ctx, cancel := context.WithTimeout(ctx, trialTime)
 	defer cancel()
 	c := config{accel: KVM, kernel: k, params: trialParams, console: filepath.Join(dir, "console")}
-	_, _ = start(ctx, c, &bytes.Buffer{}, &bytes.Buffer{}) // what the kernel said decides
+	_, _ = start(ctx, c, &bytes.Buffer{}, &bytes.Buffer{}, func(int) {}) // what the kernel said decides
 	console, err := os.ReadFile(c.console)
 	return err == nil && bytes.Contains(console, []byte(trialSaid))
 }

@@ -46,7 +46,7 @@ type goPackage struct {
 
 // BuildPayload compiles the tests that are selected, for Linux, and copies the
 // module's files around them: tests find their testdata where go test has it. Each
-// package becomes a step for root and one for an ordinary user.
+// part of a package becomes a step.
 func BuildPayload(ctx context.Context, dir string, sel Selection) (Payload, error) {
 	p := Payload{Dir: dir, Steps: SurveySteps()}
 	module, err := ModuleDir(ctx)
@@ -71,7 +71,7 @@ func BuildPayload(ctx context.Context, dir string, sel Selection) (Payload, erro
 			return p, fmt.Errorf("place package %s: %w", pkg.ImportPath, err)
 		}
 		test := filepath.Join(dir, "src", rel, "package.test")
-		if _, err := goTool(ctx, "test", "-c", "-trimpath", "-o", test, pkg.ImportPath); err != nil {
+		if _, err := goTool(ctx, "test", "-c", "-o", test, pkg.ImportPath); err != nil {
 			return p, err
 		}
 		steps, err := testSteps(filepath.ToSlash(rel), pkg.Dir, sel)
@@ -120,34 +120,31 @@ func SurveySteps() []report.Step {
 // IsSurvey reports whether a step is one that SurveySteps gave.
 func IsSurvey(s report.Step) bool { return s.Name == surveyRoot || s.Name == surveyUser }
 
-// testSteps run the tests of one package, a folder of the module, as both users.
+// testSteps run the parts of one package, a folder of the module, that are selected.
 func testSteps(rel, dir string, sel Selection) ([]report.Step, error) {
-	flags, err := sel.flags(rel, dir)
-	if err != nil {
-		return nil, err
+	var steps []report.Step
+	for _, p := range sel.parts(rel) {
+		flags, err := p.flags(dir)
+		if err != nil {
+			return nil, err
+		}
+		step := report.Step{
+			Name:     p.name(rel),
+			Dir:      mountPoint + "/src/" + rel,
+			Argv:     append([]string{"./package.test", "-test.v=test2json", "-test.timeout=0"}, flags...),
+			Env:      append([]string{EnvBin + "=" + mountPoint + "/bin/sallyport"}, p.env...),
+			User:     p.user,
+			Tests:    true,
+			On:       p.on,
+			Kernel:   p.kernel,
+			Deadline: sel.Deadline,
+		}
+		if sel.Short {
+			step.Argv = append(step.Argv, "-test.short")
+		}
+		steps = append(steps, step)
 	}
-	step := report.Step{
-		Dir:      mountPoint + "/src/" + rel,
-		Argv:     append([]string{"./package.test", "-test.v=test2json", "-test.timeout=0"}, flags...),
-		Env:      []string{EnvBin + "=" + mountPoint + "/bin/sallyport"},
-		Tests:    true,
-		Once:     flags != nil && !scopes[rel].root,
-		Deadline: sel.Deadline,
-	}
-	if sel.Short {
-		step.Argv = append(step.Argv, "-test.short")
-	}
-	name := rel
-	if rel == "." {
-		name = "sallyport"
-	}
-	asRoot, asUser := step, step
-	asRoot.Name = name + " as root"
-	asUser.Name, asUser.User = name+" as user", true
-	if scopes[rel].root {
-		return []report.Step{asRoot}, nil
-	}
-	return []report.Step{asRoot, asUser}, nil
+	return steps, nil
 }
 
 // listPackages resolves patterns to the packages that have tests.

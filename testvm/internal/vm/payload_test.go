@@ -12,7 +12,7 @@ import (
 	"github.com/sallyport/sallyport/testvm/internal/report"
 )
 
-// stepsOf are those of a package that has no scope.
+// stepsOf are those of a package that is not in the table.
 func stepsOf(t *testing.T, rel string, sel Selection) []report.Step {
 	t.Helper()
 	steps, err := testSteps(rel, "/nonexistent", sel)
@@ -23,12 +23,12 @@ func stepsOf(t *testing.T, rel string, sel Selection) []report.Step {
 }
 
 func TestTestStepsRunAsBothUsers(t *testing.T) {
-	steps := stepsOf(t, "internal/cgroup", Selection{Deadline: time.Minute})
+	steps := stepsOf(t, "internal/plan", Selection{Deadline: time.Minute})
 	if len(steps) != 2 || steps[0].User || !steps[1].User {
 		t.Fatalf("steps %+v", steps)
 	}
 	for _, s := range steps {
-		if !s.Tests || s.Dir != "/payload/src/internal/cgroup" || s.Deadline != time.Minute || IsSurvey(s) || s.Once {
+		if !s.Tests || s.Dir != "/payload/src/internal/plan" || s.Deadline != time.Minute || IsSurvey(s) || s.On != "" {
 			t.Errorf("step %+v", s)
 		}
 	}
@@ -48,7 +48,7 @@ func TestTestStepsRunAsBothUsers(t *testing.T) {
 
 func TestWhatTakesRootIsNotRunWithoutIt(t *testing.T) {
 	steps, err := testSteps("loader", module+"/loader", Selection{})
-	if err != nil || len(steps) != 1 || steps[0].User || steps[0].Once {
+	if err != nil || len(steps) != 1 || steps[0].User || steps[0].On != report.Plain {
 		t.Errorf("steps %+v, %v", steps, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport/sallyport/testvm/internal/image"
@@ -33,9 +34,10 @@ type Result struct {
 	Accel   Accel
 	Job     report.Job
 	Report  report.Report
-	Stalled string        // what the machine was waited for in vain; empty: it powered off
-	Took    time.Duration // from starting qemu to its end
-	CPU     time.Duration // that qemu used
+	Stalled string          // what the machine was waited for in vain; empty: it powered off
+	Took    time.Duration   // from starting qemu to its end
+	CPU     time.Duration   // that qemu used
+	StepCPU []time.Duration // of it, by step
 	Console []byte
 	QEMU    string // qemu's own complaints
 }
@@ -105,7 +107,7 @@ func JobFor(m machine.Machine, steps []report.Step) report.Job {
 		folder, _, _ := strings.Cut(s.Name, " ")
 		switch {
 		case m.Boot.UserOnly && !s.User:
-		case s.Once && s.User != session:
+		case !s.On.Holds(session), s.Kernel != "" && s.Kernel != m.Kernel.Name:
 		case s.Tests && len(m.Boot.Packages) > 0 && !slices.Contains(m.Boot.Packages, folder):
 		default:
 			job.Steps = append(job.Steps, s)
@@ -157,14 +159,23 @@ func (r Runner) follow(parent context.Context, c config, result *Result) error {
 	reports, out := io.Pipe()
 	var complaints bytes.Buffer
 	ended := make(chan error, 1)
+	var pid atomic.Int64
 	go func() {
 		var err error
-		result.CPU, err = start(ctx, c, out, &complaints)
+		result.CPU, err = start(ctx, c, out, &complaints, func(p int) { pid.Store(int64(p)) })
 		out.Close()
 		ended <- err
 	}()
+	result.StepCPU = make([]time.Duration, len(result.Job.Steps))
 	rep, err := report.Parse(reports, result.Job, func(rec report.Record) {
 		w.saw(rec)
+		rec.CPU = cpuOf(int(pid.Load()))
+		switch rec.Kind {
+		case report.KindStart:
+			result.StepCPU[rec.Step] -= rec.CPU
+		case report.KindEnd:
+			result.StepCPU[rec.Step] += rec.CPU
+		}
 		if r.Observe != nil {
 			r.Observe(result.Job, rec)
 		}
@@ -172,6 +183,11 @@ func (r Runner) follow(parent context.Context, c config, result *Result) error {
 	if err != nil { // too long a line: nothing more can be read
 		cancel()
 		reports.CloseWithError(err)
+	}
+	for i, step := range rep.Steps {
+		if !step.Ended {
+			result.StepCPU[i] = 0
+		}
 	}
 	ran := <-ended
 	result.Report, result.Stalled, result.QEMU = rep, w.stop(), complaints.String()
@@ -187,7 +203,7 @@ func (r Runner) follow(parent context.Context, c config, result *Result) error {
 // start runs qemu to its end, at a low priority, as a child that dies with this
 // process: PDEATHSIG follows the thread, which is kept for as long. It says how
 // much processor time that took.
-func start(ctx context.Context, c config, out, complaints io.Writer) (time.Duration, error) {
+func start(ctx context.Context, c config, out, complaints io.Writer, started func(pid int)) (time.Duration, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, "nice", append([]string{"qemu-system-x86_64"}, c.args()...)...)
@@ -199,7 +215,10 @@ func start(ctx context.Context, c config, out, complaints io.Writer) (time.Durat
 		return 0, fmt.Errorf("run qemu: %w", err)
 	}
 	defer in.Close()
-	err = cmd.Run()
+	if err = cmd.Start(); err == nil {
+		started(cmd.Process.Pid)
+		err = cmd.Wait()
+	}
 	var used time.Duration
 	if cmd.ProcessState != nil {
 		used = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()

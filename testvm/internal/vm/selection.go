@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/sallyport/sallyport/testvm/internal/report"
 )
 
 // Selection says which tests are run, and for how long.
@@ -18,70 +20,56 @@ type Selection struct {
 	All      bool          // those too that a kernel has no say in, and as both users everywhere
 }
 
-// scope is the part of a package's tests that a kernel can break. Without KVM a
-// program starts thirty times as slowly, so that the rest is left to the host:
-// protocols, decisions, programs, wording, and more of the same.
-type scope struct {
-	only  []string // regular expressions, for subtests too; with files: nothing else is run
-	files []string // patterns: all tests of these files
-	not   []string // regular expressions; left out
-	root  bool     // it takes root: everywhere, since cgroups differ with a service manager
+// part is what is run of a package's tests, as one user, in one step. Without KVM a
+// program starts thirty times as slowly, and the kernel verifies as much more
+// slowly what is loaded into it: what a kernel has no say in is left to the host
+// (protocols, decisions, programs, wording), and so is more of the same.
+type part struct {
+	user   bool         // an ordinary one, not root
+	on     report.Place // where; empty: everywhere
+	kernel string       // the only one; empty: any
+	as     string       // in the step's name, where a user has several parts
+	env    []string
+	files  []string // patterns: all tests of these files
+	only   []string // regular expressions, for subtests too; with files: nothing else is run
+	not    []string // regular expressions; left out
 }
 
-// scopes is the table, by folder. A package that is not in it is run whole.
-var scopes = map[string]scope{
-	"internal/audit": {only: []string{"TestLogsArePrivate", "TestOnlyAnOpenLogIsLive"}, files: []string{"full_linux_test.go"}},
-	"proxy": {only: []string{"TestCaptureByTheKernel", "TestDNSAnswersFromTheAddressThatWasAsked",
-		"TestHalfCloseCrossesBothWays", "TestResetCrossesAsReset", "TestUnixSocketIsAnExplicitProxy"}},
-	// Arithmetic of the filter, programs whose C library is the same, and other
-	// users than the machine's.
-	"sandbox": {not: []string{"TestFilterAgreesWithOracle.*", "TestRefusalsAreOfFewKinds", "TestOrdinaryProgramsRunUnderTheFilter", "Fuzz.*",
-		"Test.*/as=.*"}},
-	// Floods and leaks, by the hundred thousand.
-	"loader": {root: true, not: []string{"TestNoRefusalOfAFlood.*", "TestAFullRingBuffer.*", "TestProcessesWhoseEndWasLost.*",
-		"TestTwoHundredSandboxes.*", "TestLoadingLeaks.*", "Fuzz.*"}},
-	"internal/e2e": {
-		// The kernel tier's, where there are some.
-		files: []string{"trace_*_test.go", "agent_*_test.go", "lsm_*_test.go"},
-		not:   []string{"TestAFloodFills.*", "TestManyRunsAtOnce.*"},
-		only: []string{
-			"TestDoctorSaysWhatIsMissing/a_good_host", "TestLimitsHold.*", "TestOnlyTheNamedPort.*", "TestBackgroundProcessesEnd.*", "TestKillingTheSupervisorEnds.*", "TestExecHasWhat.*",
-			// The network.
-			"TestServerThatSpeaksFirst.*", "TestNameWithIPv6Outside.*", "TestDualStackSocket.*", "TestTwoSandboxesDoNotSee.*",
-			"TestUDPIsRefused/(v6|any_port.*)", "TestICMPIsRefused",
-			"TestLookUpsOfDeniedNamesAreRefusedByEveryServer/(udp_8.8.8.8|tcp_2001.*)",
-			// Files and streams.
-			"TestHiddenPaths.*", "TestWritesStay.*", "TestTmpRunAndDev.*", "TestAHostFIFO.*", "TestALease.*", "TestMandatoryDenials.*",
-			"TestAReplacedSecret.*", "TestAProcessThatOpened.*",
-			"TestFilesAsStandardStreams.*", "TestDoorsAsStandardStreams.*", "TestNoDescriptor.*", "TestTheTerminalIsNotTypedInto",
-			"TestACommandOnATerminal.*", "TestTheCallersTerminal.*", "TestALostTerminal.*", "TestCtrlZ.*",
-			// Processes and system calls.
-			"TestProcessOne.*", "TestHostProcesses.*", "TestSystemCallsThatLeadOut.*", "TestTheCallersKeyring.*", "TestACrashLeavesNoCore",
-			"TestNoCapability.*", "TestRootIsNever.*", "TestRootByName.*", "TestASetUserID.*",
-			"TestRefusedCallsAre.*", "TestRefusedCallsKnow.*", "TestOwnFilters.*", "TestListenerIsOut.*",
-			// Unix sockets.
-			"TestSocketsOfTheSandboxWork", "TestHostSocketsAreOutOfReachAndEachAttemptIsRecorded/(by_path|through_process_1's_root)",
-			"TestListedSocketsAreReached/in_sight", "TestBothSides.*", "TestSocketsAsStandardStreams.*",
-		},
-	},
-}
-
-// flags select the tests of a package of the module, whose folder is dir.
-func (sel Selection) flags(rel, dir string) ([]string, error) {
-	s, ok := scopes[rel]
-	if sel.All || !ok {
-		return nil, nil
+// name is a step's name: JobFor reads the folder out of it.
+func (p part) name(rel string) string {
+	if rel == "." {
+		rel = "sallyport"
 	}
-	only := append([]string(nil), s.only...)
-	for _, name := range s.files {
+	name := rel + " as root"
+	if p.user {
+		name = rel + " as user"
+	}
+	return name + p.as
+}
+
+// whole is all of a package's tests, as both users.
+var whole = []part{{}, {user: true}}
+
+// parts are those of a package, by its folder.
+func (sel Selection) parts(rel string) []part {
+	if ps, ok := table[rel]; ok && !sel.All {
+		return ps
+	}
+	return whole
+}
+
+// flags select the tests of a package, whose folder is dir.
+func (p part) flags(dir string) ([]string, error) {
+	only := append([]string(nil), p.only...)
+	for _, name := range p.files {
 		files, err := filepath.Glob(filepath.Join(dir, name))
 		if err != nil {
-			return nil, fmt.Errorf("list files of %s: %w", rel, err)
+			return nil, fmt.Errorf("list files of %s: %w", dir, err)
 		}
 		for _, path := range files {
 			tests, err := testsIn(path)
 			if err != nil {
-				return nil, fmt.Errorf("list tests of %s: %w", rel, err)
+				return nil, fmt.Errorf("list tests of %s: %w", dir, err)
 			}
 			only = append(only, tests...)
 		}
@@ -90,8 +78,8 @@ func (sel Selection) flags(rel, dir string) ([]string, error) {
 	if len(only) > 0 {
 		flags = append(flags, "-test.run="+pattern(only))
 	}
-	if len(s.not) > 0 {
-		flags = append(flags, "-test.skip="+pattern(s.not))
+	if len(p.not) > 0 {
+		flags = append(flags, "-test.skip="+pattern(p.not))
 	}
 	return flags, nil
 }

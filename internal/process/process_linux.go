@@ -1,4 +1,4 @@
-package agent
+package process
 
 import (
 	"bytes"
@@ -12,54 +12,57 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is a process that somebody has hold of: while pidfd is not readable,
-// pid is its number and nobody else's.
-type process struct {
-	pid   int
-	start uint64 // clock ticks since boot (proc(5), stat, field 22)
-	pidfd int
+// Process is one that somebody has hold of: while FD is not readable, PID is its
+// number and nobody else's.
+type Process struct {
+	PID   int
+	Start uint64 // clock ticks since boot (proc(5), stat, field 22)
+	FD    int    // see pidfd_open(2)
 }
 
-// openProcess takes hold of whatever process has the number now.
-func openProcess(pid int) (*process, error) {
+// Open takes hold of whatever process has the number now.
+func Open(pid int) (*Process, error) {
 	fd, err := unix.PidfdOpen(pid, 0) // close-on-exec by itself
 	if err != nil {
 		return nil, fmt.Errorf("open process %d: %w", pid, err)
 	}
-	return holdProcess(pid, fd)
+	return Hold(pid, fd)
 }
 
-func holdProcess(pid, fd int) (*process, error) {
-	p := &process{pid: pid, pidfd: fd}
+// Hold takes a descriptor of a process over.
+func Hold(pid, fd int) (*Process, error) {
+	p := &Process{PID: pid, FD: fd}
 	start, err := startTime(pid)
 	if err == nil {
-		err = p.alive()
+		err = p.Alive()
 	}
 	if err != nil {
-		p.close()
+		p.Close()
 		return nil, err
 	}
-	p.start = start
+	p.Start = start
 	return p, nil
 }
 
-func (p *process) close() { unix.Close(p.pidfd) }
+// Close lets go of the process.
+func (p *Process) Close() { unix.Close(p.FD) }
 
-var errEnded = errors.New("the process has ended")
+// ErrEnded: there is no such process any more.
+var ErrEnded = errors.New("the process has ended")
 
-// alive: the descriptor of a process is readable once it has ended
+// Alive fails once the process has ended: its descriptor of a process is readable once it has ended
 // (pidfd_open(2)). What was read of /proc before is this process's.
-func (p *process) alive() error {
-	fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
+func (p *Process) Alive() error {
+	fds := []unix.PollFd{{Fd: int32(p.FD), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(fds, 0)
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err != nil:
-			return fmt.Errorf("look at process %d: %w", p.pid, err)
+			return fmt.Errorf("look at process %d: %w", p.PID, err)
 		case n > 0:
-			return errEnded
+			return ErrEnded
 		}
 		return nil
 	}
@@ -131,17 +134,19 @@ func parseStatus(text string) (s status, err error) {
 	return s, nil
 }
 
-// namespaces are those of this process, which must be the host's.
-type namespaces struct{ user, pid nsID }
+// Namespaces are those of this process.
+type Namespaces struct{ user, pid NamespaceID }
 
-type nsID struct{ dev, ino uint64 }
+// NamespaceID tells namespaces apart.
+type NamespaceID struct{ dev, ino uint64 }
 
-func namespaceOf(pid, name string) (nsID, error) {
+// NamespaceOf finds a namespace of a process, "self" for this one.
+func NamespaceOf(pid, name string) (NamespaceID, error) {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/"+pid+"/ns/"+name, &st); err != nil {
-		return nsID{}, fmt.Errorf("look at the %s namespace of process %s: %w", name, pid, err)
+		return NamespaceID{}, fmt.Errorf("look at the %s namespace of process %s: %w", name, pid, err)
 	}
-	return nsID{st.Dev, st.Ino}, nil
+	return NamespaceID{st.Dev, st.Ino}, nil
 }
 
 // Inode numbers of the first namespaces (linux/proc_ns.h, PROC_*_INIT_INO).
@@ -150,13 +155,13 @@ const (
 	firstPID  = 0xEFFFFFFC
 )
 
-// ownNamespaces fails outside the host's: pids and users would mean something
+// HostNamespaces fails outside the host's: pids and users would mean something
 // else there.
-func ownNamespaces() (n namespaces, err error) {
-	if n.user, err = namespaceOf("self", "user"); err != nil {
+func HostNamespaces() (n Namespaces, err error) {
+	if n.user, err = NamespaceOf("self", "user"); err != nil {
 		return n, err
 	}
-	if n.pid, err = namespaceOf("self", "pid"); err != nil {
+	if n.pid, err = NamespaceOf("self", "pid"); err != nil {
 		return n, err
 	}
 	if n.user.ino != firstUser || n.pid.ino != firstPID {
@@ -165,52 +170,52 @@ func ownNamespaces() (n namespaces, err error) {
 	return n, nil
 }
 
-// checker decides who may ask, and for which process.
-type checker struct {
-	own    namespaces
-	parent string // path of the sandboxes' cgroup in the hierarchy, "/sallyport"
+// Checker decides who may ask, and for which process.
+type Checker struct {
+	Own    Namespaces
+	Parent string // path of the sandboxes' cgroup in the hierarchy, "/sallyport"
 }
 
-// outside fails unless a process is in the host's user and pid namespaces and in
+// Outside fails unless a process is in the host's user and pid namespaces and in
 // no sandbox's cgroup.
-func (c *checker) outside(p *process) error {
-	pid := strconv.Itoa(p.pid)
-	user, err := namespaceOf(pid, "user")
+func (c *Checker) Outside(p *Process) error {
+	pid := strconv.Itoa(p.PID)
+	user, err := NamespaceOf(pid, "user")
 	if err != nil {
 		return err
 	}
-	number, err := namespaceOf(pid, "pid")
+	number, err := NamespaceOf(pid, "pid")
 	if err != nil {
 		return err
 	}
-	if user != c.own.user || number != c.own.pid {
+	if user != c.Own.user || number != c.Own.pid {
 		return errors.New("the caller is in a container or a sandbox: its user and pid namespaces are not the host's")
 	}
 	if err := c.unplaced(p); err != nil {
 		return err
 	}
-	return p.alive()
+	return p.Alive()
 }
 
 // unplaced fails for a process in a sandbox's cgroup.
-func (c *checker) unplaced(p *process) error {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.pid))
+func (c *Checker) unplaced(p *Process) error {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.PID))
 	if err != nil {
 		return err
 	}
-	path, err := cgroupPath(string(b))
+	path, err := CgroupPath(string(b))
 	if err != nil {
 		return err
 	}
-	if path == c.parent || strings.HasPrefix(path, c.parent+"/") {
-		return fmt.Errorf("process %d is in a sandbox", p.pid)
+	if path == c.Parent || strings.HasPrefix(path, c.Parent+"/") {
+		return fmt.Errorf("process %d is in a sandbox", p.PID)
 	}
 	return nil
 }
 
-// cgroupPath finds the path of version 2 (cgroups(7)). One that begins with
+// CgroupPath finds the path of version 2 (cgroups(7)). One that begins with
 // "/.." is outside this process's cgroup namespace; " (deleted)" may follow.
-func cgroupPath(text string) (string, error) {
+func CgroupPath(text string) (string, error) {
 	for line := range strings.Lines(text) {
 		if p, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::/"); ok {
 			return "/" + p, nil
@@ -219,56 +224,66 @@ func cgroupPath(text string) (string, error) {
 	return "", errors.New("the process is in no cgroup of version 2")
 }
 
-// registrable fails unless a process is a child of the caller, all its user ids
-// are the caller's, and it is process 1 of a pid namespace, in a user namespace
-// that the caller has made directly below the host's.
-func (c *checker) registrable(target, caller *process, uid uint32) error {
-	st, err := readStatus(target.pid)
+// Registrable fails unless a process is Placeable, and process 1 of a pid
+// namespace, in a user namespace that the caller has made directly below the
+// host's.
+func (c *Checker) Registrable(target, caller *Process, uid uint32) error {
+	st, err := readStatus(target.PID)
 	if err != nil {
 		return err
 	}
-	switch {
-	case st.ppid != caller.pid:
-		return fmt.Errorf("process %d is not a child of the caller", target.pid)
-	case st.uids != [4]uint32{uid, uid, uid, uid}:
-		return fmt.Errorf("process %d is another user's", target.pid)
-	case len(st.nspids) != 2 || st.nspids[1] != 1:
-		return fmt.Errorf("process %d is not the first of a pid namespace", target.pid)
+	if len(st.nspids) != 2 || st.nspids[1] != 1 {
+		return fmt.Errorf("process %d is not the first of a pid namespace", target.PID)
 	}
 	if err := c.ownUserNamespace(target, uid); err != nil {
 		return err
 	}
+	return c.Placeable(target, caller, uid)
+}
+
+// Placeable fails unless a process is a child of the caller, all its user ids are
+// the caller's, it is in no sandbox, and alone.
+func (c *Checker) Placeable(target, caller *Process, uid uint32) error {
+	st, err := readStatus(target.PID)
+	switch {
+	case err != nil:
+		return err
+	case st.ppid != caller.PID:
+		return fmt.Errorf("process %d is not a child of the caller", target.PID)
+	case st.uids != [4]uint32{uid, uid, uid, uid}:
+		return fmt.Errorf("process %d is another user's", target.PID)
+	}
 	if err := c.unplaced(target); err != nil {
 		return err
 	}
-	children, err := childrenOf(target.pid)
+	children, err := Children(target.PID)
 	if err != nil {
 		return err
 	}
 	if len(children) > 0 {
-		return fmt.Errorf("process %d has children already", target.pid)
+		return fmt.Errorf("process %d has children already", target.PID)
 	}
-	return target.alive()
+	return errors.Join(caller.Alive(), target.Alive())
 }
 
 // ownUserNamespace asks the kernel for a user namespace's parent and owner
 // (ioctl_nsfs(2), Linux 4.9 and 4.11).
-func (c *checker) ownUserNamespace(p *process, uid uint32) error {
-	fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/user", p.pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+func (c *Checker) ownUserNamespace(p *Process, uid uint32) error {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/user", p.PID), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open user namespace: %w", err)
 	}
 	defer unix.Close(fd)
 	up, err := unix.IoctlRetInt(fd, unix.NS_GET_PARENT)
 	if err != nil {
-		return fmt.Errorf("process %d has no user namespace of its own: %w", p.pid, err)
+		return fmt.Errorf("process %d has no user namespace of its own: %w", p.PID, err)
 	}
 	defer unix.Close(up)
 	var st unix.Stat_t
 	if err := unix.Fstat(up, &st); err != nil {
 		return fmt.Errorf("look at user namespace: %w", err)
 	}
-	if (nsID{st.Dev, st.Ino}) != c.own.user {
+	if (NamespaceID{st.Dev, st.Ino}) != c.Own.user {
 		return errors.New("the user namespace is not directly below the host's")
 	}
 	owner, err := unix.IoctlGetUint32(fd, unix.NS_GET_OWNER_UID)
@@ -281,11 +296,11 @@ func (c *checker) ownUserNamespace(p *process, uid uint32) error {
 	return nil
 }
 
-// childrenOf lists a process's children (proc_tid_children(5)).
-func childrenOf(pid int) (pids []int, err error) {
+// Children lists a process's children (proc_tid_children(5)).
+func Children(pid int) (pids []int, err error) {
 	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil || len(lists) == 0 {
-		return nil, errors.Join(err, errEnded)
+		return nil, errors.Join(err, ErrEnded)
 	}
 	for _, l := range lists {
 		b, err := os.ReadFile(l)
@@ -302,3 +317,23 @@ func childrenOf(pid int) (pids []int, err error) {
 	}
 	return pids, nil
 }
+
+// Parent is the number of a process's parent.
+func Parent(pid int) (int, error) {
+	st, err := readStatus(pid)
+	return st.ppid, err
+}
+
+// Strayed reports whether a process that was put into a cgroup is alive and not in
+// it any more: somebody moved it, or has removed the cgroup after moving it.
+func Strayed(p *Process, dir string) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.PID))
+	if err != nil {
+		return false // it has ended
+	}
+	path, err := CgroupPath(string(b))
+	return (err != nil || path == "/" || !strings.HasSuffix(dir, path)) && p.Alive() == nil
+}
+
+// Kill ends the process, whose number nobody else can have.
+func (p *Process) Kill() error { return unix.PidfdSendSignal(p.FD, unix.SIGKILL, nil, 0) }

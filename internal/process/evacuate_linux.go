@@ -1,4 +1,4 @@
-package agent
+package process
 
 import (
 	"errors"
@@ -12,9 +12,9 @@ import (
 	"github.com/sallyport/sallyport/internal/cgroup"
 )
 
-// evacuate puts the processes of a group where their parents are, or to the top:
+// Evacuate puts the processes of a group where their parents are, or to the top:
 // they got into it by mistake, and must not be killed with it.
-func evacuate(g *cgroup.Group) error {
+func Evacuate(g *cgroup.Group) error {
 	mount, err := cgroup.Mount()
 	if err != nil {
 		return err
@@ -24,12 +24,12 @@ func evacuate(g *cgroup.Group) error {
 		path := "/"
 		if st, e := readStatus(pid); e == nil && st.ppid > 0 {
 			if b, e := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", st.ppid)); e == nil {
-				path, _ = cgroupPath(string(b)) // empty: the top
+				path, _ = CgroupPath(string(b)) // empty: the top
 			}
 		}
-		e := moveTo(filepath.Join(mount, path), pid)
+		e := MoveTo(filepath.Join(mount, path), pid)
 		if e != nil && !errors.Is(e, unix.ESRCH) {
-			e = moveTo(mount, pid)
+			e = MoveTo(mount, pid)
 		}
 		if e != nil && !errors.Is(e, unix.ESRCH) {
 			err = errors.Join(err, fmt.Errorf("put process %d back: %w", pid, e))
@@ -38,7 +38,7 @@ func evacuate(g *cgroup.Group) error {
 	return err
 }
 
-func moveTo(dir string, pid int) error {
+func MoveTo(dir string, pid int) error {
 	f, err := os.OpenFile(filepath.Join(dir, "cgroup.procs"), os.O_WRONLY, 0)
 	if err != nil {
 		return err

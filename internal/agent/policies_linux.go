@@ -26,7 +26,7 @@ type parsed struct {
 // of gives a sandbox's policy; parsed anew if it has to be, which pay is told of
 // before, with the number of bytes. It was parsed at registration, so this
 // cannot fail.
-func (c *policies) of(sandbox string, r *Registration, pay func(bytes int)) (*policy.Policy, error) {
+func (c *policies) of(sandbox string, j *journal, pay func(bytes int)) (*policy.Policy, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, p := range c.list {
@@ -36,8 +36,8 @@ func (c *policies) of(sandbox string, r *Registration, pay func(bytes int)) (*po
 			return p.policy, nil
 		}
 	}
-	pay(r.size())
-	p, err := r.policy()
+	pay(j.Registration.size())
+	p, err := j.policy()
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package agent
+package process
 
 import (
 	"strings"
@@ -12,7 +12,7 @@ func FuzzProcFiles(f *testing.F) {
 		if s, err := parseStatus(status); err == nil && !strings.Contains(status, "PPid") {
 			t.Errorf("read %+v from %q", s, status)
 		}
-		if p, err := cgroupPath(group); err == nil && !strings.HasPrefix(p, "/") {
+		if p, err := CgroupPath(group); err == nil && !strings.HasPrefix(p, "/") {
 			t.Errorf("path %q", p)
 		}
 	})

@@ -1,0 +1,48 @@
+package policy
+
+import (
+	"embed"
+	"path"
+	"slices"
+	"strings"
+)
+
+//go:embed templates/*.yaml
+var templateFiles embed.FS
+
+// Templates lists the names of the embedded policies.
+func Templates() []string {
+	entries, err := templateFiles.ReadDir("templates")
+	if err != nil {
+		panic(err) // it is in the binary
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, strings.TrimSuffix(e.Name(), ".yaml"))
+	}
+	return names
+}
+
+// TemplateText gives an embedded policy as it is written.
+func TemplateText(name string) ([]byte, error) {
+	if !slices.Contains(Templates(), name) {
+		hint := "one of " + strings.Join(Templates(), ", ")
+		return nil, &hinted{"no template " + clip(name), hint}
+	}
+	return templateFiles.ReadFile(path.Join("templates", name+".yaml"))
+}
+
+// Template gives an embedded policy. Its rules are those of a file named
+// "template:NAME".
+func Template(name string) (*File, error) {
+	text, err := TemplateText(name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := Parse(Source{Name: "template:" + name, Data: text})
+	if err != nil {
+		return nil, err
+	}
+	f.paths = nil // there is nothing to protect
+	return f, nil
+}
