@@ -27,6 +27,9 @@ type LoadOptions struct {
 	// Texts are policies themselves. They follow Files, and replace the user's own
 	// file and the project's as these do.
 	Texts []Text
+	// Only leaves the user's own file and the project's out, even where no Files
+	// are named.
+	Only  bool
 	Flags policy.Flags
 	// Env is completed from the process and its environment where it is empty.
 	Env policy.Env
@@ -57,7 +60,7 @@ func LoadPolicy(opts LoadOptions) (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	sources, notes, err := ownSources(opts.Files, opts.Texts, env)
+	sources, notes, err := ownSources(opts.Files, opts.Texts, opts.Only, env)
 	if err != nil {
 		return nil, err
 	}
@@ -70,8 +73,8 @@ func LoadPolicy(opts LoadOptions) (*policy.Policy, error) {
 }
 
 // ownSources gives what there is below the ceiling, but for flags.
-func ownSources(files []string, texts []Text, env policy.Env) (sources []policy.Source, notes []policy.Warning, err error) {
-	named := len(files)+len(texts) > 0
+func ownSources(files []string, texts []Text, only bool, env policy.Env) (sources []policy.Source, notes []policy.Warning, err error) {
+	named := only || len(files)+len(texts) > 0
 	if !named {
 		if files, err = userPolicy(env); err != nil {
 			return nil, nil, err

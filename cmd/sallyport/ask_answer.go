@@ -24,12 +24,13 @@ type said struct {
 
 // view shows the questions of many sandboxes, one at a time.
 type view struct {
-	out   io.Writer
-	said  chan said
-	known map[string]bool // sandboxes, by id
-	open  []pending       // the first is shown
-	shown string          // its id
-	idle  bool            // it was said that nothing is open
+	out    io.Writer
+	said   chan said
+	known  map[string]bool // sandboxes, by id
+	asking int             // of them those that ask
+	open   []pending       // the first is shown
+	shown  string          // its id
+	idle   string          // what was said of having nothing open
 }
 
 type pending struct {
@@ -89,6 +90,7 @@ func (v *view) look(ctx context.Context) {
 			a.Close()
 			continue
 		}
+		v.asking++
 		go func() {
 			defer a.Close()
 			for {
@@ -114,6 +116,7 @@ func (v *view) look(ctx context.Context) {
 func (v *view) hear(s said) {
 	if s.m == nil {
 		delete(v.known, s.by.Running.ID)
+		v.asking--
 		v.drop(func(p pending) bool { return p.by == s.by }, "the sandbox has ended")
 		return
 	}
@@ -150,11 +153,13 @@ func (v *view) drop(is func(pending) bool, why string) {
 // show puts the first question, unless one is shown.
 func (v *view) show() {
 	switch {
-	case len(v.open) == 0 && !v.idle:
-		v.idle = true
-		fmt.Fprintln(v.out, "sallyport: nothing is asked; waiting (Ctrl-D ends this)")
-	case len(v.open) > 0 && v.shown == "":
-		v.idle = false
+	case len(v.open) == 0:
+		if idle := "nothing is asked by " + count(v.asking, "sandbox") + "; waiting (Ctrl-D ends this)"; idle != v.idle {
+			v.idle = idle
+			fmt.Fprintf(v.out, "sallyport: %s\n", idle)
+		}
+	case v.shown == "":
+		v.idle = ""
 		v.shown = v.open[0].r.ID
 		fmt.Fprintf(v.out, "\n%s", ask.Prompt(v.open[0].r, len(v.open)-1, v.open[0].by.Hello.Remembers))
 	}

@@ -65,18 +65,7 @@ func askFromInside() {
 // answers starts a program of the user's that answers at a socket.
 func (h *home) answers(path, verdict string) (said func() string) {
 	h.t.Helper()
-	cmd := h.program(context.Background(), h.helperPath(), path, verdict)
-	cmd.Env = append(cmd.Env, helperEnv+"=answerer")
-	out := filepath.Join(h.dir, "answers")
-	f, err := os.Create(out)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	cmd.Stdout, cmd.Stderr = f, f
-	if err := cmd.Start(); err != nil {
-		h.t.Fatal(err)
-	}
-	h.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); f.Close() })
+	h.beside("answers", "/usr/bin/env", helperEnv+"=answerer", h.helperPath(), path, verdict)
 	return func() string { return h.read("answers") }
 }
 
@@ -106,8 +95,9 @@ func TestTheTerminalAsksBeforeAConnectionIsMade(t *testing.T) {
 func TestAnAnswerIsTypedToTheQuestionAlone(t *testing.T) {
 	need(t, "curl")
 	h := newHome(t).usePolicy(askOnTerminal)
-	s := h.onScreen("sh", "-c", `echo up; sleep 0.5; (sleep 0.5; echo meanwhile; sleep 0.5; echo later) & curl -sS -o /dev/null -w '%{http_code}\n' http://allowed.test/x; wait; read x; echo "got $x"`)
-	s.wants("up").types("y\ry\ry\r")
+	s := h.onScreen("sh", "-c", `echo up; while ! [ -e go ]; do sleep 0.05; done; (sleep 0.5; echo meanwhile; sleep 0.5; echo later) & curl -sS -o /dev/null -w '%{http_code}\n' http://allowed.test/x; wait; read x; echo "got $x"`)
+	s.wants("up").types("y\ry\ry\r").wants("y")
+	h.write("work/go", "")
 	s.wants(ask.AskLine)
 	time.Sleep(1200 * time.Millisecond)
 	if text := s.text(); strings.Contains(text, "meanwhile") || strings.Contains(text, "200") {
@@ -125,7 +115,8 @@ func TestCtrlCAtTheQuestionIsTheCommands(t *testing.T) {
 	h := newHome(t).usePolicy(askOnTerminal)
 	h.onScreen("curl", "-sS", "http://allowed.test/x").wants(ask.AskLine).types(ctrlC).exits(130)
 	h.onScreen("curl", "-sS", "http://allowed.test/x").wants(ask.AskLine).types(ctrlD).wants("refused: allowed.test").exits(0)
-	s := h.onScreen("sh", "-c", `sleep 1; curl -sS http://allowed.test/x & sleep 2; kill -KILL $$`).wants(ask.AskLine)
+	s := h.onScreen("sh", "-c", `curl -sS http://allowed.test/x & while ! [ -e go ]; do sleep 0.05; done; kill -KILL $$`).wants(ask.AskLine)
+	h.write("work/go", "")
 	s.exits(137) // the command has ended: nobody waits for the answer
 }
 
@@ -223,12 +214,13 @@ func (a *asking) types(line string) {
 func TestTheQuestionsOfAllSandboxesAreAnsweredInOnePlace(t *testing.T) {
 	need(t, "curl")
 	h := newHome(t).usePolicy("ask: {}")
-	a := h.asks().wants("nothing is asked")
-	const get = `while ! [ -e go ]; do sleep 0.05; done; curl -sS -o /dev/null -w '%{http_code}' http://allowed.test/x >$0; while ! [ -e end ]; do sleep 0.05; done`
+	a := h.asks().wants("nothing is asked by 0 sandboxes")
+	const get = `while ! [ -e $0.go ]; do sleep 0.05; done; curl -sS -o /dev/null -w '%{http_code}' http://allowed.test/x >$0; while ! [ -e end ]; do sleep 0.05; done`
 	one, two := h.start("one", "sh", "-c", get, "one.out"), h.start("two", "sh", "-c", get, "two.out")
-	time.Sleep(1500 * time.Millisecond) // it looks for new sandboxes every second
-	h.write("work/go", "")
+	a.wants("nothing is asked by 2 sandboxes")
+	h.write("work/one.out.go", "")
 	a.wants("sandbox: one (" + one.ID).types("s")
+	h.write("work/two.out.go", "")
 	a.wants("sandbox: two (" + two.ID).types("d")
 	until(t, "both answers", func() bool { return h.read("work/one.out") == "200" && h.read("work/two.out") == "403" })
 	list := h.sallyport("ask", "list").ok()
@@ -362,4 +354,51 @@ curl -sS -o /dev/null -w '%{http_code}' http://allowed.test/x; echo all is over`
 	}
 	m.types("0", "y", "Enter")
 	m.shows("0", "200")
+}
+
+// A command whose streams are no terminal is asked about on the shell's.
+func TestTheShellsTerminalAsksForACommandWithoutOne(t *testing.T) {
+	need(t, "curl")
+	h := newHome(t).usePolicy(askOnTerminal)
+	s := h.shellOnScreen().types("sp curl -sS -o /dev/null -w '%{http_code}' http://allowed.test/x </dev/null >o 2>e; echo \"=$(cat o)=\"\r")
+	s.wants("wants to reach allowed.test port 80").wants(ask.AskLine).types("y\r").wants("=200=")
+	s.types("sp curl -sS -o /dev/null -w '%{http_code}' http://allowed.test/x </dev/null >o 2>e &\r").wants("ready$ ")
+	s.types("wait; echo \"=$(cat o)=\"\r").wants("=403=") // in the background nobody is asked
+	s.types("exit\r").exits(0)
+}
+
+func TestAnAuthorizerDecidesARun(t *testing.T) {
+	need(t, "curl")
+	h := newHome(t)
+	h.write("authorize", `#!/bin/sh
+read -r request
+case $request in *'"host":"allowed.test"'*) echo '{"verdict":"allow","decision_id":"case-7"}';; *) echo '{"verdict":"deny","decision_id":"case-8"}';; esac`)
+	h.usePolicy("network: {authorizer: {exec: [/bin/sh, " + h.dir + "/authorize], timeout: 30s}}")
+	r := h.sh(`for host in allowed.test also.allowed.test allowed.test; do curl -sS -o /dev/null -w '%{http_code} ' http://$host/x; done`)
+	r.says("200 403 200 ")
+	e := r.recorded(event.NetConnect, nil)
+	if e.Decision != "case-8" || e.Verdict != event.AskDenied || e.Reason != event.AuthorizerAnswer {
+		t.Errorf("%+v", e)
+	}
+	allowed := false
+	for _, e := range r.events {
+		allowed = allowed || e.Verdict == event.AskAllowed && e.Decision == "case-7"
+	}
+	if !allowed {
+		t.Errorf("no record of what it allowed:\n%s", describe(r.events))
+	}
+	onlyArrived(t, "dns allowed.test", "tcp "+thereV4+":80")
+}
+
+func TestAQuestionEndsWithTheRun(t *testing.T) {
+	need(t, "curl")
+	h := newHome(t).usePolicy(askOnTerminal)
+	before := descendants(t)
+	s := h.onScreen("curl", "-sS", "http://allowed.test/x").wants(ask.AskLine)
+	s.signal(15)
+	s.exits(143)
+	h.nothingLeft(before)
+	if names, _ := filepath.Glob(filepath.Join(h.registryDir(), "*")); len(names) != 0 {
+		t.Errorf("left: %q", names)
+	}
 }

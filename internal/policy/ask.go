@@ -174,10 +174,12 @@ func (p *Policy) DecideAsked(granted Decision, req NetRequest, addr netip.Addr) 
 	if !addr.IsValid() || addr.Zone() != "" || req.Host.IsAddr() && req.Host.Addr != addr {
 		return denied(event.AddressDenied, builtin(ruleInvalid))
 	}
-	if d, ok := p.decideAddr(addr, req.Port); ok && !d.Allowed() {
-		return d
-	}
-	return granted
+	return p.all(p.hostViews, func(v *Policy) Decision {
+		if d, ok := v.decideAddr(addr, req.Port); ok && !d.Allowed() {
+			return d
+		}
+		return granted
+	})
 }
 
 // HostRule is one entry as it stands in a list of hosts.

@@ -147,3 +147,15 @@ func TestHostRulesMatchAsTables(t *testing.T) {
 		}
 	}
 }
+
+func TestACeilingIsNotAskedAway(t *testing.T) {
+	p := layered(t, `ceiling: {network: {allowedDomains: ["*.example.com"], deniedResolvedAddresses: [93.184.216.0/24]}}`, `own: {ask: {}}`)
+	if !p.DecideNet(target(t, "a.example.com:443")).Ask || p.DecideNet(target(t, "b.example.org:443")).Ask {
+		t.Error("what the ceiling leaves open is asked, and nothing else")
+	}
+	for addr, want := range map[string]bool{"93.184.215.1": true, "93.184.216.1": false, "10.0.0.1": false} {
+		if d := p.DecideAsked(allowed(Rule{Name: "ask"}), target(t, "a.example.com:443"), netip.MustParseAddr(addr)); d.Allowed() != want {
+			t.Errorf("%s: %+v", addr, d)
+		}
+	}
+}

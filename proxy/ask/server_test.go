@@ -125,15 +125,14 @@ func TestAHelperThatFailsRefuses(t *testing.T) {
 		"hang": func(*Client, string) {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			timeout := time.Minute
-			if name == "hang" {
-				timeout = 200 * time.Millisecond
-			}
-			b, path := served(t, Config{Asking: true, Timeout: timeout})
+			b, path := served(t, Config{Asking: true})
 			c := dialled(t, path, WantAsk)
 			somebody(t, b)
 			d := asked(t, b, "example.com:443")
 			does(c, next(t, c, TypeAsk).Request.ID)
+			if name == "hang" {
+				timeOut(b)
+			}
 			select {
 			case got := <-d:
 				if got.Allowed() {

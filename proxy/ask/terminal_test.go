@@ -148,8 +148,11 @@ func TestTheEndOfInputIsARefusal(t *testing.T) {
 }
 
 func TestTheDeadlineTakesTheQuestionOffTheTerminal(t *testing.T) {
-	b, s := onTerminal(t, Config{Timeout: 300 * time.Millisecond})
-	if got := <-asked(t, b, "example.com:443"); got.Allowed() {
+	b, s := onTerminal(t, Config{})
+	d := asked(t, b, "example.com:443")
+	s.shows(t, AskLine)
+	timeOut(b)
+	if got := <-d; got.Allowed() {
 		t.Errorf("%+v", got)
 	}
 	s.shows(t, "there was no answer")
