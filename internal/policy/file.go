@@ -50,6 +50,9 @@ type File struct {
 	ignores     []ignored
 	envRules    map[string]Rule // "pass NAME", "unset NAME", "set NAME" -> where
 	require     Require
+	publish     []Publish
+	hostPorts   []HostPort
+	limits      Limits
 	audit       AuditRules
 }
 
