@@ -22,7 +22,7 @@ endif
 
 .PHONY: build
 build: ## build ./bin/sallyport, static and stamped with its version
-	$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sallyport ./cmd/sallyport
+	$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
 
 .PHONY: try
 try: build need-try $(APPARMOR) ## see it work on this machine; needs no internet, leaves nothing behind
@@ -88,8 +88,8 @@ lint: ## gofmt and staticcheck; go vet and go build for every system that it is 
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "gofmt: $$files" >&2; exit 1; }
 	for os in linux darwin; do for arch in amd64 arm64; do \
 		GOOS=$$os GOARCH=$$arch $(GO) vet ./... && \
-		GOOS=$$os GOARCH=$$arch $(GO) build -buildvcs=false -o /dev/null ./cmd/sallyport || exit 1; done; done
-	$(GO) vet -tags man ./cmd/sallyport
+		GOOS=$$os GOARCH=$$arch $(GO) build -buildvcs=false -o /dev/null ./cmd/... || exit 1; done; done
+	$(GO) vet -tags man ./cmd/...
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) mod verify
 	$(GO) mod tidy -diff
@@ -141,11 +141,11 @@ dist-check: dist ## see that a release can be made again, and its package be rem
 
 .PHONY: install
 install: build ## install to PREFIX (/usr/local), below DESTDIR
-	install -D -m 755 bin/sallyport $(DESTDIR)$(PREFIX)/bin/sallyport
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin bin/sallyport bin/sallyport-agent
 
 .PHONY: apparmor
 apparmor: build ## install to /usr/local with the AppArmor profile that Ubuntu needs
-	$(SUDO) install -D -m 755 bin/sallyport /usr/local/bin/sallyport
+	$(SUDO) install -D -m 755 -t /usr/local/bin bin/sallyport bin/sallyport-agent
 	$(SUDO) install -D -m 644 sandbox/apparmor/sallyport /etc/apparmor.d/sallyport
 	$(SUDO) apparmor_parser --replace /etc/apparmor.d/sallyport
 

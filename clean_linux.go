@@ -26,7 +26,7 @@ func Clean() (removed []string, err error) {
 	}
 	removed, err = sandbox.SweepStubs(dir)
 	unlock()
-	removed = append(removed, registry.Sweep(registryDirs())...)
+	removed = append(removed, registry.Sweep(registryDirs(), nil)...)
 	if os.Geteuid() == 0 {
 		groups, groupErr := keeper.Sweep()
 		removed, err = append(removed, groups...), errors.Join(err, groupErr)

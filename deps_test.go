@@ -4,6 +4,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"strconv"
@@ -19,7 +20,10 @@ var kernelPackages = []string{
 	"github.com/mdlayher/netlink", "github.com/landlock-lsm/go-landlock", "golang.org/x/sys",
 }
 
-const prometheus = "github.com/prometheus"
+const (
+	prometheus = "github.com/prometheus"
+	otel       = "go.opentelemetry.io"
+)
 
 // layers says which packages of the module a package may import, and why no
 // others. What is not listed may import nothing of the module.
@@ -33,24 +37,28 @@ var layers = map[string]struct {
 	"internal/ceiling": {[]string{"internal/policy"}, []string{prometheus, "github.com"}, "the administrator's policies are read alike by every program that heeds them"},
 	"internal/plan":    {[]string{"internal/event", "internal/policy"}, append([]string{prometheus, "os", "net"}, kernelPackages...), "a plan is computed, never performed"},
 	// golang.org/x/sys: flock(2) and the boot clock, on every Unix.
-	"internal/audit":    {[]string{"internal/event"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "github.com/google/nftables", "github.com/mdlayher/netlink"}, "the record must be readable on any machine"},
-	"internal/registry": {nil, []string{prometheus, "github.com"}, "who asks for the list needs nothing that a run needs"},
-	"sandbox":           {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf"}, "the sandbox performs a plan; it neither proxies nor records"},
-	"seatbelt":          {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/landlock-lsm/go-landlock"}, "the macOS boundary is tested on every system; it neither proxies nor stores"},
-	"proxy":             {[]string{"internal/event", "internal/policy"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "hostile bytes are parsed far from what builds the boundary"},
-	"":                  {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/agent", "internal/export", "internal/keeper", "internal/registry", "internal/ceiling", "internal/desktop", "sandbox", "seatbelt", "proxy", "proxy/ask", "loader", "metrics"}, nil, "the root wires everything"},
-	"cmd/sallyport":     {[]string{"", "internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/agent", "internal/export", "sandbox", "seatbelt", "proxy/ask", "metrics"}, nil, "the command line shows, it does not do"},
-	"bpf":               {nil, []string{prometheus}, "the kernel's programs hold no logic in Go"},
-	"internal/desktop":  {[]string{"internal/event", "internal/policy", "proxy/ask"}, []string{prometheus}, "what speaks D-Bus decides nothing"},
-	"internal/cgroup":   {nil, []string{prometheus, "github.com/cilium/ebpf"}, "cgroups are files"},
-	"internal/process":  {[]string{"internal/cgroup"}, []string{prometheus, "github.com"}, "who decides whom root moves needs nothing that a sandbox needs"},
-	"internal/keeper":   {[]string{"internal/cgroup", "internal/event", "internal/process", "loader"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "root's side of a run knows no policy and parses nothing of the sandbox's"},
-	"loader":            {[]string{"bpf", "internal/cgroup", "internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/google/nftables", "github.com/vishvananda/netlink"}, "the kernel side neither proxies nor builds sandboxes"},
-	"internal/agent":    {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/ceiling", "internal/cgroup", "internal/process", "loader"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "what runs as root for all meets no sandbox's traffic"},
-	"internal/export":   {[]string{"internal/event", "internal/audit"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "what is sent elsewhere is read from the logs like by any reader"},
-	"metrics":           {[]string{"internal/event"}, []string{"github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "whoever counts brings the figures: what speaks to Prometheus reads nothing by itself"},
-	"internal/fakemac":  {nil, nil, "only tests import fakemac"},
-	"testvm":            {nil, nil, "only tests import testvm"},
+	"internal/audit":      {[]string{"internal/event"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/vishvananda/netlink", "github.com/google/nftables", "github.com/mdlayher/netlink"}, "the record must be readable on any machine"},
+	"internal/registry":   {nil, []string{prometheus, "github.com"}, "who asks for the list needs nothing that a run needs"},
+	"sandbox":             {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf"}, "the sandbox performs a plan; it neither proxies nor records"},
+	"seatbelt":            {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/landlock-lsm/go-landlock"}, "the macOS boundary is tested on every system; it neither proxies nor stores"},
+	"proxy":               {[]string{"internal/event", "internal/policy"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "hostile bytes are parsed far from what builds the boundary"},
+	"":                    {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/agent", "internal/export", "internal/keeper", "internal/registry", "internal/ceiling", "internal/desktop", "sandbox", "seatbelt", "proxy", "proxy/ask", "loader"}, []string{prometheus, otel}, "the root wires everything; what it pulls in is in every sandbox, and initialised twice in every run"},
+	"cmd/sallyport":       {[]string{"", "internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/agent", "internal/export", "internal/manual", "sandbox", "seatbelt", "proxy/ask"}, []string{prometheus, otel}, "the command line shows, it does not do"},
+	"cmd/sallyport-agent": {[]string{"", "internal/agent", "internal/event", "internal/export", "internal/manual", "internal/otlp", "internal/outlets", "metrics"}, nil, "what no sandbox needs"},
+	"bpf":                 {nil, []string{prometheus}, "the kernel's programs hold no logic in Go"},
+	"internal/desktop":    {[]string{"internal/event", "internal/policy", "proxy/ask"}, []string{prometheus}, "what speaks D-Bus decides nothing"},
+	"internal/cgroup":     {nil, []string{prometheus, "github.com/cilium/ebpf"}, "cgroups are files"},
+	"internal/process":    {[]string{"internal/cgroup"}, []string{prometheus, "github.com"}, "who decides whom root moves needs nothing that a sandbox needs"},
+	"internal/keeper":     {[]string{"internal/cgroup", "internal/event", "internal/process", "loader"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "root's side of a run knows no policy and parses nothing of the sandbox's"},
+	"loader":              {[]string{"bpf", "internal/cgroup", "internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/google/nftables", "github.com/vishvananda/netlink"}, "the kernel side neither proxies nor builds sandboxes"},
+	"internal/agent":      {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/ceiling", "internal/cgroup", "internal/process", "loader"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "what runs as root for all meets no sandbox's traffic"},
+	"internal/export":     {[]string{"internal/event", "internal/audit"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "what is sent elsewhere is read from the logs like by any reader"},
+	"internal/otlp":       {[]string{"internal/event", "internal/export"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "one of the ways out; apart, because it is heavy"},
+	"internal/outlets":    {[]string{"internal/event", "internal/audit", "internal/export", "internal/otlp", "metrics"}, []string{"github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "what carries a run's record on knows nothing of the run"},
+	"internal/manual":     {nil, []string{prometheus}, "pages are made from commands alone"},
+	"metrics":             {[]string{"internal/event"}, []string{"github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "whoever counts brings the figures: what speaks to Prometheus reads nothing by itself"},
+	"internal/fakemac":    {nil, nil, "only tests import fakemac"},
+	"testvm":              {nil, nil, "only tests import testvm"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {
@@ -85,7 +93,7 @@ func reasonOf(listed bool, reason string) string {
 // below one that is listed follow its rules.
 func packageOf(file string) string {
 	dir := filepath.ToSlash(filepath.Dir(file))
-	for ; dir != "."; dir = path.Dir(dir) {
+	for ; dir != "." && dir != "/"; dir = path.Dir(dir) {
 		if _, ok := layers[dir]; ok {
 			return dir
 		}
@@ -137,4 +145,20 @@ func contains(list []string, s string) bool {
 		}
 	}
 	return false
+}
+
+// TestWhatIsInEverySandboxIsLight: the program is stage 2 of every sandbox, and
+// pays for the initialisation of all that it is made of, twice in every run.
+func TestWhatIsInEverySandboxIsLight(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./cmd/sallyport").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range strings.Lines(string(out)) {
+		for _, heavy := range []string{prometheus, otel, "google.golang.org/"} {
+			if strings.HasPrefix(pkg, heavy) {
+				t.Errorf("sallyport is made of %s", pkg)
+			}
+		}
+	}
 }

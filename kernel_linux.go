@@ -329,6 +329,19 @@ func (k *kernelSide) finish() error {
 	return nil
 }
 
+// look sees whether the kernel side went before a run that has failed: whoever
+// sweeps its cgroup can be faster than the news of it.
+func (k *kernelSide) look() {
+	if k == nil {
+		return
+	}
+	select {
+	case <-k.client.Done():
+		k.failed.Store(true)
+	case <-time.After(200 * time.Millisecond): // something else has failed
+	}
+}
+
 // end takes the kernel side away, when all that is to be recorded was.
 func (k *kernelSide) end() error {
 	if k == nil {

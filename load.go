@@ -24,6 +24,9 @@ type LoadOptions struct {
 	// Files replace the user's own file and the project's; they are merged in
 	// order.
 	Files []string
+	// Only leaves the user's own file and the project's out, even where no Files
+	// are named.
+	Only  bool
 	Flags policy.Flags
 	// Env is completed from the process and its environment where it is empty.
 	Env policy.Env
@@ -48,7 +51,7 @@ func LoadPolicy(opts LoadOptions) (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	sources, notes, err := ownSources(opts.Files, env)
+	sources, notes, err := ownSources(opts.Files, opts.Only, env)
 	if err != nil {
 		return nil, err
 	}
@@ -61,8 +64,8 @@ func LoadPolicy(opts LoadOptions) (*policy.Policy, error) {
 }
 
 // ownSources gives what there is below the ceiling, but for flags.
-func ownSources(files []string, env policy.Env) (sources []policy.Source, notes []policy.Warning, err error) {
-	named := len(files) > 0
+func ownSources(files []string, only bool, env policy.Env) (sources []policy.Source, notes []policy.Warning, err error) {
+	named := only || len(files) > 0
 	if !named {
 		if files, err = userPolicy(env); err != nil {
 			return nil, nil, err

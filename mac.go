@@ -1,6 +1,7 @@
 package sallyport
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -70,4 +71,12 @@ func macPolicy(o *Options) (policy.Env, *policy.Policy, error) {
 			Hint: "lower require.tier for macOS", Status: statusFailed}
 	}
 	return env, p, nil
+}
+
+func hintIn(err error) string {
+	var e *seatbelt.Error
+	if errors.As(err, &e) {
+		return e.Hint
+	}
+	return ""
 }

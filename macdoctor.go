@@ -1,3 +1,5 @@
+//go:build linux || darwin
+
 package sallyport
 
 import (
@@ -34,14 +36,6 @@ func (d *Diagnosis) macSandbox(sys macSystem) {
 		return
 	}
 	d.add("sandbox-exec", StateOK, "a sandbox can be entered", "")
-}
-
-func hintIn(err error) string {
-	var e *seatbelt.Error
-	if errors.As(err, &e) {
-		return e.Hint
-	}
-	return ""
 }
 
 func (d *Diagnosis) macLog() {

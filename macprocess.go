@@ -1,3 +1,5 @@
+//go:build linux || darwin
+
 package sallyport
 
 import (
@@ -80,21 +82,7 @@ func (r *macRun) owns(pid int) bool {
 
 // endLeft ends what the command has left behind: nothing would record it.
 func (r *macRun) endLeft() {
-	t := r.tracker.Load()
-	for range 5 { // what forks meanwhile is found the next time
-		all, err := r.sys.Processes()
-		if err != nil {
-			r.warn("look for processes left behind: "+err.Error(), "")
-			return
-		}
-		left := t.Left(all)
-		if len(left) == 0 {
-			return
-		}
-		for _, p := range left {
-			_ = r.sys.Kill(p) // gone: nothing to end
-		}
-		time.Sleep(10 * time.Millisecond)
+	if err := endTracked(r.sys, r.tracker.Load()); err != nil {
+		r.warn(err.Error(), "")
 	}
-	r.warn("processes of the command are still there", "")
 }

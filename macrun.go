@@ -1,3 +1,5 @@
+//go:build linux || darwin
+
 package sallyport
 
 import (
@@ -10,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -58,6 +61,8 @@ type macRun struct {
 	noStream error // why there is none
 	asking   *asking
 	tracker  atomic.Pointer[seatbelt.Tracker]
+	guests   macGuests
+	listing  macListing
 }
 
 // runMac runs a command under Seatbelt. It is the whole of a run on macOS, and
@@ -91,14 +96,17 @@ func (r *macRun) run(ctx context.Context) (*Result, error) {
 	}
 	r.outlets.begin(time.Since(r.begun), r.proxy.Traffic)
 	r.tracker.Store(seatbelt.NewTracker(seatbelt.Proc{PID: payload.PID()}))
+	r.guests.begin(payload)
 	ended := make(chan struct{})
 	var helpers sync.WaitGroup
 	late := false
 	helpers.Go(func() { late = r.forward(ctx, payload, signals, ended) })
 	helpers.Go(func() { r.track(ended) })
+	helpers.Go(func() { r.listed(payload.PID(), r.stream.PID()) })
 	status, err := payload.Wait()
 	close(ended)
 	helpers.Wait()
+	r.guests.end()
 	r.endLeft()
 	if late {
 		status = statusTimeout
@@ -120,6 +128,9 @@ func (r *macRun) putUp() error {
 	if err := seatbelt.Preflight(r.sys, nil, 0); err != nil {
 		return err
 	}
+	temp := filepath.Join(ResolvePath(os.TempDir()), runPrefix(r.id))
+	r.tmp, r.canary = temp+"tmp", temp+"canary"
+	r.enlist()
 	if err := r.makeFiles(); err != nil {
 		return err
 	}
@@ -148,16 +159,15 @@ func (r *macRun) port() netip.AddrPort { return r.listener.Addr().(*net.TCPAddr)
 // makeFiles makes the run's own temporary directory, and outside of it the file
 // that the canaries are refused.
 func (r *macRun) makeFiles() error {
-	dir, err := os.MkdirTemp("", "sallyport-"+r.id+"-")
-	if err != nil {
+	if err := os.Mkdir(r.tmp, 0o700); err != nil {
+		r.tmp = "" // not ours
 		return fmt.Errorf("make temporary directory: %w", err)
 	}
-	r.tmp = ResolvePath(dir)
-	f, err := os.CreateTemp("", "sallyport-canary-")
+	f, err := os.OpenFile(r.canary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
+		r.canary = ""
 		return fmt.Errorf("make canary: %w", err)
 	}
-	r.canary = ResolvePath(f.Name())
 	return f.Close()
 }
 
@@ -173,8 +183,9 @@ func (r *macRun) openLog() error {
 	}
 	r.log = log
 	r.summary = audit.NewSummariser(func(e event.Event) string { return macSuggest(r.policy, e) })
+	r.summary.Ignore(func(e event.Event) bool { return ignores(r.policy, r.opts.Command, e) })
 	r.agg = audit.NewAggregator(log, audit.AggregatorOptions{})
-	r.outlets = newOutlets(&outlets{rules: r.policy.Audit(), logs: logs, version: r.opts.Version, tier: event.TierSeatbelt, warn: r.warn})
+	r.outlets = newOutlets(&outlets{exe: r.env.Exe, rules: r.policy.Audit(), logs: logs, version: r.opts.Version, tier: event.TierSeatbelt, warn: r.warn})
 	return nil
 }
 
@@ -249,7 +260,7 @@ func (r *macRun) serve() error {
 		return err
 	}
 	r.proxy = p
-	r.asking.startDesktop(&r.opts)
+	r.openAsking()
 	r.serving.Go(func() {
 		_ = p.Serve(context.Background(), proxy.Listeners{TCP: []net.Listener{r.listener}})
 	})
@@ -257,18 +268,7 @@ func (r *macRun) serve() error {
 }
 
 func (r *macRun) launch() (*seatbelt.Payload, error) {
-	env := macEnviron(r.policy.Env(), os.Environ(), r.opts.Env, r.env.Cwd, r.tmp, r.port().Port(), r.token)
-	command, err := findCommand(r.opts.Command[0], r.env.Cwd, env)
-	if err != nil {
-		return nil, err
-	}
-	path, args := r.profile.Command(append([]string{command}, r.opts.Command[1:]...)...)
-	payload, err := r.sys.Launch(seatbelt.Launch{Path: path, Args: args, Env: env, Dir: r.env.Cwd,
-		Stdin: r.opts.Stdin, Stdout: r.opts.Stdout, Stderr: r.opts.Stderr})
-	if err != nil {
-		return nil, fmt.Errorf("start the command: %w", err)
-	}
-	return payload, nil
+	return r.start(r.opts.Command, r.env.Cwd, nil, [3]*os.File{r.opts.Stdin, r.opts.Stdout, r.opts.Stderr})
 }
 
 // finish completes the record after the payload has ended.
@@ -350,4 +350,5 @@ func (r *macRun) release() {
 			r.warn("remove temporary directory: "+err.Error(), "remove it by hand")
 		}
 	}
+	r.delist()
 }

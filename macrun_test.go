@@ -1,3 +1,5 @@
+//go:build linux || darwin
+
 package sallyport
 
 import (
@@ -27,6 +29,9 @@ import (
 
 func TestMain(m *testing.M) {
 	fakemac.Main()
+	if does := os.Getenv(helperVariable); does != "" {
+		os.Exit(macHelper(does, os.Args[1:]))
+	}
 	os.Exit(m.Run())
 }
 

@@ -1,3 +1,5 @@
+//go:build linux || darwin
+
 package sallyport
 
 import (
@@ -32,7 +34,9 @@ type macWorld struct {
 	timeout  time.Duration
 	looked   atomic.Int64 // how often for processes
 	mu       sync.Mutex
-	launched *seatbelt.Launch
+	launched *seatbelt.Launch   // the command
+	guests   []*seatbelt.Launch // what was started beside it
+	over     bool               // the run has ended
 	pid      int
 	stopped  int // times that this process was to be stopped
 	tag      string
@@ -76,18 +80,24 @@ var tagIn = regexp.MustCompile(`\(deny default \(with message "([^"]+)"\)\)`)
 
 func (w *macWorld) Launch(l seatbelt.Launch) (*seatbelt.Payload, error) {
 	w.mu.Lock()
-	w.launched = &seatbelt.Launch{Path: l.Path, Args: l.Args, Env: l.Env, Dir: l.Dir}
+	as := &seatbelt.Launch{Path: l.Path, Args: l.Args, Env: l.Env, Dir: l.Dir}
+	first := w.launched == nil || w.over
+	if w.over = false; first {
+		w.launched = as
+	} else {
+		w.guests = append(w.guests, as)
+	}
 	w.tag = tagIn.FindStringSubmatch(l.Args[1])[1]
 	w.mu.Unlock()
 	l.Env = append(slices.Clone(l.Env), fakemac.Env(l.Path, w.dir, w.mode)...)
 	l.Path = testBinary(w.t)
 	p, err := seatbelt.StartPayload(l)
-	if err == nil {
+	if err == nil && first {
 		w.mu.Lock()
 		w.pid = p.PID()
 		w.mu.Unlock()
 	}
-	if err == nil && w.during != nil {
+	if err == nil && first && w.during != nil {
 		go w.during(w)
 	}
 	return p, err
@@ -159,6 +169,7 @@ func (w *macWorld) run(ctx context.Context, command ...string) (*Result, error) 
 	}
 	defer stdin.Close()
 	defer other.Close()
+	defer func() { w.mu.Lock(); w.over = true; w.mu.Unlock() }()
 	return runMac(ctx, w, Options{Command: command, Dir: w.dir, Name: "trial", Policy: LoadOptions{Files: []string{w.policy}},
 		Stdin: stdin, Stdout: null, Stderr: null, Timeout: w.timeout,
 		OnEvent: func(e Event) { w.mu.Lock(); w.events = append(w.events, e); w.mu.Unlock() },

@@ -1,83 +1,109 @@
 package sallyport
 
 import (
-	"context"
-	"errors"
+	"bufio"
+	"encoding/json"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/export"
 	"github.com/sallyport/sallyport/internal/policy"
-	"github.com/sallyport/sallyport/metrics"
 )
 
 const (
 	// countEvery is how old the numbers of a run become at most.
 	countEvery = 5 * time.Second
-	// drainLimit is how long the end of a run waits for its last events to be
-	// exported; what is left the next run sends.
-	drainLimit = 2 * time.Second
-	lockLimit  = 2 * time.Second
+	// carrierLimit is how long the end of a run waits for the program that
+	// carries its record on, which gives up before.
+	carrierLimit = 5 * time.Second
 )
 
+// AgentProgram is the name of the program for all that does not belong into the
+// one that sandboxes are made of. It stands beside it.
+const AgentProgram = "sallyport-agent"
+
 // outlets carry a run's record on, and its numbers: to node_exporter's textfile
-// collector, to a store of events, or, the numbers alone, to the machine's agent.
-// Nothing that a sandbox does waits for them.
+// collector and to a store of events, which a program of its own does, or, the
+// numbers alone, to the machine's agent. Nothing that a sandbox does waits for
+// them.
 type outlets struct {
 	rules   policy.AuditRules
 	logs    string
 	version string
 	tier    event.Tier
+	exe     string // this program
 	warn    func(message, hint string)
 	// report tells the agent; nil: there is none.
 	report func(event.Traffic) bool
 
+	carrier *exec.Cmd // nil: nothing is carried on
+	in      io.WriteCloser
 	read    func() event.Traffic // the proxy's; nil: there was none
 	told    event.Traffic        // of it
 	extra   event.Traffic        // starts
 	up      bool
 	stop    chan struct{} // closed to end counting
-	last    chan struct{} // closed when nothing more is written to the log
+	closed  bool
 	counted sync.WaitGroup
-	sent    sync.WaitGroup
-	cancel  context.CancelFunc
+	heard   chan struct{} // closed: the carrier has said all
 }
 
-// newOutlets begins to export. With an agent the policy's targets are the
+// newOutlets begins to carry on. With an agent the policy's targets are the
 // agent's business.
 func newOutlets(o *outlets) *outlets {
-	o.stop, o.last = make(chan struct{}), make(chan struct{})
-	ctx, cancel := context.WithCancel(context.Background())
-	o.cancel = cancel
-	if o.report != nil {
-		if o.rules != (policy.AuditRules{}) {
-			o.warn("the agent keeps the record: audit.log, otlp, syslog and textfile of the policy have no effect", "see 'sallyport agent --help'")
+	o.stop = make(chan struct{})
+	if r := o.rules; o.report != nil && r != (policy.AuditRules{}) {
+		o.warn("the agent keeps the record: audit.log, otlp, syslog and textfile of the policy have no effect", "see 'sallyport agent --help'")
+	} else if r.OTLP != "" || r.Syslog != "" || r.Textfile != "" {
+		if err := o.start(); err != nil {
+			o.warn("events and numbers are not sent on, only recorded: "+err.Error(), "install "+AgentProgram+" beside sallyport")
 		}
-		return o
-	}
-	if url := o.rules.OTLP; url != "" {
-		o.export(ctx, "otlp", func() (export.Sender, error) { return export.NewOTLP(url, o.version) })
-	}
-	if url := o.rules.Syslog; url != "" {
-		o.export(ctx, "syslog", func() (export.Sender, error) { return export.NewSyslog(url) })
 	}
 	return o
 }
 
-func (o *outlets) export(ctx context.Context, to string, open func() (export.Sender, error)) {
-	s, err := open()
+func (o *outlets) start() error {
+	cmd := exec.Command(filepath.Join(filepath.Dir(o.exe), AgentProgram), "outlets")
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what a terminal sends is not for it
+	in, err := cmd.StdinPipe()
 	if err != nil {
-		o.warn(err.Error(), "")
-		return
+		return err
 	}
-	x := export.New(export.Options{Dir: o.logs, State: filepath.Join(o.logs, ".export-"+to+".json"), Sender: s,
-		Warn: func(text string) { o.warn(text, "") }})
-	o.sent.Go(func() { x.Run(ctx, o.last) })
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", AgentProgram, err)
+	}
+	o.carrier, o.in, o.heard = cmd, in, make(chan struct{})
+	go func() {
+		defer close(o.heard)
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			var w export.Warning
+			if json.Unmarshal(lines.Bytes(), &w) == nil && w.Text != "" {
+				o.warn(w.Text, "")
+			}
+		}
+	}()
+	return o.send(export.Job{Logs: o.logs, OTLP: o.rules.OTLP, Syslog: o.rules.Syslog, Textfile: o.rules.Textfile, Version: o.version, Tier: o.tier})
+}
+
+func (o *outlets) send(v any) error {
+	if err := json.NewEncoder(o.in).Encode(v); err != nil {
+		return fmt.Errorf("speak to %s: %w", AgentProgram, err)
+	}
+	return nil
 }
 
 // begin counts what a proxy counts: the command has been started.
@@ -85,7 +111,7 @@ func (o *outlets) begin(took time.Duration, read func() event.Traffic) {
 	o.up, o.read = true, read
 	o.extra.Starts = map[event.Start]uint64{event.Started: 1}
 	o.extra.StartTimes.Observe(took)
-	if o.report == nil && o.rules.Textfile == "" {
+	if o.report == nil && o.carrier == nil {
 		return
 	}
 	o.counted.Go(func() {
@@ -114,74 +140,14 @@ func (o *outlets) count() {
 		if !o.report(delta) {
 			return
 		}
-	} else if o.rules.Textfile != "" {
+	} else if o.carrier != nil {
 		delta.Add(o.extra)
-		err := o.textfile(delta)
-		if errors.Is(err, errBusy) {
-			return // the next time it is more
-		}
-		if err != nil {
-			o.warn(err.Error(), "")
-			o.rules.Textfile = "" // it would fail again and again
-			return
+		if o.send(delta) != nil {
+			return // it has ended, and said why
 		}
 		o.extra = event.Traffic{}
 	}
 	o.told = now
-}
-
-// textfile adds up all logs of the user, those of runs that were killed too, and
-// what this run's proxy has counted.
-func (o *outlets) textfile(delta event.Traffic) error {
-	path := filepath.Join(o.logs, ".metrics.json")
-	unlock, err := lockFor(path, lockLimit)
-	if err != nil {
-		return fmt.Errorf("write metrics: %w", err)
-	}
-	defer unlock()
-	l, err := audit.LoadLedger(path)
-	if err != nil {
-		o.warn(err.Error()+": the numbers are added up anew", "")
-		l = &audit.Ledger{}
-	}
-	if err := l.Update(o.logs); err != nil {
-		return err
-	}
-	l.Traffic.Add(delta)
-	if l.Live == 0 {
-		l.Traffic.Open = 0 // of runs that were killed
-	}
-	if err := l.Save(path); err != nil {
-		return err
-	}
-	name := filepath.Join(o.rules.Textfile, fmt.Sprintf("sallyport-%d.prom", os.Getuid()))
-	return metrics.WriteTextfile(name, os.Getuid(), ledgerFigures{o, l})
-}
-
-var errBusy = errors.New("another run has it")
-
-// lockFor waits for a lock, but not for ever: who has it may have been stopped.
-func lockFor(path string, limit time.Duration) (unlock func(), err error) {
-	for end := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
-		unlock, ok, err := audit.LockState(path)
-		if err != nil || ok {
-			return unlock, err
-		}
-		if time.Now().After(end) {
-			return nil, errBusy
-		}
-	}
-}
-
-// ledgerFigures are a user's, as the metrics have them.
-type ledgerFigures struct {
-	o *outlets
-	l *audit.Ledger
-}
-
-func (f ledgerFigures) Figures() event.Figures {
-	return event.Figures{Version: f.o.version, Tier: f.o.tier, Counts: f.l.Counts, Traffic: f.l.Traffic, Sandboxes: f.l.Live,
-		LogBytes: f.l.Position.Bytes()}
 }
 
 // flush counts for the last time: the proxy has ended. With an agent it must come
@@ -199,20 +165,24 @@ func (o *outlets) flush() {
 
 // close sends what is left, when the log is whole.
 func (o *outlets) close() {
-	if o == nil || closed(o.last) {
+	if o == nil || o.closed {
 		return
 	}
+	o.closed = true
 	o.flush()
-	if o.report == nil && o.rules.Textfile != "" {
-		if !o.up {
-			o.extra.Starts = map[event.Start]uint64{event.StartFailed: 1}
-		}
-		o.count()
+	if o.carrier == nil {
+		return
 	}
-	close(o.last)
-	defer time.AfterFunc(drainLimit, o.cancel).Stop()
-	o.sent.Wait()
-	o.cancel()
+	if !o.up {
+		o.extra.Starts = map[event.Start]uint64{event.StartFailed: 1}
+	}
+	o.count()
+	o.in.Close()
+	defer time.AfterFunc(carrierLimit, func() { _ = o.carrier.Process.Kill() }).Stop()
+	<-o.heard
+	if err := o.carrier.Wait(); err != nil {
+		o.warn("events and numbers are not all sent on, only recorded: "+AgentProgram+": "+err.Error(), "the next run sends what is left")
+	}
 }
 
 func closed(c <-chan struct{}) bool {

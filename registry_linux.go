@@ -14,12 +14,6 @@ import (
 	"github.com/sallyport/sallyport/sandbox"
 )
 
-// registryDirs are the caller's.
-func registryDirs() []string {
-	home, _ := os.UserHomeDir() // the runtime directory may do
-	return registry.Dirs(os.Getenv, home, os.Geteuid())
-}
-
 // listing is a run's place in the registry, made while the command runs.
 type listing struct {
 	made    sync.WaitGroup
@@ -69,25 +63,9 @@ func (r *run) unlist() {
 	}()
 	select {
 	case <-told:
-	case <-time.After(time.Second): // a client that has asked nothing yet
+	case <-time.After(clientGrace): // a client that has asked nothing yet
 	}
 }
-
-// List gives the caller's running sandboxes, oldest first.
-func List() []Running { return registry.List(registryDirs(), registry.Here()) }
-
-// find gives the one sandbox that is meant by an id, its beginning, or a name.
-func find(what string) (Running, error) {
-	e, err := registry.Find(List(), what)
-	if err != nil {
-		return e, &Error{Err: fmt.Errorf("find sandbox %s: %w", what, err), Status: statusFailed,
-			Hint: "'sallyport ps' lists what is running"}
-	}
-	return e, nil
-}
-
-// killGrace is how long a supervisor has to end after its command was killed.
-const killGrace = 5 * time.Second
 
 // Stop ends a running sandbox, by its id or name: its command gets SIGTERM, and
 // after the grace SIGKILL. It returns when the sandbox has ended and its record

@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !darwin
 
 package sallyport
 
@@ -9,17 +9,16 @@ import (
 	"github.com/sallyport/sallyport/sandbox"
 )
 
-// List gives nothing: runs are not listed on this system yet.
+// List gives nothing: nothing runs on this system.
 func List() []Running { return nil }
 
-// Stop is for Linux.
+// Stop is for Linux and macOS.
 func Stop(context.Context, string, time.Duration) error { return asError(sandbox.ErrUnsupported) }
 
-// Exec is for Linux.
+// Exec is for Linux and macOS.
 func Exec(ExecOptions) (int, error) { return statusFailed, asError(sandbox.ErrUnsupported) }
 
-// Clean does nothing: runs on this system leave nothing that the next would have
-// to sweep.
+// Clean does nothing.
 func Clean() (removed []string, err error) { return nil, nil }
 
 func askSocket(Running) string { return "" }

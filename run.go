@@ -5,7 +5,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/policy"
 )
@@ -51,6 +53,11 @@ func checkBuilt(p *policy.Policy, built func(key string) bool, warn func(message
 func noLog(err error) error {
 	return &Error{Err: fmt.Errorf("open the audit log: %w", err), Status: statusFailed,
 		Hint: "set HOME or XDG_STATE_HOME to a directory that you can write; nothing runs without a record"}
+}
+
+// ignores reports whether the policy says that a denial is not to be shown.
+func ignores(p *policy.Policy, command []string, e event.Event) bool {
+	return p.Ignores(strings.Join(command, " "), audit.Violation(e.Operation, e.Object, e.Reason, e.Detail))
 }
 
 func suggest(p *policy.Policy, e event.Event) string {

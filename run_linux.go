@@ -195,6 +195,7 @@ func (r *run) putUp() error {
 		return err
 	}
 	r.summary = audit.NewSummariser(r.suggest)
+	r.summary.Ignore(func(e event.Event) bool { return ignores(r.prep.policy, r.opts.Command, e) })
 	if err := r.place(); err != nil {
 		return err
 	}
@@ -231,7 +232,7 @@ func (r *run) putUp() error {
 }
 
 func (r *run) openLog() error {
-	out := &outlets{rules: r.prep.policy.Audit(), logs: logDir(r.prep.policy, r.prep.env.Home), version: r.opts.Version, tier: r.opts.tier, warn: r.warn}
+	out := &outlets{exe: r.prep.env.Exe, rules: r.prep.policy.Audit(), logs: logDir(r.prep.policy, r.prep.env.Home), version: r.opts.Version, tier: r.opts.tier, warn: r.warn}
 	if a := r.kernel.agentSide(); a != nil {
 		r.log, out.report = a, a.box.Traffic
 	} else {
@@ -319,6 +320,9 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 		status.Code = statusTimeout
 	}
 	r.stopServing()
+	if runErr != nil {
+		r.kernel.look()
+	}
 	r.outlets.flush()
 	if err := r.kernel.finish(); err != nil && !r.kernel.failed.Load() {
 		r.warn(err.Error(), "")

@@ -227,12 +227,17 @@ func (l *Loader) loadPrograms(spec *ebpf.CollectionSpec, own map[string]*ebpf.Ma
 			delete(spec.Programs, p.name)
 		}
 	}
+	// The kernel's own types, not its modules': ours are none of theirs, and
+	// cilium/ebpf (0.22) decodes a module's types over the kernel's without the
+	// kernel's lock, so that two loads at a time die wherever there are modules.
+	types, _ := l.types.Kernel() // none: what wants them says why
 	var wait sync.WaitGroup
 	parts := halves(spec)
 	collections, errs := make([]*ebpf.Collection, len(parts)), make([]error, len(parts))
 	for i, part := range parts {
 		wait.Go(func() {
-			collections[i], errs[i] = ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{MapReplacements: own, Cache: l.types})
+			collections[i], errs[i] = ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{
+				MapReplacements: own, Cache: l.types, Programs: ebpf.ProgramOptions{KernelTypes: types}})
 		})
 	}
 	wait.Wait()

@@ -19,6 +19,8 @@ func (l *Loader) paths(r *Record, d *denial, cwd string) {
 		return
 	}
 	first, truncated := onePath(d, bpf.KernelPartPART_NAME, bpf.KernelPartPART_DIR, cwd)
+	b := l.boxes.get(r.Cgroup)
+	r.canary = b != nil && b.canary != "" && (b.canary == first || first == "" && r.Call == canaryCall)
 	if first == "" {
 		return
 	}
@@ -31,8 +33,6 @@ func (l *Loader) paths(r *Record, d *denial, cwd string) {
 		second, cut = "", false
 	}
 	o.Truncated = truncated || cut
-	b := l.boxes.get(r.Cgroup)
-	r.canary = b != nil && b.canary != "" && b.canary == first
 	follow := follows(r.Call, d.Args)
 	first, found := b.resolve(first, follow)
 	o.Path = event.Text(clean(first))

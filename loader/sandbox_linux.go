@@ -18,6 +18,7 @@ import (
 type box struct {
 	canary string   // empty: none is waited for, or any more
 	seen   bool     // it was
+	others int      // records that came before
 	root   *os.File // of the sandbox's file system, or nil
 	eyes   *Eyes    // who looks at it; nil: this process
 	record bpf.KernelSandbox
@@ -43,6 +44,7 @@ func (b *boxes) early(r Record) bool {
 		return false
 	}
 	x.seen = x.seen || r.canary
+	x.others++
 	return true
 }
 
@@ -209,16 +211,21 @@ func (l *Loader) Start(id uint64, root *os.File) error {
 // awaitCanary returns when all that was refused before Start was read, and the
 // canary was among it.
 func (l *Loader) awaitCanary(id uint64) error {
-	waited, seen := l.boxes.canary(id)
-	if !waited {
+	if waited, _ := l.boxes.canary(id); !waited {
 		return nil
 	}
 	l.reader.look()
-	if _, seen = l.boxes.canary(id); !seen { // its record may have found no room: it is counted then
+	_, seen := l.boxes.canary(id)
+	if !seen { // its record may have found no room: it is counted then
 		l.reader.drain()
 		_, seen = l.boxes.canary(id)
 	}
 	if !seen {
+		l.boxes.mu.Lock()
+		defer l.boxes.mu.Unlock()
+		if b := l.boxes.byID[id]; b != nil {
+			return fmt.Errorf("%w (%d others did)", ErrNoCanary, b.others)
+		}
 		return ErrNoCanary
 	}
 	return nil

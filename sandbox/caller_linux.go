@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,6 +55,9 @@ func (c *callers) of(tid int) (*event.Process, []event.Process) {
 			return nil, nil
 		}
 		k = &caller{stat.start, stat.args, exe.Dev, exe.Ino, *p, above}
+		if k.halfway() {
+			return p, above
+		}
 		if len(c.known) >= maxCallers || c.known == nil {
 			c.known = map[int]*caller{}
 		}
@@ -61,6 +65,13 @@ func (c *callers) of(tid int) (*event.Process, []event.Process) {
 	}
 	p := k.process
 	return &p, k.ancestors
+}
+
+// halfway reports whether one of the processes is in the middle of execve(2): it
+// has a program, and no arguments yet.
+func (k *caller) halfway() bool {
+	noArgs := func(p event.Process) bool { return len(p.Argv) == 0 }
+	return noArgs(k.process) || slices.ContainsFunc(k.ancestors, noArgs)
 }
 
 func (c *callers) ask(pid, parent int) (*event.Process, []event.Process) {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/event"
 )
 
 func TestProcStatIsReadBehindAnyCommand(t *testing.T) {
@@ -71,8 +73,28 @@ func TestCallerThatExecutesAnotherProgramIsSeenAnew(t *testing.T) {
 	}
 	callerOf(t, c, cmd.Process.Pid, "sleep")
 	p, ancestors := c.of(cmd.Process.Pid)
+	// A new name comes before the new arguments (begin_new_exec in fs/exec.c).
+	for end := time.Now().Add(10 * time.Second); len(p.Argv) == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		p, ancestors = c.of(cmd.Process.Pid)
+	}
 	if len(p.Argv) != 2 || p.Argv[1] != "100" || p.PID != cmd.Process.Pid || len(ancestors) != 1 || ancestors[0].PID != os.Getpid() {
 		t.Errorf("%+v, %+v", p, ancestors)
+	}
+}
+
+func TestAProcessInTheMiddleOfExecveIsNotRemembered(t *testing.T) {
+	argv := []event.Text{"sh"}
+	for name, tt := range map[string]struct {
+		caller caller
+		want   bool
+	}{
+		"whole":          {caller{process: event.Process{Argv: argv}, ancestors: []event.Process{{Argv: argv}}}, false},
+		"no arguments":   {caller{ancestors: []event.Process{{Argv: argv}}}, true},
+		"a parent's are": {caller{process: event.Process{Argv: argv}, ancestors: []event.Process{{Argv: argv}, {}}}, true},
+	} {
+		if got := tt.caller.halfway(); got != tt.want {
+			t.Errorf("%s: %t", name, got)
+		}
 	}
 }
 

@@ -94,6 +94,17 @@ func (s *supervised) await(since, want int, ops ...event.Operation) []event.Even
 	}
 }
 
+// die closes the listener. Its number stays taken until serve has ended, which may
+// wait on it and would else serve the next one.
+func (s *supervised) die() error {
+	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(null)
+	return unix.Dup3(null, s.fd, unix.O_CLOEXEC)
+}
+
 // do runs f on the filtered thread.
 func (s *supervised) do(f func()) {
 	done := make(chan struct{})
@@ -171,7 +182,9 @@ func tryListener(flags uint) error {
 	}
 	errs = append(errs, sameConnects(s)...)
 	errs = append(errs, interruptedCalls(s)...)
-	s.file.Close()
+	if err := s.die(); err != nil {
+		return err
+	}
 	check("without a listener", s.call(unix.SYS_SOCKET, unix.AF_VSOCK, unix.SOCK_STREAM, 0), unix.ENOSYS)
 	check("connect without a listener", s.call(unix.SYS_CONNECT, 0, 0, 0), unix.ENOSYS)
 	return errors.Join(errs...)

@@ -70,6 +70,7 @@ func (s *Stream) Stop() StreamStats {
 	if !since.IsZero() {
 		s.lookUp(since)
 	}
+	s.order.flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := s.stats

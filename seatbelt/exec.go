@@ -28,6 +28,7 @@ type Exec interface {
 
 // Process is a program that runs.
 type Process interface {
+	PID() int
 	// Output is its standard output. Read it to its end before Wait.
 	Output() io.Reader
 	// Errors gives the beginning of its standard error, whole after Wait.

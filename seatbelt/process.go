@@ -36,6 +36,7 @@ func StartProcess(cmd *exec.Cmd) (Process, error) {
 	return p, nil
 }
 
+func (p *process) PID() int          { return p.cmd.Process.Pid }
 func (p *process) Output() io.Reader { return p.out }
 func (p *process) Errors() string    { return p.errors.String() }
 func (p *process) Terminate() error  { return p.cmd.Process.Signal(syscall.SIGTERM) }

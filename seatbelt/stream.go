@@ -16,7 +16,8 @@ type StreamConfig struct {
 	Tag string
 	// CanaryFile exists, is readable and has its resolved name.
 	CanaryFile string
-	// Emit takes the run's violations. It must not block: the log does not wait.
+	// Emit takes the run's violations, in the order of the kernel's clock where
+	// they arrive within a short time. It must not block: the log does not wait.
 	Emit func(Record, Violation, Attribution)
 	// Owns reports whether a process belongs to the run, for records that carry
 	// no tag. Nil: they are left out, and counted.
@@ -55,6 +56,7 @@ type Stream struct {
 	ready    *canary
 	last     *canary
 	recent   recent
+	order    sequence
 	typeLog  bool // with --type log
 	process  Process
 	finished chan struct{} // closed when the reader of process has ended
@@ -84,7 +86,7 @@ func StartStream(cfg StreamConfig) (*Stream, error) {
 	}
 	cfg.Ready, cfg.Try = orDefault(cfg.Ready, defaultReady), orDefault(cfg.Try, defaultTry)
 	cfg.Drain, cfg.End = orDefault(cfg.Drain, defaultDrain), orDefault(cfg.End, defaultEnd)
-	s := &Stream{cfg: cfg, recent: newRecent(),
+	s := &Stream{cfg: cfg, recent: newRecent(), order: sequence{emit: cfg.Emit},
 		ready: newCanary(cfg.Exec, cfg.Tag+"-ready", cfg.CanaryFile),
 		last:  newCanary(cfg.Exec, cfg.Tag+"-last", cfg.CanaryFile)}
 	// Some releases show kernel messages only where the type is named.
@@ -111,6 +113,16 @@ func orDefault(d, def time.Duration) time.Duration {
 		return def
 	}
 	return d
+}
+
+// PID is that of the program that shows the log, 0 where there is none.
+func (s *Stream) PID() int {
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.process.PID()
 }
 
 // predicate finds the run's records, and those that may be: cut ones, and hard
@@ -200,7 +212,7 @@ func (s *Stream) take(r Record) {
 	}
 	s.mu.Unlock()
 	if by != ByNothing {
-		s.cfg.Emit(r, v, by)
+		s.order.add(r, v, by, time.Now())
 	}
 }
 

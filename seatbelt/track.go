@@ -22,8 +22,21 @@ type Tracker struct {
 // maxTracked bounds the memory of ended processes: with so many, it is lost.
 const maxTracked = 1 << 16
 
-// NewTracker begins with one process.
-func NewTracker(root Proc) *Tracker { return &Tracker{known: map[int]Proc{root.PID: root}} }
+// NewTracker begins with these.
+func NewTracker(roots ...Proc) *Tracker {
+	t := &Tracker{known: map[int]Proc{}}
+	for _, p := range roots {
+		t.Add(p)
+	}
+	return t
+}
+
+// Add makes one more process the run's.
+func (t *Tracker) Add(p Proc) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.known[p.PID] = p
+}
 
 // Update takes a list of all processes.
 func (t *Tracker) Update(all []Proc) {

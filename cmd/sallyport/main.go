@@ -93,7 +93,7 @@ func rootCommand() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(), psCommand(), stopCommand(), execCommand(), askCommand(), auditCommand(), policyCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(runCommand(), srtCommand(), psCommand(), stopCommand(), execCommand(), askCommand(), auditCommand(), policyCommand(), doctorCommand(), versionCommand())
 	root.AddCommand(agentCommands()...)
 	root.AddCommand(extra...)
 	return root

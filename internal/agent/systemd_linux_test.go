@@ -156,7 +156,7 @@ func TestTheUnitsAreWhatSystemdTakes(t *testing.T) {
 	}
 	_, set, _ := strings.Cut(string(unit), "\nCapabilityBoundingSet=")
 	set, _, _ = strings.Cut(set, "\n")
-	if n := len(strings.Fields(set)); n != len(kept)+2 { // and two to start
+	if n := len(strings.Fields(set)); n != len(kept)+4 { // and four to start
 		t.Errorf("the unit leaves %d capabilities, the agent keeps %d", n, len(kept))
 	}
 }

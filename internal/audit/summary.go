@@ -57,12 +57,16 @@ type Denial struct {
 	Rule      string          `json:"rule"`
 	Count     uint64          `json:"count"`
 	// Suggest is the smallest policy change that would allow it, or empty.
-	Suggest string `json:"suggest"`
+	Suggest string     `json:"suggest"`
+	Detail  event.Text `json:"-"` // of the first
+	// Ignored denials are counted, and not shown as text.
+	Ignored bool `json:"ignored,omitempty"`
 }
 
 // Summariser adds events up in bounded memory. It is safe for concurrent use.
 type Summariser struct {
 	suggest func(event.Event) string
+	ignore  func(event.Event) bool
 
 	mu      sync.Mutex
 	groups  map[group]*Denial
@@ -84,6 +88,9 @@ type group struct {
 func NewSummariser(suggest func(event.Event) string) *Summariser {
 	return &Summariser{suggest: suggest, groups: map[group]*Denial{}, counts: map[event.Verdict]uint64{}}
 }
+
+// Ignore says which denials are not to be shown. It is asked once for each group.
+func (s *Summariser) Ignore(which func(event.Event) bool) { s.ignore = which }
 
 // Add counts an event. The host's own refusals (reason system) are counted but
 // not listed: no policy caused them and none would change them.
@@ -108,7 +115,8 @@ func (s *Summariser) Add(e event.Event) {
 		s.leftOut += n
 		return
 	}
-	d := &Denial{Operation: e.Operation, Object: e.Object, Reason: e.Reason, Rule: e.Rule, Count: n}
+	d := &Denial{Operation: e.Operation, Object: e.Object, Reason: e.Reason, Rule: e.Rule, Detail: e.Detail, Count: n}
+	d.Ignored = s.ignore != nil && s.ignore(e)
 	if s.suggest != nil {
 		d.Suggest = s.suggest(e)
 	}
@@ -155,12 +163,16 @@ func (s Summary) WriteText(w io.Writer) error {
 	if n := s.Denied(); n > 0 {
 		fmt.Fprintf(&b, "sallyport: %s denied\n", plural(n, "attempt"))
 	}
-	for i, d := range s.Denials {
+	shown := slices.DeleteFunc(slices.Clone(s.Denials), func(d Denial) bool { return d.Ignored })
+	for i, d := range shown {
 		if i == summaryShown {
-			fmt.Fprintf(&b, "  and %d more\n", len(s.Denials)-i)
+			fmt.Fprintf(&b, "  and %d more\n", len(shown)-i)
 			break
 		}
 		d.write(&b)
+	}
+	if n := len(s.Denials) - len(shown); n > 0 {
+		fmt.Fprintf(&b, "  and %d that the policy says to ignore\n", n)
 	}
 	if s.DenialsLeftOut > 0 {
 		fmt.Fprintf(&b, "  and %s of kinds beyond %d\n", plural(s.DenialsLeftOut, "attempt"), len(s.Denials))

@@ -101,5 +101,5 @@ func (p *place) source(b *testing.B) []string {
 	if err != nil {
 		b.Fatalf("copy the repository: %v", err)
 	}
-	return []string{strings.TrimSpace(string(out)) + "/bin/go", "build", "-C", "src", "-buildvcs=false", "-o", "../built", "./cmd/sallyport"}
+	return []string{strings.TrimSpace(string(out)) + "/bin/go", "build", "-C", src, "-buildvcs=false", "-o", p.work + "/built", "./cmd/sallyport"}
 }

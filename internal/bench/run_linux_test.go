@@ -41,7 +41,7 @@ func newPlace(b *testing.B) *place {
 	}
 	if p.binary == "" {
 		p.binary = filepath.Join(dir, "sallyport")
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", p.binary, "github.com/sallyport/sallyport/cmd/sallyport")
+		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", "github.com/sallyport/sallyport/cmd/...")
 		if out, err := build.CombinedOutput(); err != nil {
 			b.Fatalf("build sallyport: %v\n%s", err, out)
 		}

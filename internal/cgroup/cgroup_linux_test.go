@@ -203,3 +203,19 @@ func TestTheParentIsNeverBelowTheOwnCgroup(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 }
+
+func TestWarmingUpLeavesThisProcessWhereItIs(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root moves processes everywhere")
+	}
+	before, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Warm(); err != nil {
+		t.Skipf("this machine does not let it: %v", err) // nothing depends on it
+	}
+	if after, err := os.ReadFile("/proc/self/cgroup"); err != nil || string(after) != string(before) {
+		t.Errorf("before: %s; after: %s, %v", before, after, err)
+	}
+}

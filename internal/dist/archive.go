@@ -18,8 +18,11 @@ type file struct {
 }
 
 // files are those of an archive.
-func (r *release) files(t target, binary string) ([]file, error) {
-	files := []file{{binary, "sallyport", 0o755}, {"LICENSE", "LICENSE", 0o644}, {"README.md", "README.md", 0o644}}
+func (r *release) files(t target, binaries []string) ([]file, error) {
+	files := []file{{"LICENSE", "LICENSE", 0o644}, {"README.md", "README.md", 0o644}}
+	for _, b := range binaries {
+		files = append(files, file{b, filepath.Base(b), 0o755})
+	}
 	globs := []struct{ from, to string }{
 		{"docs/*.md", "docs"}, {filepath.Join(r.work, "man", "*.1"), "man"},
 		{filepath.Join(r.work, "sallyport.*"), "completions"}, {filepath.Join(r.work, "_sallyport"), "completions"},

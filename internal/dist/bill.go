@@ -4,17 +4,26 @@ import (
 	"debug/buildinfo"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"runtime/debug"
+	"slices"
 
 	cyclonedx "github.com/CycloneDX/cyclonedx-go"
 )
 
-// writeBill writes the bill of materials of a binary, as CycloneDX JSON: what
-// the binary itself says that it was built of.
-func writeBill(binary, version, name string) (err error) {
-	info, err := buildinfo.ReadFile(binary)
-	if err != nil {
-		return fmt.Errorf("read build information: %w", err)
+// writeBill writes the bill of materials of binaries, as CycloneDX JSON: what
+// they say themselves that they were built of.
+func writeBill(binaries []string, version, name string) (err error) {
+	var info *debug.BuildInfo
+	modules := map[string]*debug.Module{}
+	for _, b := range binaries {
+		if info, err = buildinfo.ReadFile(b); err != nil {
+			return fmt.Errorf("read build information: %w", err)
+		}
+		for _, m := range info.Deps {
+			modules[m.Path] = m
+		}
 	}
 	url := func(path, version string) string { return "pkg:golang/" + path + "@" + version }
 	main := cyclonedx.Component{
@@ -26,7 +35,8 @@ func writeBill(binary, version, name string) (err error) {
 		Type: cyclonedx.ComponentTypeLibrary, Name: "std", Version: info.GoVersion,
 		BOMRef: url("std", info.GoVersion), PackageURL: url("std", info.GoVersion),
 	}}
-	for _, m := range info.Deps { // in order of their paths
+	for _, path := range slices.Sorted(maps.Keys(modules)) {
+		m := modules[path]
 		if m.Replace != nil {
 			m = m.Replace
 		}

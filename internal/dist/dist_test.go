@@ -87,7 +87,7 @@ func TestTheBillNamesEveryModule(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "bill.json")
-	if err := writeBill(exe, "1.2.3", out); err != nil {
+	if err := writeBill([]string{exe}, "1.2.3", out); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(out)

@@ -32,6 +32,9 @@ type target struct{ os, arch string }
 
 var targets = []target{{"linux", "amd64"}, {"linux", "arm64"}, {"darwin", "amd64"}, {"darwin", "arm64"}}
 
+// programs are what a release consists of.
+var programs = []string{"sallyport", "sallyport-agent"}
+
 type release struct {
 	version, out, nfpm string
 
@@ -87,14 +90,19 @@ func (r *release) describe() error {
 
 func (r *release) target(t target) error {
 	name := fmt.Sprintf("sallyport_%s_%s_%s", r.version, t.os, t.arch)
-	binary := filepath.Join(r.work, t.os+"_"+t.arch, "sallyport")
-	if err := r.build(t, binary, "./cmd/sallyport"); err != nil {
+	dir := filepath.Join(r.work, t.os+"_"+t.arch)
+	var binaries []string
+	for _, program := range programs {
+		binary := filepath.Join(dir, program)
+		if err := r.build(t, binary, "./cmd/"+program); err != nil {
+			return err
+		}
+		binaries = append(binaries, binary)
+	}
+	if err := writeBill(binaries, r.version, filepath.Join(r.out, name+".cdx.json")); err != nil {
 		return err
 	}
-	if err := writeBill(binary, r.version, filepath.Join(r.out, name+".cdx.json")); err != nil {
-		return err
-	}
-	files, err := r.files(t, binary)
+	files, err := r.files(t, binaries)
 	if err != nil {
 		return err
 	}
@@ -104,7 +112,7 @@ func (r *release) target(t target) error {
 	if t.os != "linux" || r.nfpm == "" {
 		return nil
 	}
-	return r.packages(t, binary)
+	return r.packages(t, binaries)
 }
 
 // build compiles a package statically; -buildid= and -trimpath leave nothing of
@@ -123,11 +131,16 @@ func (r *release) manual() error {
 		return err
 	}
 	system, arch, _ := strings.Cut(host, "\n")
-	tool := filepath.Join(r.work, "man-tool")
-	if err := r.build(target{system, arch}, tool, "./cmd/sallyport", "-tags", "man"); err != nil {
-		return err
+	for _, program := range programs {
+		tool := filepath.Join(r.work, "man-tool")
+		if err := r.build(target{system, arch}, tool, "./cmd/"+program, "-tags", "man"); err != nil {
+			return err
+		}
+		if err := run(exec.Command(tool, "man", r.work, strconv.FormatInt(r.date.Unix(), 10))); err != nil {
+			return err
+		}
 	}
-	return run(exec.Command(tool, "man", r.work, strconv.FormatInt(r.date.Unix(), 10)))
+	return nil
 }
 
 func run(cmd *exec.Cmd) error {

@@ -31,9 +31,9 @@ func (r *release) packageVersion() string {
 }
 
 // packages makes a Debian and an RPM package.
-func (r *release) packages(t target, binary string) error {
+func (r *release) packages(t target, binaries []string) error {
 	root := filepath.Join(r.work, "package_"+t.arch)
-	if err := r.stage(root, binary); err != nil {
+	if err := r.stage(root, binaries); err != nil {
 		return err
 	}
 	for _, format := range []string{"deb", "rpm"} {
@@ -48,15 +48,17 @@ func (r *release) packages(t target, binary string) error {
 }
 
 // stage lays a package's files out as they are installed.
-func (r *release) stage(root, binary string) error {
+func (r *release) stage(root string, binaries []string) error {
 	copies := []file{
-		{binary, "usr/bin/sallyport", 0o755},
 		{"LICENSE", "usr/share/doc/sallyport/copyright", 0o644},
 		{"README.md", "usr/share/doc/sallyport/README.md", 0o644},
 		{"sandbox/apparmor/sallyport", "usr/share/sallyport/apparmor", 0o644},
 		{filepath.Join(r.work, "sallyport.bash"), "usr/share/bash-completion/completions/sallyport", 0o644},
 		{filepath.Join(r.work, "_sallyport"), "usr/share/zsh/vendor-completions/_sallyport", 0o644},
 		{filepath.Join(r.work, "sallyport.fish"), "usr/share/fish/vendor_completions.d/sallyport.fish", 0o644},
+	}
+	for _, b := range binaries {
+		copies = append(copies, file{b, "usr/bin/" + filepath.Base(b), 0o755})
 	}
 	for from, to := range map[string]string{
 		"docs/*.md": "usr/share/doc/sallyport", "internal/agent/systemd/*": "usr/lib/systemd/system",
@@ -76,7 +78,7 @@ func (r *release) stage(root, binary string) error {
 			return err
 		}
 		if strings.HasSuffix(f.to, ".service") {
-			data = []byte(strings.ReplaceAll(string(data), "/usr/local/bin/sallyport", "/usr/bin/sallyport"))
+			data = []byte(strings.ReplaceAll(string(data), "/usr/local/bin/", "/usr/bin/"))
 		}
 		to := filepath.Join(root, f.to)
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {

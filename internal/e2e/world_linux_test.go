@@ -82,7 +82,7 @@ func enterWorld() int {
 	bin := os.Getenv("SALLYPORT_BIN")
 	if bin == "" {
 		bin = filepath.Join(dir, "sallyport")
-		build := exec.Command("go", "build", "-o", bin, "github.com/sallyport/sallyport/cmd/sallyport")
+		build := exec.Command("go", "build", "-o", dir+"/", "github.com/sallyport/sallyport/cmd/...")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build sallyport: %v\n%s", err, out)
 			return 1

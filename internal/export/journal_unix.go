@@ -50,7 +50,7 @@ func priority(e *event.Event) journal.Priority {
 
 // journalFields are what can be asked for: journalctl SALLYPORT_VERDICT=deny.
 func journalFields(r *Record) (map[string]string, error) {
-	ocsf, err := OCSF(r, maxBody)
+	ocsf, err := OCSF(r, BodyMost)
 	if err != nil {
 		return nil, err
 	}

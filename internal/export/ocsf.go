@@ -12,8 +12,8 @@ import (
 // ocsfVersion is of the Open Cybersecurity Schema Framework, https://schema.ocsf.io.
 const ocsfVersion = "1.8.0"
 
-// maxBody is how long an event as OCSF may be where nobody wants it shorter.
-const maxBody = 256 << 10
+// BodyMost is how long an event as OCSF may be where nobody wants it shorter.
+const BodyMost = 256 << 10
 
 // class is one of OCSF's, with the activity that an attempt was.
 type class struct{ uid, activity int }

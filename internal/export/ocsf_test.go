@@ -162,7 +162,7 @@ func TestEveryEventFollowsTheSchemaOfOCSF(t *testing.T) {
 					if (op+v+reason+i)%3 == 0 {
 						r.Process, r.Ancestors = nil, nil
 					}
-					line, err := OCSF(&r, maxBody)
+					line, err := OCSF(&r, BodyMost)
 					if err != nil {
 						t.Fatalf("%+v: %v", r.Event, err)
 					}
@@ -188,7 +188,7 @@ func TestEveryEventFollowsTheSchemaOfOCSF(t *testing.T) {
 func TestTheSchemaIsHeldAgainstWhatIsWrong(t *testing.T) {
 	s := readSchema(t)
 	r := sample(event.Deny, event.FileRead, event.PathHidden, event.Object{Path: "/etc/shadow"})
-	line, err := OCSF(&r, maxBody)
+	line, err := OCSF(&r, BodyMost)
 	if err != nil || len(s.problems(line)) > 0 {
 		t.Fatalf("%s: %v", line, err)
 	}
@@ -217,7 +217,7 @@ func TestOCSFHasTheLengthThatIsAskedFor(t *testing.T) {
 		r.Process.Argv = append(r.Process.Argv, event.Text(strings.Repeat("\x1b", 100)))
 		r.Ancestors = append(r.Ancestors, *r.Process)
 	}
-	for _, most := range []int{maxBody, 100_000, 20_000, maxMessage - 500} {
+	for _, most := range []int{BodyMost, 100_000, 20_000, maxMessage - 500} {
 		line, err := OCSF(&r, most)
 		if err != nil || len(line) > most {
 			t.Errorf("%d bytes of %d: %v", len(line), most, err)

@@ -57,7 +57,7 @@ func (s *syslogSender) Send(ctx context.Context, list []Record) error {
 	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
 	if _, err = io.WriteString(c, b.String()); err == nil {
 		if err = c.(*net.TCPConn).CloseWrite(); err == nil {
-			_, err = io.Copy(io.Discard, io.LimitReader(c, answerMost))
+			_, err = io.Copy(io.Discard, io.LimitReader(c, 1<<20))
 		}
 	}
 	if err != nil {

@@ -83,7 +83,7 @@ func (p *Policy) FlipNet(req NetRequest) Flip {
 		return Flip{Why: whyInvalid}
 	}
 	entry := hostEntryFor(req)
-	if p.all(decide).Allowed() {
+	if p.all(p.within, decide).Allowed() {
 		return Flip{Changes: []Change{{Key: "network.deniedDomains", Add: entry}}}
 	}
 	if f, done := p.flipBound(decide); done {
@@ -150,7 +150,7 @@ func (p *Policy) FlipName(h Host) Flip {
 	if decide(p).Reason == event.NameInvalid {
 		return Flip{Why: whyInvalid}
 	}
-	if p.all(decide).Allowed() {
+	if p.all(p.within, decide).Allowed() {
 		return Flip{Changes: []Change{{Key: "network.deniedDomains", Add: h.Name}}}
 	}
 	if f, done := p.flipBound(decide); done {
@@ -167,7 +167,7 @@ func (p *Policy) FlipName(h Host) Flip {
 // FlipUnix says what would change the decision on a socket.
 func (p *Policy) FlipUnix(path string) Flip {
 	decide := func(v *Policy) Decision { return v.decideUnix(path) }
-	d := p.all(decide)
+	d := p.all(p.within, decide)
 	const key = "network.allowUnixSockets"
 	switch {
 	case d.Reason == event.RequestInvalid:
@@ -201,7 +201,7 @@ func (s *pathSet) covering(p string) []PathRule {
 		}
 	}
 	for _, g := range s.globs {
-		if g.glob.deepest(p) >= 0 {
+		if g.deepest(p) >= 0 {
 			out = append(out, g.PathRule)
 		}
 	}

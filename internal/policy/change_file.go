@@ -7,7 +7,7 @@ import (
 // FlipFile says what would change the decision on an operation on a path.
 func (p *Policy) FlipFile(op event.Operation, path string) Flip {
 	decide := func(v *Policy) Decision { return v.decideFile(op, path) }
-	d := p.all(decide)
+	d := p.all(p.within, decide)
 	switch {
 	case d.Reason == event.RequestInvalid:
 		return Flip{Why: whyInvalid}

@@ -41,7 +41,7 @@ func (o oracle) apply(t *testing.T, changes []Change) oracle {
 
 func TestTheProposedChangeFlipsTheDecision(t *testing.T) {
 	g := generator{rand.New(rand.NewPCG(5, 9))}
-	for range cases(500, 100) {
+	for range cases(150, 50) {
 		o := g.oracle()
 		p := mustPolicy(t, testEnv, o.yaml())
 		req := NetRequest{Host{Name: g.host()}, []uint16{22, 25, 80, 443}[g.IntN(4)]}
@@ -119,7 +119,7 @@ func suggested(t *testing.T, text string, s Suggestion) *Policy {
 func TestASuggestionAllowsExactlyTheRecordedSet(t *testing.T) {
 	g := generator{rand.New(rand.NewPCG(8, 2))}
 	fulfilled := 0
-	for range cases(200, 40) {
+	for range cases(60, 20) {
 		o := g.oracle()
 		o.denied, o.denyWrite = nil, nil // those have to be taken out: a suggestion only adds
 		p := mustPolicy(t, testEnv, o.yaml())
@@ -209,7 +209,7 @@ func TestASuggestionNeverOpensTooMuch(t *testing.T) {
 
 func TestTheShownPolicyDecidesTheSame(t *testing.T) {
 	g := generator{rand.New(rand.NewPCG(4, 4))}
-	for range cases(300, 50) {
+	for range cases(100, 30) {
 		above, own := g.oracle(), g.oracle()
 		p, err := makeLayered("ceiling: "+above.yaml(), "own: "+own.yaml())
 		if err != nil {

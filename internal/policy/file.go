@@ -45,6 +45,9 @@ type File struct {
 
 	pass, unset []string
 	set         map[string]string
+	credentials []pathEntry // files that are denied
+	safeDirs    []pathEntry
+	ignores     []ignored
 	envRules    map[string]Rule // "pass NAME", "unset NAME", "set NAME" -> where
 	require     Require
 	audit       AuditRules

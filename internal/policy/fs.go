@@ -59,7 +59,7 @@ var fileAccess = map[event.Operation]access{
 // sees it. Links are the caller's: a write is decided where it lands, a read
 // by every name on its way.
 func (p *Policy) DecideFile(op event.Operation, path string) Decision {
-	return p.all(func(v *Policy) Decision { return v.decideFile(op, path) })
+	return p.all(p.within, func(v *Policy) Decision { return v.decideFile(op, path) })
 }
 
 func (p *Policy) decideFile(op event.Operation, path string) Decision {

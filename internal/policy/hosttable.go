@@ -18,7 +18,7 @@ type hostTable struct {
 }
 
 func newHostTable(entries []hostEntry) *hostTable {
-	t := &hostTable{names: map[string][]hostEntry{}, below: map[string][]hostEntry{},
+	t := &hostTable{names: make(map[string][]hostEntry, len(entries)), below: map[string][]hostEntry{},
 		prefixes: map[netip.Prefix][]hostEntry{}}
 	for _, e := range entries {
 		switch e.kind {

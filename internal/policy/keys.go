@@ -34,7 +34,7 @@ func makeKeys() grammar {
 		"filesystem":                   filesystem(),
 		"mandatoryDenySearchDepth":     integer(1, 10, func(f *File, n int, _ Rule) { f.scanDepth = &n }),
 		"credentials":                  credentials(),
-		"ignoreViolations":             record(func(w *walker, _ string, _, v ast.Node) { list(anyText)(w, v) }),
+		"ignoreViolations":             record(ignoredViolation),
 		"enableWeakerNestedSandbox":    boolean,
 		"allowNestedUserNamespaces":    boolean,
 		"enableWeakerNetworkIsolation": boolean,

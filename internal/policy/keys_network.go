@@ -131,7 +131,13 @@ func git() shape {
 			"env": anyText, "file": anyText, "command": list(anyText), "gh": boolean,
 			"helper": boolean, "keyring": anyText}),
 	}))
-	shared := object(map[string]shape{"safeDirectories": list(checked(checkPath))})
+	shared := object(map[string]shape{"safeDirectories": list(func(w *walker, n ast.Node) {
+		before := len(w.errs)
+		checked(checkPath)(w, n)
+		if s, ok := n.(*ast.StringNode); ok && len(w.errs) == before {
+			w.file.safeDirs = append(w.file.safeDirs, pathEntry{path: s.Value, literal: true, rule: w.rule(n)})
+		}
+	})})
 	return func(w *walker, n ast.Node) {
 		if w.eitherSketch(ours, shared) {
 			return
@@ -145,30 +151,6 @@ func git() shape {
 		}
 		shared(w, n)
 	}
-}
-
-func credentials() shape {
-	mode := oneOf("deny", "mask")
-	variable := matching(envName, "the name of a variable")
-	// Both kinds share what is done with the value.
-	value := func(more map[string]shape) shape {
-		fields := map[string]shape{
-			"mode": mode, "extract": anyText, "onExtractNoMatch": oneOf("warn", "deny", "error"),
-			"decode": oneOf("jwt"), "maskClaims": list(anyText), "injectHosts": list(host)}
-		for k, v := range more {
-			fields[k] = v
-		}
-		return object(fields)
-	}
-	sigv4 := oneOf("deny", "passthrough")
-	return object(map[string]shape{
-		"files":                list(value(map[string]shape{"path": checked(checkPath), "maskDuplicates": boolean})),
-		"envVars":              list(value(map[string]shape{"name": variable})),
-		"allowPlaintextInject": boolean,
-		"awsPairs": list(object(map[string]shape{
-			"accessKeyIdVar": variable, "secretAccessKeyVar": variable, "sessionTokenVar": variable})),
-		"sigv4": object(map[string]shape{"streaming": sigv4, "presigned": sigv4, "sigv4a": sigv4}),
-	})
 }
 
 func windows() shape {

@@ -61,11 +61,12 @@ var projectErrors = []string{
 
 // untrustedIgnored are those that wait for trust even where they look like
 // narrowing.
-var untrustedIgnored = []string{"ignoreViolations", "credentials", "publish", "hostPorts", "env.set"}
+var untrustedIgnored = []string{"ignoreViolations", "credentials", "publish", "hostPorts", "env.set", "git.safeDirectories"}
 
-// ceilingErrors are those that can narrow nothing.
+// ceilingErrors are those that can narrow nothing, or are not met with what is
+// below: to read them and go on would be to ignore them.
 var ceilingErrors = []string{
-	"ask", "git", "credentials", "ignoreViolations", "env.set", "windows", "bwrapPath", "socatPath", "ripgrep", "seccomp",
+	"mode", "limits", "publish", "hostPorts", "network.authorizer", "ask", "git", "credentials", "ignoreViolations", "env.set", "windows", "bwrapPath", "socatPath", "ripgrep", "seccomp",
 	"javaAgentJarPath", "network.mitmProxy", "network.parentProxy", "network.httpProxyPort", "network.socksProxyPort",
 	"network.tlsTerminate", "network.stripResponseHeaders", "network.allowPlaintextHeaderSet",
 }
@@ -80,7 +81,7 @@ func (w *walker) take(field shape, kn, v ast.Node) {
 			"%s has no place in a project's policy", key)
 	case layer == LayerCeiling && slices.Contains(ceilingErrors, key):
 		w.fail(kn, "a ceiling says what is denied, what may be allowed at most, and what is required",
-			"%s has no place in an administrator's policy: it narrows nothing", key)
+			"%s has no place in an administrator's policy", key)
 	case layer == LayerProject && slices.Contains(untrustedIgnored, key):
 		kept := w.file
 		w.file = newFile(kept.name)

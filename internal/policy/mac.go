@@ -44,10 +44,7 @@ func (m *merger) macOS() {
 	}
 	r.AllUnixSockets = m.granted(func(f *File) *bool { return f.allUnix })
 	for _, f := range m.files {
-		base := f.dir
-		if base == "" {
-			base = m.env.Cwd
-		}
+		base := m.base(f)
 		if f.unixSockets != nil {
 			r.UnixSockets = append(r.UnixSockets, m.resolve(literally(*f.unixSockets), base)...)
 		}

@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 )
 
 // ruleNoCeiling is what a ceiling says of what it has no key for.
@@ -142,6 +144,9 @@ func (m *merger) filesystem(whole []*File) {
 		hidden = m.defaultHidden()
 	}
 	r.DenyRead = append(m.resolve(hidden, m.env.Cwd), m.list(hides, nil)...)
+	for _, f := range m.files { // besides any list
+		r.DenyRead = append(r.DenyRead, m.resolve(f.credentials, m.base(f))...)
+	}
 	r.AllowRead = m.list(func(f *File) *[]pathEntry { return f.allowRead }, nil)
 	r.AllowWrite = m.list(func(f *File) *[]pathEntry { return f.allowWrite }, m.defaultWrite())
 	r.DenyWrite = m.list(func(f *File) *[]pathEntry { return f.denyWrite }, nil)
@@ -178,15 +183,19 @@ func (m *merger) list(get func(*File) *[]pathEntry, fallback []pathEntry) []Path
 		rules = m.resolve(fallback, m.env.Cwd)
 	}
 	for _, f := range m.files {
-		base := f.dir
-		if base == "" {
-			base = m.env.Cwd
-		}
 		if l := get(f); l != nil {
-			rules = append(rules, m.resolve(*l, base)...)
+			rules = append(rules, m.resolve(*l, m.base(f))...)
 		}
 	}
 	return rules
+}
+
+// base is where a file's relative paths start.
+func (m *merger) base(f *File) string {
+	if f.dir == "" {
+		return m.env.Cwd
+	}
+	return f.dir
 }
 
 func (m *merger) resolve(entries []pathEntry, base string) []PathRule {
@@ -219,5 +228,22 @@ func (m *merger) environment() {
 			m.p.require.Audit, m.p.require.AuditRule = true, f.require.AuditRule
 		}
 	}
+	m.safeDirectories(env.Set)
 	m.p.environ = env
+}
+
+// safeDirectories tells git of directories that belong to others and may be
+// used all the same, by the environment alone (git-config(1)).
+func (m *merger) safeDirectories(set map[string]string) {
+	n := 0
+	for _, f := range m.files {
+		for _, r := range m.resolve(f.safeDirs, m.base(f)) {
+			set[fmt.Sprintf("GIT_CONFIG_KEY_%d", n)], set[fmt.Sprintf("GIT_CONFIG_VALUE_%d", n)] = "safe.directory", r.Path
+			n++
+		}
+		m.p.ignores = append(m.p.ignores, f.ignores...)
+	}
+	if n > 0 {
+		set["GIT_CONFIG_COUNT"] = strconv.Itoa(n)
+	}
 }

@@ -43,7 +43,7 @@ func (h Host) valid() bool {
 // DecideNet decides a connection by name or by plain address. A name that is
 // allowed may still lead to an address that is not: DecideResolved.
 func (p *Policy) DecideNet(req NetRequest) Decision {
-	return p.all(func(v *Policy) Decision { return v.decideNet(req) })
+	return p.all(p.hostViews, func(v *Policy) Decision { return v.decideNet(req) })
 }
 
 func (p *Policy) decideNet(req NetRequest) Decision {
@@ -101,7 +101,7 @@ func (p *Policy) decideLiteral(req NetRequest) Decision {
 // DecideResolved decides an address that an allowed name resolved to, or an
 // allowed plain address once more, just before it is dialled.
 func (p *Policy) DecideResolved(req NetRequest, addr netip.Addr) Decision {
-	return p.all(func(v *Policy) Decision { return v.decideResolved(req, addr) })
+	return p.all(p.hostViews, func(v *Policy) Decision { return v.decideResolved(req, addr) })
 }
 
 func (p *Policy) decideResolved(req NetRequest, addr netip.Addr) Decision {
@@ -161,7 +161,7 @@ func (p *Policy) decideAddr(addr netip.Addr, port uint16) (d Decision, ok bool) 
 // DecideName decides a look-up: denied only if no port of the name can be
 // reached, so that the answer may be NXDOMAIN.
 func (p *Policy) DecideName(h Host) Decision {
-	return p.all(func(v *Policy) Decision { return v.decideName(h) })
+	return p.all(p.hostViews, func(v *Policy) Decision { return v.decideName(h) })
 }
 
 func (p *Policy) decideName(h Host) Decision {
@@ -206,7 +206,7 @@ func (p *Policy) AllowUpgrade(req NetRequest) (Rule, bool) {
 // allRules gives the rule that allows, if every view has one.
 func (p *Policy) allRules(req NetRequest, table func(*Policy) *hostTable) (Rule, bool) {
 	e, _, ok := table(p).allow(req.Host, req.Port)
-	for _, v := range p.within {
+	for _, v := range p.hostViews {
 		_, _, also := table(v).allow(req.Host, req.Port)
 		ok = ok && also
 	}

@@ -45,6 +45,7 @@ func Parse(src Source) (*File, error) {
 		f.paths = append(f.paths, src.Path)
 	}
 	w := &walker{file: f, lines: strings.Split(string(data), "\n")}
+	data, w.runs = condense(data)
 	if body := w.document(data); body != nil {
 		keys().root(w, body)
 	}

@@ -3,8 +3,11 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // PathRule is one path of a list, absolute and clean. It covers everything
@@ -96,18 +99,31 @@ func within(p, dir string) bool {
 type pathSet struct {
 	names map[string]PathRule
 	globs []compiledRule
+	// sorted are the names, once somebody asks what lies below a path.
+	sorting sync.Once
+	sorted  []string
 }
 
 type compiledRule struct {
 	PathRule
-	glob glob
+	glob  glob
+	fixed string // how everything begins that it matches
+}
+
+// deepest is the glob's, without a look at what begins otherwise.
+func (c *compiledRule) deepest(p string) int {
+	if !strings.HasPrefix(p, c.fixed) {
+		return -1
+	}
+	return c.glob.deepest(p)
 }
 
 func newPathSet(rules []PathRule) *pathSet {
-	s := &pathSet{names: map[string]PathRule{}}
+	s := &pathSet{names: make(map[string]PathRule, len(rules))}
 	for _, r := range rules {
 		if r.Glob {
-			s.globs = append(s.globs, compiledRule{r, compileGlob(r.Path)})
+			fixed := r.Path[:strings.IndexAny(r.Path, "*?[")]
+			s.globs = append(s.globs, compiledRule{r, compileGlob(r.Path), fixed})
 		} else if _, dup := s.names[r.Path]; !dup {
 			s.names[r.Path] = r
 		}
@@ -119,9 +135,9 @@ func newPathSet(rules []PathRule) *pathSet {
 // down that is; -1 if none covers p.
 func (s *pathSet) deepest(p string) (PathRule, int) {
 	rule, depth := s.deepestName(p)
-	for _, g := range s.globs {
-		if d := g.glob.deepest(p); d > depth {
-			rule, depth = g.PathRule, d
+	for i := range s.globs {
+		if d := s.globs[i].deepest(p); d > depth {
+			rule, depth = s.globs[i].PathRule, d
 		}
 	}
 	return rule, depth
@@ -144,12 +160,16 @@ func (s *pathSet) deepestName(p string) (PathRule, int) {
 	}
 }
 
-// below gives a rule for a name that lies under p, if there is one.
+// below gives a rule for a name that lies under p, if there is one: the first
+// by name.
 func (s *pathSet) below(p string) (found PathRule, ok bool) {
-	for name, r := range s.names {
-		if name != p && within(name, p) && (!ok || name < found.Path) {
-			found, ok = r, true
+	s.sorting.Do(func() { s.sorted = slices.Sorted(maps.Keys(s.names)) })
+	prefix := strings.TrimSuffix(p, "/") + "/"
+	i, _ := slices.BinarySearch(s.sorted, prefix)
+	for ; i < len(s.sorted) && strings.HasPrefix(s.sorted[i], prefix); i++ {
+		if name := s.sorted[i]; name != p {
+			return s.names[name], true
 		}
 	}
-	return found, ok
+	return PathRule{}, false
 }

@@ -44,11 +44,13 @@ type Policy struct {
 	sha string
 
 	// within are the views that have to agree; of those, one of the two after
-	// says what they are made for.
-	within  []*Policy
-	counted []*File // what the first view is made of
-	ceiling *File
-	project *File
+	// says what they are made for. hostViews are those asked about hosts: others,
+	// once the rules for hosts alone were replaced.
+	within    []*Policy
+	hostViews []*Policy
+	counted   []*File // what the first view is made of
+	ceiling   *File
+	project   *File
 	// lists and sockets are what the views make together.
 	lists   FileRules
 	sockets UnixRules
@@ -77,6 +79,7 @@ type Policy struct {
 	privateDirs           []string
 
 	environ  EnvRules
+	ignores  []ignored
 	mac      MacRules
 	require  Require
 	audit    AuditRules
@@ -115,6 +118,7 @@ func New(env Env, files ...*File) (*Policy, error) {
 		return nil, err
 	}
 	p.sha, p.counted = hashFiles(files), counted
+	p.hostViews = p.within
 	p.audit = mergeAudit(append(slices.Clone(counted), ceilings...)) // whose word is the last
 	p.combine()
 	p.unbuilt = findUnbuilt(append(slices.Clone(ceilings), append(counted, untrusted...)...))

@@ -186,11 +186,14 @@ func TestUnbuiltKeysSayWhetherARunIsRefused(t *testing.T) {
 		{`network: {rules: [{host: a.b, noSNI: allow}]}`, "", false},
 		{`network: {ambiguousRequestTarget: refuse}`, "", false},
 		{`network: {ambiguousRequestTarget: normalize}`, "network.ambiguousRequestTarget", false},
-		{`credentials: {files: [{path: x, mode: deny}]}`, "credentials.files", true},
+		{`credentials: {files: [{path: x, mode: deny}], envVars: [{name: A, mode: deny}]}`, "", false},
+		{`credentials: {files: [{path: x, mode: mask}]}`, "credentials.files.mask", true},
+		{`credentials: {envVars: [{name: A, mode: mask}]}`, "credentials.envVars.mask", true},
 		{`credentials: {files: []}`, "", false},
 		{`git: [{repo: a}]`, "git", true},
 		{`git: []`, "", false},
-		{`git: {safeDirectories: [x]}`, "git.safeDirectories", false},
+		{`git: {safeDirectories: [x]}`, "", false},
+		{`ignoreViolations: {"*": [x]}`, "", false},
 		{`limits: {pids: 1}`, "limits.pids", true},
 		{`publish: ["80"]`, "publish", true},
 		{`hostPorts: [80]`, "hostPorts", true},
@@ -223,7 +226,7 @@ func TestEveryKeyIsBuiltOrListed(t *testing.T) {
 		"mandatoryDenySearchDepth", "require", "require.tier", "require.audit", "audit", "audit.log", "audit.otlp", "audit.syslog", "audit.textfile",
 		"env", "env.pass", "env.set", "env.unset",
 		"ask", "ask.via", "ask.timeout", "network.authorizer", "network.authorizer.exec", "network.authorizer.http",
-		"network.authorizer.unix", "network.authorizer.timeout", "network.authorizer.ttl", "network.authorizer.negativeTTL"}
+		"ignoreViolations", "network.authorizer.unix", "network.authorizer.timeout", "network.authorizer.ttl", "network.authorizer.negativeTTL"}
 	covered := func(key string) bool {
 		for k := key; k != ""; k = k[:max(0, strings.LastIndexByte(k, '.'))] {
 			if _, ok := unbuiltKeys[k]; ok || slices.Contains(built, k) && k == key {
@@ -236,7 +239,7 @@ func TestEveryKeyIsBuiltOrListed(t *testing.T) {
 			}
 		}
 		// Parts of a mapping that is listed by its other parts change nothing alone.
-		return key == "credentials.allowPlaintextInject" || strings.HasPrefix(key, "credentials.sigv4") || strings.HasPrefix(key, "git.")
+		return strings.HasPrefix(key, "credentials.files.") || strings.HasPrefix(key, "credentials.envVars.") || strings.HasPrefix(key, "git.")
 	}
 	for _, text := range everyKey {
 		f, err := Parse(Source{Name: "p.yaml", Data: []byte(text)})

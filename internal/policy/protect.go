@@ -152,5 +152,8 @@ func ownPaths(env Env, files []*File) (protected, hidden []PathRule) {
 	}
 	addTo(&protected, env.CacheDir, "own-cache")
 	addTo(&protected, env.Exe, "own-binary")
+	if env.Exe != "" { // which a run starts outside
+		addTo(&protected, path.Join(path.Dir(env.Exe), "sallyport-agent"), "own-binary")
+	}
 	return protected, hidden
 }

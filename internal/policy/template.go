@@ -10,6 +10,9 @@ import (
 //go:embed templates/*.yaml
 var templateFiles embed.FS
 
+// TemplateSRT is for 'sallyport srt' and not listed.
+const TemplateSRT = "srt"
+
 // Templates lists the names of the embedded policies.
 func Templates() []string {
 	entries, err := templateFiles.ReadDir("templates")
@@ -18,14 +21,16 @@ func Templates() []string {
 	}
 	var names []string
 	for _, e := range entries {
-		names = append(names, strings.TrimSuffix(e.Name(), ".yaml"))
+		if name := strings.TrimSuffix(e.Name(), ".yaml"); name != TemplateSRT {
+			names = append(names, name)
+		}
 	}
 	return names
 }
 
 // TemplateText gives an embedded policy as it is written.
 func TemplateText(name string) ([]byte, error) {
-	if !slices.Contains(Templates(), name) {
+	if name != TemplateSRT && !slices.Contains(Templates(), name) {
 		hint := "one of " + strings.Join(Templates(), ", ")
 		return nil, &hinted{"no template " + clip(name), hint}
 	}

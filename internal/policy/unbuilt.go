@@ -41,15 +41,15 @@ var unbuiltKeys = map[string]unbuiltKey{
 	"network.stripResponseHeaders":    {true, notYet},
 	"network.rules.method":            {true, notYet},
 	"network.rules.path":              {true, notYet},
-	"network.ambiguousRequestTarget":  {false, "only refuse is built: ambiguous requests are refused"},
+	"network.ambiguousRequestTarget":  {false, "has no effect: no rule judges paths, requests go on as they are spelled"},
 	"network.allowPlaintextHeaderSet": {false, notHere},
 	"network.allowLocalBinding":       {false, "has no effect: loopback is the sandbox's own; host ports open by hostPorts"},
 	"network.allowMachLookup":         {false, onlyMac},
-	"credentials.files":               {true, notYet},
-	"credentials.envVars":             {true, notYet},
-	"credentials.awsPairs":            {true, notYet},
+	"credentials.files.mask":          {true, "masking " + notYet + ": it takes TLS termination. mode: deny hides the file"},
+	"credentials.envVars.mask":        {true, "masking " + notYet + ": it takes TLS termination. mode: deny withholds the variable"},
+	"credentials.awsPairs":            {true, notYet + ": it takes TLS termination"},
+	"credentials.sigv4":               {false, "has no effect: nothing is masked"},
 	"git[]":                           {true, notYet},
-	"git.safeDirectories":             {false, notYet},
 	"limits.memory":                   {true, notYet},
 	"limits.pids":                     {true, notYet},
 	"limits.cpu":                      {true, notYet},
@@ -57,7 +57,6 @@ var unbuiltKeys = map[string]unbuiltKey{
 	"publish":                         {true, notYet},
 	"hostPorts":                       {true, notYet},
 	"mode":                            {true, "audit " + notYet},
-	"ignoreViolations":                {false, notYet + ": every denial is shown"},
 	"enableWeakerNestedSandbox":       {false, "has no effect: the boundary is not weakened"},
 	"allowNestedUserNamespaces":       {false, notYet + ": new namespaces are refused"},
 	"enableWeakerNetworkIsolation":    {false, onlyMac},
@@ -69,6 +68,8 @@ var unbuiltKeys = map[string]unbuiltKey{
 	"ripgrep":                         {false, notHere},
 	"seccomp":                         {false, "has no effect: the filter is built in"},
 	"windows":                         {false, elsewhere},
+
+	"credentials.allowPlaintextInject": {false, "has no effect: nothing is masked"},
 }
 
 // findUnbuilt lists the keys without effect in the order they stand.

@@ -26,7 +26,7 @@ func (p *Policy) Unix() UnixRules {
 // DecideUnix decides a connection to a socket of the host by its absolute,
 // clean path. Links are the caller's: it is decided where they lead.
 func (p *Policy) DecideUnix(path string) Decision {
-	return p.all(func(v *Policy) Decision { return v.decideUnix(path) })
+	return p.all(p.within, func(v *Policy) Decision { return v.decideUnix(path) })
 }
 
 func (p *Policy) decideUnix(path string) Decision {

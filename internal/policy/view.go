@@ -13,9 +13,9 @@ import (
 // take away, and what it adds the first view does not know.
 
 // all asks every view. The strictest answer holds.
-func (p *Policy) all(decide func(view *Policy) Decision) Decision {
+func (p *Policy) all(views []*Policy, decide func(view *Policy) Decision) Decision {
 	d := decide(p)
-	for _, v := range p.within {
+	for _, v := range views {
 		d = p.stricter(d, v, decide(v))
 	}
 	return d

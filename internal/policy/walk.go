@@ -19,6 +19,7 @@ type walker struct {
 	lines []string
 	path  []string // keys from the root to here
 	errs  Errors
+	runs  runs // lines that stand for many
 	// sketch is filled in where a schema is made, and nothing read.
 	sketch sketch
 }
@@ -251,7 +252,7 @@ func list(element shape) shape {
 			w.file.off[w.key()] = true
 		}
 		for _, v := range seq.Values {
-			element(w, unsplit(v))
+			w.expand(unsplit(v), func(n ast.Node) { element(w, n) })
 		}
 	}
 }

@@ -33,7 +33,38 @@ type Entry struct {
 	// machines, and of several containers of one.
 	Host Host `json:"host"`
 
-	dir string // of the registry
+	dir    string // of the registry
+	leaves Leaves
+}
+
+// Leaves is what stays behind a supervisor that is killed, where the system does
+// not end and remove it.
+type Leaves struct {
+	Files     []string `json:"files,omitempty"`
+	Processes []Proc   `json:"processes,omitempty"`
+}
+
+// Proc is a process, told from others that have its number later.
+type Proc struct {
+	PID   int   `json:"pid"`
+	Start int64 `json:"start"`
+}
+
+func (l Leaves) empty() bool { return len(l.Files) == 0 && len(l.Processes) == 0 }
+
+// Leaves gives what the sandbox leaves if its supervisor is killed.
+func (e Entry) Leaves() Leaves { return e.leaves }
+
+// Leaving gives the entry with what it leaves.
+func (e Entry) Leaving(l Leaves) Entry {
+	e.leaves = l
+	return e
+}
+
+// stored is an entry as its file has it.
+type stored struct {
+	Entry
+	Leaves Leaves `json:"leaves,omitzero"`
 }
 
 // Host is a running system, as a process sees it.
@@ -94,7 +125,7 @@ func (e Entry) shortened() Entry {
 }
 
 func (e Entry) encode() ([]byte, error) {
-	b, err := json.Marshal(e.shortened())
+	b, err := json.Marshal(stored{e.shortened(), e.leaves})
 	if err != nil {
 		return nil, fmt.Errorf("encode entry: %w", err)
 	}
@@ -107,10 +138,11 @@ func parse(name string, data []byte) (Entry, error) {
 	if !ok || !validID(id) {
 		return Entry{}, fmt.Errorf("read %q: not an entry's name", name)
 	}
-	var e Entry
-	if err := json.Unmarshal(data, &e); err != nil {
+	var s stored
+	if err := json.Unmarshal(data, &s); err != nil {
 		return Entry{}, fmt.Errorf("read %s: %w", name, err)
 	}
+	e := s.Entry.Leaving(s.Leaves)
 	if e.ID != id || e.PID <= 1 {
 		return Entry{}, fmt.Errorf("read %s: it is of %q, process %d", name, e.ID, e.PID)
 	}

@@ -69,7 +69,7 @@ func TestACommandRunsOrItIsSaidWhyNot(t *testing.T) {
 	if status != 125 || err == nil || healthy != 1 {
 		t.Errorf("run ends with %d, doctor with %d, file: %v\n%s%s", status, healthy, err, said, said2)
 	}
-	if !strings.Contains(said, "user namespaces") || strings.Count(said, "sallyport: hint: ") != 1 {
+	if !strings.Contains(said, "namespaces: operation not permitted") || strings.Count(said, "sallyport: hint: ") != 1 {
 		t.Errorf("run says %s", said)
 	}
 	t.Log(said)

@@ -13,9 +13,10 @@ cp "$deb" "$dir/root/tmp/sallyport.deb"
 chroot "$dir/root" sh -eux <<'X'
 dpkg -i /tmp/sallyport.deb
 sallyport version
+sallyport agent --help
 test -x /usr/bin/sallyport -a -d /etc/sallyport/policy.d
 test -L /etc/systemd/system/multi-user.target.wants/sallyport-agent.service
-grep '^ExecStart=/usr/bin/sallyport agent' /usr/lib/systemd/system/sallyport-agent.service
+grep '^ExecStart=/usr/bin/sallyport-agent$' /usr/lib/systemd/system/sallyport-agent.service
 zcat -f /usr/share/man/man1/sallyport-run.1* | grep -q 'inside the boundary'
 bash -n /usr/share/bash-completion/completions/sallyport
 dpkg -i /tmp/sallyport.deb # again, as an upgrade

@@ -28,6 +28,7 @@ type testFlags struct {
 	keep     string
 	doc      string
 	ci       bool
+	keptOnly bool
 }
 
 func newFlags(name string) *testFlags {
@@ -187,6 +188,7 @@ func runMatrix(ctx context.Context, args []string) error {
 	f := newFlags("matrix")
 	f.BoolVar(&f.ci, "ci", false, "only the machines of every change")
 	f.StringVar(&f.doc, "doc", "", "write what was found to this document")
+	f.BoolVar(&f.keptOnly, "kept-only", false, "run nothing: say what is kept (-keep), and what is missing")
 	if err := f.parse(args); err != nil {
 		return err
 	}
@@ -223,7 +225,7 @@ func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) err
 	if err != nil {
 		return err
 	}
-	plan.Kept = matrix.Kept{Dir: f.keep, Digest: digest}
+	plan.Kept, plan.KeptOnly = matrix.Kept{Dir: f.keep, Digest: digest}, f.keptOnly
 	if err := built.Image(ctx, plan.Payload); err != nil {
 		return fmt.Errorf("make payload image: %w", err)
 	}

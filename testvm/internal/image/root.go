@@ -59,7 +59,7 @@ func (c Cache) userland(suite string, packages []string) (string, error) {
 		}
 		args := []string{"--quiet", "--mode=root", "--variant=minbase", "--format=tar",
 			"--architectures=amd64", `--aptopt=Acquire::Retries "3"`, "--include=" + strings.Join(packages, ","),
-			"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+			"--dpkgopt=force-unsafe-io", "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 			"--dpkgopt=path-exclude=/usr/share/locale/*", suite, path}
 		args = append(args, strings.Split(strings.TrimSpace(m.sources(suite)), "\n")...)
 		_, err = output("", "mmdebstrap", args...)

@@ -42,7 +42,9 @@ func stockRows(rows []Row) []Row {
 		switch last := len(kernels) - 1; {
 		case !r.Stock:
 		case last >= 0 && kernels[last].Kernel == r.Kernel:
-			kernels[last] = r
+			if !r.NotRun {
+				kernels[last] = r
+			}
 		default:
 			kernels = append(kernels, r)
 		}
@@ -98,6 +100,8 @@ func writeMachines(b *bytes.Buffer, rows []Row) {
 		result := "passed"
 		if len(r.Problems) > 0 {
 			result = "**failed**"
+		} else if r.NotRun {
+			result = "not run"
 		}
 		var lacks []string
 		for _, name := range r.Lacks {

@@ -24,6 +24,7 @@ type Row struct {
 	Release string
 	Stock   bool // started the usual way
 	Again   bool // its first start came to nothing
+	NotRun  bool // nothing is known but what it is
 	Lacks   []feature.Name
 	Took    time.Duration
 	CPU     time.Duration // that its qemu used: what it would take on one idle processor
@@ -51,6 +52,7 @@ type Plan struct {
 	Payload  string // path of the image
 	Steps    []report.Step
 	Kept     Kept
+	KeptOnly bool // nothing is run
 }
 
 // Run runs the steps on every machine, and gives the rows in the order of the
@@ -94,6 +96,9 @@ func (p Plan) row(ctx context.Context, r vm.Runner, m machine.Machine) (Row, err
 	}
 	if row, ok := p.Kept.find(m, kernel.Release); ok {
 		return row, nil
+	}
+	if p.KeptOnly {
+		return Row{Machine: m.String(), Kernel: m.Kernel.Name, Release: kernel.Release, Stock: m.Boot.Name == "", Lacks: m.Lacks(), NotRun: true}, nil
 	}
 	result, err := r.Run(ctx, m, p.Payload, p.Steps)
 	again := err == nil && result.Report.Release == ""
@@ -202,6 +207,8 @@ func (row Row) Print(out io.Writer) {
 	word := "ok  "
 	if len(row.Problems) > 0 {
 		word = "FAIL"
+	} else if row.NotRun {
+		word = "none"
 	}
 	fmt.Fprintf(out, "%s %-22s %-28s %6.1fs (processor %.1fs)  %d passed, %d skipped\n",
 		word, row.Machine, row.Release, row.Took.Seconds(), row.CPU.Seconds(), passed, skipped)
@@ -223,7 +230,7 @@ func (row Row) Print(out io.Writer) {
 func Failed(rows []Row) int {
 	n := 0
 	for _, r := range rows {
-		if len(r.Problems) > 0 {
+		if len(r.Problems) > 0 || r.NotRun {
 			n++
 		}
 	}

@@ -84,6 +84,21 @@ func TestAMachineThatNeverBeginsIsStartedOnceMore(t *testing.T) {
 	}
 }
 
+func TestWhatIsKeptIsSaidAndNothingIsRun(t *testing.T) {
+	program(t, "qemu-system-x86_64", "echo started >&2; exit 1")
+	kept := Kept{Dir: t.TempDir(), Digest: "one"}
+	there, missing := machine.Machine{Kernel: machine.Linux61, Init: machine.Plain}, machine.Machine{Kernel: machine.Linux612, Init: machine.Plain}
+	if err := kept.keep(there, Row{Machine: there.String(), Release: "6.1.0"}); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	rows, err := Run(t.Context(), vm.Runner{Images: images{}, Dir: t.TempDir()},
+		Plan{Machines: []machine.Machine{there, missing}, Kept: kept, KeptOnly: true}, &out)
+	if err != nil || len(rows) != 2 || rows[0].NotRun || !rows[1].NotRun || Failed(rows) != 1 || !strings.Contains(out.String(), "none 6.12-plain") {
+		t.Errorf("rows %+v, %v\n%s", rows, err, out.String())
+	}
+}
+
 func TestRunFailsWithoutAKernel(t *testing.T) {
 	program(t, "qemu-system-x86_64", qemu)
 	machines := []machine.Machine{{Kernel: machine.Linux510, Init: machine.Plain}, {Kernel: machine.Linux61, Init: machine.Plain}}

@@ -20,13 +20,12 @@ import (
 const EnvBin = "SALLYPORT_BIN"
 
 const (
-	mountPoint  = "/payload" // where a machine finds its payload
-	surveyTime  = 5 * time.Minute
-	surveyRoot  = "survey as root"
-	surveyUser  = "survey as user"
-	ownBinary   = "bin/testvm"
-	mainPackage = "./cmd/sallyport"
-	ownPackage  = "./testvm/cmd/testvm"
+	mountPoint = "/payload" // where a machine finds its payload
+	surveyTime = 5 * time.Minute
+	surveyRoot = "survey as root"
+	surveyUser = "survey as user"
+	ownBinary  = "bin/testvm"
+	ownPackage = "./testvm/cmd/testvm"
 )
 
 // Payload is a folder of compiled tests with the sources around them, and what
@@ -53,7 +52,9 @@ func BuildPayload(ctx context.Context, dir string, sel Selection) (Payload, erro
 	if err != nil {
 		return p, err
 	}
-	for binary, pkg := range map[string]string{ownBinary: ownPackage, "bin/sallyport": mainPackage} {
+	for binary, pkg := range map[string]string{
+		ownBinary: ownPackage, "bin/sallyport": "./cmd/sallyport", "bin/sallyport-agent": "./cmd/sallyport-agent",
+	} {
 		if err := buildBinary(ctx, module, dir, binary, pkg); err != nil {
 			return p, err
 		}

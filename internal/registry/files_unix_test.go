@@ -1,3 +1,5 @@
+//go:build linux || darwin
+
 package registry
 
 import (
@@ -145,5 +147,56 @@ func TestAnEntryIsMadeOnce(t *testing.T) {
 	}
 	if got := List([]string{dir}, Here()); len(got) != 1 || !got[0].Live() {
 		t.Errorf("the first is gone: %+v", got)
+	}
+}
+
+func TestAnEntryIsListedFromItsStart(t *testing.T) {
+	dirs := []string{filepath.Join(t.TempDir(), "d")}
+	e := Entry{ID: "one", PID: os.Getpid(), Host: Here()}.Leaving(Leaves{Files: []string{"/tmp/x"}})
+	r, err := Register(dirs, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if got := List(dirs, Here()); len(got) != 0 {
+		t.Errorf("listed before: %+v", got)
+	}
+	e.Start, e.Command = time.Now(), []string{strings.Repeat("long", 1000)}
+	if err := r.Update(e); err != nil {
+		t.Fatal(err)
+	}
+	e.Command = []string{"short"}
+	if err := r.Update(e); err != nil {
+		t.Fatal(err)
+	}
+	got := List(dirs, Here())
+	if len(got) != 1 || got[0].Command[0] != "short" || got[0].Leaves().Files[0] != "/tmp/x" || !got[0].Live() {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestWhatAKilledSupervisorLeftIsKnownUntilItIsGone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	e := Entry{ID: "one", PID: 77, Start: time.Now(), Host: Here()}.Leaving(Leaves{Processes: []Proc{{78, 5}}})
+	data, err := e.encode()
+	if err = errors.Join(err, os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "one.json"), data, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	register(t, []string{dir}, "other")
+	if got := List([]string{dir}, Here()); len(got) != 1 {
+		t.Errorf("listed %+v", got)
+	}
+	var cleared []Proc
+	clear := func(err error) func(Entry) error {
+		return func(e Entry) error { cleared = append(cleared, e.Leaves().Processes...); return err }
+	}
+	if got := Sweep([]string{dir}, clear(errors.New("still there"))); len(got) != 0 {
+		t.Errorf("removed %q", got)
+	}
+	if got := Sweep([]string{dir}, clear(nil)); len(got) != 1 || filepath.Base(got[0]) != "one.json" {
+		t.Errorf("removed %q", got)
+	}
+	if len(cleared) != 2 || cleared[0] != (Proc{78, 5}) {
+		t.Errorf("cleared %v", cleared)
 	}
 }

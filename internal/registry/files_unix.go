@@ -1,3 +1,5 @@
+//go:build linux || darwin
+
 package registry
 
 import (
@@ -5,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,13 +20,15 @@ import (
 // Registration is a running sandbox's own entry.
 type Registration struct {
 	entry Entry
-	file  *os.File // locked
-	sock  int      // listens
-	made  []string // its files, newest first
+	file  *os.File          // locked
+	sock  *net.UnixListener // nil: its directory's name is too long for a socket
+	made  []string          // its files, newest first
 }
 
 // Register makes an entry in the first directory in which that can be done, and
 // removes the stale ones there.
+//
+// An entry that has no start yet is not listed: see Update.
 func Register(dirs []string, e Entry) (*Registration, error) {
 	if !validID(e.ID) {
 		return nil, fmt.Errorf("list this run: %q is no id", e.ID)
@@ -35,7 +40,7 @@ func Register(dirs []string, e Entry) (*Registration, error) {
 		}
 		r, err := registerIn(dir, e)
 		if err == nil {
-			sweep(dir)
+			sweep(dir, nil)
 			return r, nil
 		}
 		errs = append(errs, err)
@@ -48,7 +53,7 @@ func registerIn(dir string, e Entry) (*Registration, error) {
 		return nil, err
 	}
 	e.dir = dir
-	r := &Registration{entry: e, sock: -1}
+	r := &Registration{entry: e}
 	if err := r.create(); err != nil {
 		r.Close()
 		return nil, err
@@ -77,7 +82,7 @@ func checkDir(dir string) error {
 		return &fs.PathError{Op: "look at", Path: dir, Err: err}
 	}
 	switch {
-	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+	case uint32(st.Mode)&unix.S_IFMT != unix.S_IFDIR:
 		return fmt.Errorf("%s is not a directory", dir)
 	case int(st.Uid) != os.Geteuid():
 		return fmt.Errorf("%s belongs to user %d", dir, st.Uid)
@@ -94,35 +99,19 @@ func (r *Registration) create() error {
 	if err != nil {
 		return err
 	}
-	if r.sock, err = listenAt(r.entry.socket()); err != nil {
+	switch r.sock, err = listenAt(r.entry.socket()); {
+	case err == nil:
+		r.made = []string{r.entry.socket()}
+	case !errors.Is(err, errTooLong):
 		return err
 	}
-	r.made = []string{r.entry.socket()}
 	if err = r.nameless(data); err != nil {
 		err = r.renamed(data)
 	}
 	if err != nil {
 		return err
 	}
-	r.made = []string{r.entry.path(), r.entry.socket()}
-	return nil
-}
-
-// nameless gives the file a name when it is whole (O_TMPFILE, open(2)): a crash
-// before leaves nothing. Not every file system can, and it takes a /proc.
-func (r *Registration) nameless(data []byte) error {
-	f, err := os.OpenFile(r.entry.dir, unix.O_TMPFILE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	if err = lockAndWrite(f, data); err == nil {
-		err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, r.entry.path(), unix.AT_SYMLINK_FOLLOW)
-	}
-	if err != nil {
-		f.Close()
-		return err
-	}
-	r.file = f
+	r.made = append([]string{r.entry.path()}, r.made...)
 	return nil
 }
 
@@ -164,28 +153,52 @@ func (e Entry) AskSocket() string { return filepath.Join(e.dir, e.ID+askSuffix) 
 // AskSocket is where the supervisor may listen for who answers its questions.
 func (r *Registration) AskSocket() string { return r.entry.AskSocket() }
 
+// Update replaces what the entry says; the file stays, and locked.
+func (r *Registration) Update(e Entry) error {
+	e.dir = r.entry.dir
+	data, err := e.encode()
+	if err != nil {
+		return err
+	}
+	if _, err = r.file.WriteAt(data, 0); err == nil {
+		err = r.file.Truncate(int64(len(data)))
+	}
+	if err != nil {
+		return fmt.Errorf("list this run: %w", err)
+	}
+	r.entry = e
+	return nil
+}
+
 // Accept waits for the next client of the same user. It fails when the
 // registration is closed.
 func (r *Registration) Accept() (*os.File, error) {
+	if r.sock == nil {
+		return nil, fmt.Errorf("accept: %w", errTooLong)
+	}
 	for {
-		fd, _, err := unix.Accept4(r.sock, unix.SOCK_CLOEXEC)
+		conn, err := r.sock.AcceptUnix()
 		switch {
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
+		case errors.Is(err, unix.ECONNABORTED):
 			continue
 		case err != nil:
 			return nil, fmt.Errorf("accept: %w", err)
 		}
-		if uid, err := peerUID(fd); err == nil && uid == os.Geteuid() {
-			return os.NewFile(uintptr(fd), "client"), nil
+		var f *os.File
+		if uid, err := peerUID(conn); err == nil && uid == os.Geteuid() {
+			f, err = conn.File() // blocks, as files do
 		}
-		unix.Close(fd)
+		conn.Close()
+		if f != nil {
+			return f, nil
+		}
 	}
 }
 
 // Stop ends Accept and takes the entry off the list.
 func (r *Registration) Stop() {
-	if r.sock >= 0 {
-		_ = unix.Shutdown(r.sock, unix.SHUT_RDWR) // wakes Accept
+	if r.sock != nil {
+		r.sock.Close() // wakes Accept
 	}
 	for _, name := range r.made {
 		os.Remove(name)
@@ -196,10 +209,6 @@ func (r *Registration) Stop() {
 // Close is for when Accept has returned.
 func (r *Registration) Close() {
 	r.Stop()
-	if r.sock >= 0 {
-		unix.Close(r.sock)
-		r.sock = -1
-	}
 	if r.file != nil {
 		r.file.Close()
 	}
@@ -207,11 +216,11 @@ func (r *Registration) Close() {
 
 // Dial connects to the supervisor of a sandbox.
 func (e Entry) Dial() (*os.File, error) {
-	fd, err := dialAt(e.socket())
+	f, err := dialAt(e.socket())
 	if err != nil {
 		return nil, fmt.Errorf("reach sandbox %s: %w", e.ID, err)
 	}
-	return os.NewFile(uintptr(fd), "sandbox "+e.ID), nil
+	return f, nil
 }
 
 // Live reports whether the supervisor still has its entry.
@@ -237,8 +246,8 @@ func locked(f *os.File) bool {
 func List(dirs []string, here Host) []Entry {
 	var out []Entry
 	for _, dir := range dirs {
-		for _, e := range sweep(dir) {
-			if e.Host == here {
+		for _, e := range sweep(dir, nil) {
+			if e.Host == here && !e.Start.IsZero() {
 				out = append(out, e)
 			}
 		}
@@ -248,10 +257,12 @@ func List(dirs []string, here Host) []Entry {
 }
 
 // Sweep removes the entries of sandboxes that run no more, and names the files.
-func Sweep(dirs []string) (removed []string) {
+// clear is called for each that has left something behind, of which only what it
+// leaves is known, and says when that is gone; nil leaves such entries alone.
+func Sweep(dirs []string, clear func(Entry) error) (removed []string) {
 	for _, dir := range dirs {
 		before, _ := filepath.Glob(filepath.Join(dir, "*")) // none: nothing to sweep
-		sweep(dir)
+		sweep(dir, clear)
 		for _, name := range before {
 			if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 				removed = append(removed, name)
@@ -262,7 +273,7 @@ func Sweep(dirs []string) (removed []string) {
 }
 
 // sweep gives the live entries of a directory and removes the others.
-func sweep(dir string) []Entry {
+func sweep(dir string, clear func(Entry) error) []Entry {
 	if checkDir(dir) != nil {
 		return nil
 	}
@@ -274,7 +285,7 @@ func sweep(dir string) []Entry {
 	for _, n := range names {
 		id, isEntry := strings.CutSuffix(n.Name(), entrySuffix)
 		if isEntry {
-			if e, ok := look(dir, n.Name()); ok {
+			if e, ok := look(dir, n.Name(), clear); ok {
 				out = append(out, e)
 			}
 			continue
@@ -287,8 +298,8 @@ func sweep(dir string) []Entry {
 	return out
 }
 
-// look reads an entry, and removes it if it is stale.
-func look(dir, name string) (Entry, bool) {
+// look reads an entry, and removes it if it is stale and what it left is gone.
+func look(dir, name string, clear func(Entry) error) (Entry, bool) {
 	f, err := os.Open(filepath.Join(dir, name))
 	if err != nil {
 		return Entry{}, false
@@ -302,6 +313,9 @@ func look(dir, name string) (Entry, bool) {
 	e.dir = dir
 	if locked(f) {
 		return e, err == nil
+	}
+	if err == nil && !e.leaves.empty() && (clear == nil || clear(e) != nil) {
+		return Entry{}, false
 	}
 	if id := strings.TrimSuffix(name, entrySuffix); validID(id) {
 		os.Remove(filepath.Join(dir, name))

@@ -1,4 +1,7 @@
-package export
+// Package otlp sends the record to an OpenTelemetry collector. It is apart from
+// the other ways out because of what comes with it, which is more than the rest
+// of the program.
+package otlp
 
 import (
 	"bytes"
@@ -20,19 +23,20 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/export"
 )
 
-// otlp sends OpenTelemetry logs over HTTP, by the project's own exporter.
-type otlp struct {
+// sender sends OpenTelemetry logs over HTTP, by that project's own exporter.
+type sender struct {
 	exporter *otlploghttp.Exporter
 	provider *sdklog.LoggerProvider
 	made     *catcher
 }
 
-// NewOTLP gives a Sender to a collector's URL (http://HOST:4318/v1/logs; without
+// New gives a Sender to a collector's URL (http://HOST:4318/v1/logs; without
 // a path that one is taken). Headers, certificates and a time limit come from the
 // OTEL_EXPORTER_OTLP_* variables of the environment, as everywhere.
-func NewOTLP(url, version string) (Sender, error) {
+func New(url, version string) (export.Sender, error) {
 	if i := strings.Index(url, "://"); i < 0 || !strings.Contains(strings.TrimSuffix(url[i+3:], "/"), "/") {
 		url = strings.TrimSuffix(url, "/") + "/v1/logs"
 	}
@@ -44,7 +48,7 @@ func NewOTLP(url, version string) (Sender, error) {
 	}
 	made := &catcher{}
 	about := resource.NewSchemaless(attribute.String("service.name", "sallyport"), attribute.String("service.version", version))
-	return &otlp{exporter, sdklog.NewLoggerProvider(sdklog.WithProcessor(made), sdklog.WithResource(about)), made}, nil
+	return &sender{exporter, sdklog.NewLoggerProvider(sdklog.WithProcessor(made), sdklog.WithResource(about)), made}, nil
 }
 
 // catcher takes the records that a logger makes.
@@ -58,13 +62,13 @@ func (c *catcher) OnEmit(_ context.Context, r *sdklog.Record) error {
 func (c *catcher) Shutdown(context.Context) error   { return nil }
 func (c *catcher) ForceFlush(context.Context) error { return nil }
 
-func (o *otlp) Send(ctx context.Context, list []Record) error {
+func (o *sender) Send(ctx context.Context, list []export.Record) error {
 	o.made.list = o.made.list[:0]
 	logger := o.provider.Logger("github.com/sallyport/sallyport")
 	for i := range list {
 		r, err := logRecord(&list[i])
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrRefused, err)
+			return fmt.Errorf("%w: %w", export.ErrRefused, err)
 		}
 		logger.Emit(ctx, r)
 	}
@@ -77,8 +81,8 @@ func (o *otlp) Send(ctx context.Context, list []Record) error {
 
 // logRecord is an event as OpenTelemetry has it: the body is OCSF, what is asked
 // for most is in attributes beside it.
-func logRecord(r *Record) (out log.Record, err error) {
-	body, err := OCSF(r, maxBody)
+func logRecord(r *export.Record) (out log.Record, err error) {
+	body, err := export.OCSF(r, export.BodyMost)
 	if err != nil {
 		return out, err
 	}
@@ -151,11 +155,11 @@ func (j judge) RoundTrip(r *http.Request) (*http.Response, error) {
 func verdictOf(resp *http.Response, body []byte) error {
 	switch code := resp.StatusCode; {
 	case code == http.StatusBadRequest, code == http.StatusRequestEntityTooLarge, code == http.StatusUnprocessableEntity:
-		return fmt.Errorf("%w: %s", ErrRefused, resp.Status)
+		return fmt.Errorf("%w: %s", export.ErrRefused, resp.Status)
 	case code < 200 || code > 299:
 		err := errors.New(resp.Status)
 		if s, bad := strconv.Atoi(resp.Header.Get("Retry-After")); bad == nil && s > 0 {
-			return &LaterError{time.Duration(s) * time.Second, err}
+			return &export.LaterError{After: time.Duration(s) * time.Second, Err: err}
 		}
 		return err
 	case len(body) > answerMost:
@@ -171,7 +175,7 @@ func verdictOf(resp *http.Response, body []byte) error {
 		return fmt.Errorf("the answer is not a collector's: %w", err)
 	}
 	if n := answer.GetPartialSuccess().GetRejectedLogRecords(); n != 0 {
-		return fmt.Errorf("%w: %d of them: %s", ErrRefused, n, answer.GetPartialSuccess().GetErrorMessage())
+		return fmt.Errorf("%w: %d of them: %s", export.ErrRefused, n, answer.GetPartialSuccess().GetErrorMessage())
 	}
 	return nil
 }
