@@ -22,14 +22,12 @@ import (
 	"github.com/sallyport/sallyport/metrics"
 )
 
-const (
-	// drainLimit is how long the end of a run waits for its last events to be
-	// exported; what is left the next run sends.
-	drainLimit = 2 * time.Second
-	lockLimit  = 2 * time.Second
-)
+// drainLimit is how long the end of a run waits for its last events to be
+// exported; what is left the next run sends.
+const drainLimit = 2 * time.Second
 
-var errBusy = errors.New("another run has it")
+// lockLimit is how long one run waits for another that writes the numbers.
+var lockLimit = 2 * time.Second
 
 // Serve does the export.Job that in begins with, until in ends. It writes
 // export.Warnings to out.
@@ -136,6 +134,8 @@ func (s *server) textfile() error {
 	name := filepath.Join(s.job.Textfile, fmt.Sprintf("sallyport-%d.prom", os.Getuid()))
 	return metrics.WriteTextfile(name, os.Getuid(), ledgerFigures{&s.job, l})
 }
+
+var errBusy = errors.New("another run has the numbers")
 
 // lockFor waits for a lock, but not for ever: who has it may have been stopped.
 func lockFor(path string, limit time.Duration) (unlock func(), err error) {

@@ -5,141 +5,123 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
-
-	"github.com/prometheus/client_golang/prometheus/testutil"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/export"
-	"github.com/sallyport/sallyport/metrics"
 )
 
-// served is a Serve at work.
-type served struct {
-	t    *testing.T
-	in   *io.PipeWriter
-	enc  *json.Encoder
-	said bytes.Buffer
-	done chan error
-}
-
-func serve(t *testing.T, job export.Job) *served {
+// serve does a job to its end, with what a run reports, and gives what was said.
+func serve(t *testing.T, job export.Job, reports ...event.Traffic) string {
 	t.Helper()
-	r, w := io.Pipe()
-	s := &served{t: t, in: w, enc: json.NewEncoder(w), done: make(chan error, 1)}
-	go func() { s.done <- Serve(r, &s.said) }()
-	s.send(job)
-	return s
-}
-
-func (s *served) send(v any) {
-	s.t.Helper()
-	if err := s.enc.Encode(v); err != nil {
-		s.t.Fatal(err)
+	var in, out bytes.Buffer
+	enc := json.NewEncoder(&in)
+	if err := enc.Encode(job); err != nil {
+		t.Fatal(err)
 	}
-}
-
-// end gives what was said.
-func (s *served) end() string {
-	s.t.Helper()
-	s.in.Close()
-	if err := <-s.done; err != nil {
-		s.t.Error(err)
-	}
-	return s.said.String()
-}
-
-// listed is a source that says the same each time.
-type listed event.Figures
-
-func (l listed) Figures() event.Figures { return event.Figures(l) }
-
-func TestNumbersOfSeveralRunsAddUp(t *testing.T) {
-	logs, dir := t.TempDir(), t.TempDir()
-	run := func(n int, killed bool) {
-		w, err := audit.Create(logs, audit.Header{Sandbox: event.Sandbox{ID: fmt.Sprint("r", n)}})
-		if err != nil {
+	for _, r := range reports {
+		if err := enc.Encode(r); err != nil {
 			t.Fatal(err)
 		}
-		s := serve(t, export.Job{Logs: logs, Textfile: dir, Version: "1"})
-		for range n {
-			if err := w.Append(event.Event{Layer: event.LayerProxy, Operation: event.NetConnect, Rule: "x"}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if !killed {
-			s.send(event.Traffic{BytesIn: 10, Open: 2, Starts: map[event.Start]uint64{event.Started: 1}})
-			s.send(event.Traffic{BytesIn: 20})
-		}
-		w.Close()
-		if !killed {
-			s.send(event.Traffic{})
-		}
-		if said := s.end(); said != "" {
-			t.Errorf("said %s", said)
-		}
 	}
-	run(3, false)
-	run(5, true)
-	run(7, false)
-	l, err := audit.LoadLedger(filepath.Join(logs, ".metrics.json"))
+	if err := Serve(&in, &out); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// record makes a log of n events.
+func record(t *testing.T, logs, id string, n int) {
+	t.Helper()
+	w, err := audit.Create(logs, audit.Header{Sandbox: event.Sandbox{ID: id}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l.Counts.Events != 15 || l.Traffic.BytesIn != 60 || l.Traffic.Open != 0 || l.Traffic.Starts[event.Started] != 2 {
-		t.Errorf("ledger %+v", l)
+	for range n {
+		if err := w.Append(event.Event{Layer: event.LayerSeatbelt, Operation: event.FileRead, Reason: event.PathHidden, Rule: "x"}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	want := strings.NewReader("# HELP sallyport_events_total Events written to the log.\n# TYPE sallyport_events_total counter\nsallyport_events_total 15\n")
-	if err := testutil.CollectAndCompare(metrics.NewCollector(listed(ledgerFigures{&export.Job{}, l}.Figures())), want, "sallyport_events_total"); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(filepath.Join(dir, fmt.Sprintf("sallyport-%d.prom", os.Getuid()))); err != nil {
-		t.Error(err)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
-func TestAStoppedRunHoldsNobodyUp(t *testing.T) {
-	path := filepath.Join(t.TempDir(), ".metrics.json")
-	unlock, ok, err := audit.LockState(path)
+func TestNumbersOfSeveralRunsAddUpThoseOfKilledOnesToo(t *testing.T) {
+	logs, dir := t.TempDir(), t.TempDir()
+	job := export.Job{Logs: logs, Textfile: dir, Version: "1", Tier: event.TierSeatbelt}
+	record(t, logs, "a", 3)
+	if said := serve(t, job, event.Traffic{BytesIn: 10, Open: 2}, event.Traffic{BytesIn: 20, Open: -2}); said != "" {
+		t.Errorf("said %s", said)
+	}
+	record(t, logs, "b", 5) // killed: it has reported nothing
+	record(t, logs, "c", 7)
+	serve(t, job, event.Traffic{BytesIn: 30})
+	b, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("sallyport-%d.prom", os.Getuid())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		fmt.Sprintf("sallyport_events_total{uid=\"%d\"} 15\n", os.Getuid()),
+		fmt.Sprintf("sallyport_proxy_bytes_total{direction=\"in\",uid=\"%d\"} 60\n", os.Getuid()),
+		fmt.Sprintf("sallyport_denials_total{layer=\"seatbelt\",operation=\"file.read\",reason=\"path-hidden\",uid=\"%d\"} 15\n", os.Getuid()),
+		fmt.Sprintf("sallyport_enforcement_tier{tier=\"seatbelt\",uid=\"%d\"} 1\n", os.Getuid()),
+	} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("no %q in\n%s", want, b)
+		}
+	}
+}
+
+func TestAStoppedRunHoldsNobodyUpAndNothingIsLostByIt(t *testing.T) {
+	defer func(d time.Duration) { lockLimit = d }(lockLimit)
+	lockLimit = time.Millisecond
+	logs := t.TempDir()
+	s := &server{job: export.Job{Logs: logs, Textfile: t.TempDir()}, out: json.NewEncoder(io.Discard)}
+	unlock, ok, err := audit.LockState(filepath.Join(logs, ".metrics.json"))
 	if err != nil || !ok {
 		t.Fatal(err)
 	}
-	defer unlock()
-	if _, err := lockFor(path, 1); err != errBusy {
-		t.Errorf("lock: %v", err)
+	if err := s.count(json.NewDecoder(strings.NewReader(`{"bytes_in":5}`))); err != nil || s.pending.BytesIn != 5 {
+		t.Errorf("pending %+v: %v", s.pending, err)
+	}
+	unlock()
+	if err := s.count(json.NewDecoder(strings.NewReader(`{"bytes_in":7}`))); err != nil || s.pending.BytesIn != 0 {
+		t.Errorf("pending %+v: %v", s.pending, err)
+	}
+	if l, err := audit.LoadLedger(filepath.Join(logs, ".metrics.json")); err != nil || l.Traffic.BytesIn != 12 {
+		t.Errorf("ledger %+v: %v", l, err)
 	}
 }
 
-func TestATextfileThatCannotBeWrittenIsSaidOnceAndEndsNothing(t *testing.T) {
+func TestATextfileThatCannotBeWrittenIsSaidOnce(t *testing.T) {
 	logs := t.TempDir()
-	s := serve(t, export.Job{Logs: logs, Textfile: filepath.Join(logs, "missing")})
-	for range 3 {
-		s.send(event.Traffic{})
-	}
-	if said := s.end(); strings.Count(said, "warning") != 1 || !strings.Contains(said, "missing") {
+	said := serve(t, export.Job{Logs: logs, Textfile: filepath.Join(logs, "missing")}, event.Traffic{}, event.Traffic{}, event.Traffic{})
+	if strings.Count(said, "write metrics") != 1 {
 		t.Errorf("said %q", said)
 	}
 }
 
-func TestTargetsThatAreNoneAreSaid(t *testing.T) {
-	s := serve(t, export.Job{Logs: t.TempDir(), Syslog: "udp://h:1"})
-	if said := s.end(); !strings.Contains(said, "udp://h:1") {
-		t.Errorf("said %q", said)
+func TestTheLastEventsOfARunAreSentBeforeItsEnd(t *testing.T) {
+	var taken atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		taken.Add(n)
+		w.Header().Set("Content-Type", "application/x-protobuf")
+	}))
+	defer srv.Close()
+	logs := t.TempDir()
+	record(t, logs, "a", 3)
+	serve(t, export.Job{Logs: logs, OTLP: srv.URL, Version: "1"})
+	if taken.Load() == 0 {
+		t.Error("nothing came to the collector")
 	}
-}
-
-func FuzzServe(f *testing.F) {
-	for _, seed := range []string{"", "{}", "{}{}", `{"textfile":"/nowhere"}{"bytes_in":1}`, "{}\x00", `{"tier":"trace"}[]`} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, in []byte) {
-		if bytes.Contains(bytes.ToLower(in), []byte("otlp")) || bytes.Contains(bytes.ToLower(in), []byte("syslog")) || bytes.Contains(bytes.ToLower(in), []byte("textfile")) {
-			return // could write where it pleases
-		}
-		_ = Serve(bytes.NewReader(in), io.Discard)
-	})
 }
