@@ -152,7 +152,7 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 	if r.opts.begun == nil {
 		r.catchSignals(signals)
 	}
-	defer signal.Stop(signals)
+	defer func() { go signal.Stop(signals) }() // it takes a thread's switch for each
 	var err error
 	if r.kernel = r.opts.kernel; r.kernel == nil {
 		if r.kernel, err = findKernel(r.warn); err != nil {
