@@ -160,6 +160,12 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 		}
 	}
 	if err := r.putUp(); err != nil {
+		if r.running.Load() {
+			r.kernel.look()
+		}
+		if r.kernel != nil && r.kernel.failed.Load() {
+			err = errKernelGone
+		}
 		return nil, err
 	}
 	r.list(r.prep.plan.Argv, r.prep.plan.Dir)
