@@ -395,6 +395,49 @@ func TestMacNoProcessIsLeft(t *testing.T) {
 	}
 }
 
+func TestMacAnotherProgramJoinsAndTheRunIsStopped(t *testing.T) {
+	m := newRealMac(t, "network: {allowAllUnixSockets: true}")
+	short, err := os.MkdirTemp("/tmp", "sp-") // a socket's name can be no longer than 103
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(short)
+	t.Setenv("XDG_RUNTIME_DIR", short)
+	result := make(chan *Result, 1)
+	go func() {
+		defer close(result)
+		_, r, _ := m.sh("echo $$ > started; sleep 300")
+		result <- r
+	}()
+	waitUntil(t, func() bool { return len(List()) == 1 })
+	if len(List()) != 1 {
+		t.FailNow()
+	}
+	id := List()[0].ID
+	sock := filepath.Join(short, "sallyport", id+".sock")
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	status, err := Exec(ExecOptions{Sandbox: id, Stdout: out, Stderr: out, Command: []string{"/bin/sh", "-c",
+		"echo joined; echo x > ~/outside && echo WRITTEN; nc -U -w 2 " + sock + " < /dev/null && echo CONNECTED; exit 6"}})
+	b, readErr := os.ReadFile(out.Name())
+	if text := string(b); err != nil || readErr != nil || status != 6 || !strings.Contains(text, "joined") ||
+		strings.Contains(text, "WRITTEN") || strings.Contains(text, "CONNECTED") {
+		t.Errorf("%d, %v: %s", status, err, b)
+	}
+	if err := Stop(context.Background(), id, time.Second); err != nil {
+		t.Error(err)
+	}
+	if r := <-result; r == nil || r.Status == 0 {
+		t.Errorf("%+v", r)
+	}
+	if removed, err := Clean(); err != nil || len(removed) != 0 || len(List()) != 0 {
+		t.Errorf("left %v, %v", removed, err)
+	}
+}
+
 // TestMacProfileMeansWhatItIsBelievedTo asks the kernel what the evaluators of
 // the profile's tests take for granted.
 func TestMacProfileMeansWhatItIsBelievedTo(t *testing.T) {

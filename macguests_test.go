@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -417,34 +416,5 @@ func TestQuestionsOfARunOnMacOSAreAnsweredFromOutside(t *testing.T) {
 		if !slices.ContainsFunc(w.events, func(e event.Event) bool { return e.Verdict == want && e.Object.Host == "asked.test" }) {
 			t.Errorf("%s: %+v", verdict, w.events)
 		}
-	}
-}
-
-func TestNumbersOfARunOnMacOSGoToTheTextfile(t *testing.T) {
-	dir := t.TempDir()
-	w := newMacWorld(t, "", "audit: {textfile: "+dir+"}\n")
-	w.during = func(w *macWorld) {
-		w.denies(77, "file-write-create", "/usr/x")
-		w.done()
-	}
-	if _, err := w.run(context.Background(), "sh", "-c", untilDone); err != nil {
-		t.Fatal(err)
-	}
-	var text []byte
-	names, _ := filepath.Glob(filepath.Join(dir, "*.prom"))
-	for _, n := range names {
-		f, err := os.Open(n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := io.ReadAll(f)
-		f.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		text = append(text, b...)
-	}
-	if !strings.Contains(string(text), `layer="seatbelt"`) {
-		t.Errorf("%v: %s", names, text)
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/fakemac"
+	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/seatbelt"
 )
 
@@ -30,6 +31,7 @@ type macWorld struct {
 	dir      string
 	mode     string
 	policy   string            // a file
+	exe      string            // sallyport; empty: this test binary
 	during   func(w *macWorld) // called when the command has been started
 	timeout  time.Duration
 	looked   atomic.Int64 // how often for processes
@@ -170,7 +172,7 @@ func (w *macWorld) run(ctx context.Context, command ...string) (*Result, error) 
 	defer stdin.Close()
 	defer other.Close()
 	defer func() { w.mu.Lock(); w.over = true; w.mu.Unlock() }()
-	return runMac(ctx, w, Options{Command: command, Dir: w.dir, Name: "trial", Policy: LoadOptions{Files: []string{w.policy}},
+	return runMac(ctx, w, Options{Command: command, Dir: w.dir, Name: "trial", Policy: LoadOptions{Files: []string{w.policy}, Env: policy.Env{Exe: w.exe}},
 		Stdin: stdin, Stdout: null, Stderr: null, Timeout: w.timeout,
 		OnEvent: func(e Event) { w.mu.Lock(); w.events = append(w.events, e); w.mu.Unlock() },
 		Warn:    func(m, h string) { w.mu.Lock(); w.warned = append(w.warned, m+": "+h); w.mu.Unlock() }})

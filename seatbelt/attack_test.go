@@ -213,6 +213,14 @@ func TestSocketsOpenByName(t *testing.T) {
 	if !verdict(m, "network-outbound", "/private/var/run/mDNSResponder") || m.modelH("network-outbound", m.matches(subject{remote: "example.com:1"})) {
 		t.Error("allowAllUnixSockets opens sockets, and nothing else")
 	}
+	for _, yaml := range []string{"network: {allowAllUnixSockets: true}\n", "network: {allowUnixSockets: [/Users/u]}\n"} {
+		for _, m := range both(t, build(t, macPolicy(t, yaml))) {
+			own := macEnv.StateDir + "/run/0123456789ab.sock"
+			if verdict(m, "network-outbound", own) || verdict(m, "network-bind", own) || !verdict(m, "network-outbound", "/Users/u/x.sock") {
+				t.Errorf("%s opens our own sockets, which start programs in other sandboxes", yaml)
+			}
+		}
+	}
 	if _, err := Build(Input{Policy: macPolicy(t, "network: {allowUnixSockets: [/]}\n"), FS: fullRoot{}, Home: "/Users/u", Tag: testTag}); err == nil {
 		t.Error("/ was taken for a socket")
 	}

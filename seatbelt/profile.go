@@ -62,6 +62,9 @@ func Build(in Input) (*Profile, error) {
 	if err := unixSockets(w, f.r, mac); err != nil {
 		return nil, fmt.Errorf("make profile: %w", err)
 	}
+	if mac.AllUnixSockets || len(mac.UnixSockets) > 0 {
+		f.finals("network-bind network-outbound") // our own sockets start programs
+	}
 	f.read()
 	f.write()
 	if mac.PTY {

@@ -24,8 +24,8 @@ The exit status is 1 if 'sallyport run' cannot start a command here.
 
 With --clean it says nothing of that, but removes what runs have left that were
 killed together with all that watches over them: placeholders of protected
-files, entries in the list of running sandboxes, as root cgroups. The next run
-would do so, too.`,
+files, entries in the list of running sandboxes, as root cgroups; on macOS the
+command itself and its temporary directory. The next run would do so, too.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output != "text" && output != "json" {

@@ -31,7 +31,7 @@ the sandbox's doing; a command in the sandbox can see and signal it, and read
 what is typed to it. The policy is that of the run and does not change.
 
 Where standard input, output or error is a terminal, the command has a terminal
-of its own in its place. It ends with the sandbox, and with this process if that
+of its own in its place (not on macOS). It ends with the sandbox, and with this process if that
 is killed; what it leaves running stays until the sandbox ends.
 
 The exit status is the command's; 128 and the signal's number if one killed it,

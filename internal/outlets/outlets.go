@@ -22,9 +22,14 @@ import (
 	"github.com/sallyport/sallyport/metrics"
 )
 
-// drainLimit is how long the end of a run waits for its last events to be
-// exported; what is left the next run sends.
-const drainLimit = 2 * time.Second
+const (
+	// drainLimit is how long the end of a run waits for its last events to be
+	// exported; what is left the next run sends.
+	drainLimit = 2 * time.Second
+	lockLimit  = 2 * time.Second
+)
+
+var errBusy = errors.New("another run has it")
 
 // Serve does the export.Job that in begins with, until in ends. It writes
 // export.Warnings to out.
@@ -91,7 +96,11 @@ func (s *server) count(dec *json.Decoder) error {
 			continue
 		}
 		s.pending.Add(delta)
-		if err := s.textfile(); err != nil {
+		err = s.textfile()
+		if errors.Is(err, errBusy) {
+			continue // the next time it is more
+		}
+		if err != nil {
 			s.warn(err.Error())
 			failed = true // it would fail again and again
 			continue
@@ -104,7 +113,7 @@ func (s *server) count(dec *json.Decoder) error {
 // what this run's proxy has counted.
 func (s *server) textfile() error {
 	path := filepath.Join(s.job.Logs, ".metrics.json")
-	unlock, _, err := audit.LockState(path, true)
+	unlock, err := lockFor(path, lockLimit)
 	if err != nil {
 		return fmt.Errorf("write metrics: %w", err)
 	}
@@ -126,6 +135,19 @@ func (s *server) textfile() error {
 	}
 	name := filepath.Join(s.job.Textfile, fmt.Sprintf("sallyport-%d.prom", os.Getuid()))
 	return metrics.WriteTextfile(name, os.Getuid(), ledgerFigures{&s.job, l})
+}
+
+// lockFor waits for a lock, but not for ever: who has it may have been stopped.
+func lockFor(path string, limit time.Duration) (unlock func(), err error) {
+	for end := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
+		unlock, ok, err := audit.LockState(path)
+		if err != nil || ok {
+			return unlock, err
+		}
+		if time.Now().After(end) {
+			return nil, errBusy
+		}
+	}
 }
 
 // ledgerFigures are a user's, as the metrics have them.
