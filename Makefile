@@ -49,10 +49,10 @@ endif
 
 .PHONY: test-full
 test-full: build need-test $(APPARMOR) ## the end-to-end tests, the long ones too: some 20 minutes, tsx from npm, PostgreSQL
-	.ci/need npm=npm initdb=postgresql
+	.ci/need npm=npm initdb=postgresql prometheus=prometheus rsyslogd=rsyslog # these two open ports where a service manager starts them
 	dir=$$(mktemp -d /var/tmp/sallyport-full-XXXXXX) && trap 'rm -rf "$$dir"' EXIT && chmod 755 "$$dir" && \
 	npm install --silent --no-audit --no-fund --prefix "$$dir" tsx >/dev/null && \
-	SALLYPORT_E2E_LONG=1 SALLYPORT_TSX="$$dir/node_modules/.bin/tsx" $(GOTEST) -timeout 90m -v ./internal/e2e/...
+	SALLYPORT_E2E_LONG=1 SALLYPORT_TSX="$$dir/node_modules/.bin/tsx" $(GOTEST) -timeout 90m -v ./internal/e2e/... ./internal/export/... ./metrics/...
 
 .PHONY: test-e2e
 test-e2e: build need-test $(APPARMOR) ## the end-to-end tests alone

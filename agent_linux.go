@@ -93,6 +93,19 @@ func (a *agentSide) register(r *run, pid int) (err error) {
 	return nil
 }
 
+// update has the agent agree to another policy, which it parses itself.
+func (a *agentSide) update(sources []policy.Source, flags policy.Flags) error {
+	u := agent.Update{Flags: flags}
+	for _, s := range sources {
+		u.Files = append(u.Files, agent.PolicyFile{Name: s.Name, Dir: s.Dir, Path: s.Path, Data: s.Data})
+	}
+	_, err := a.box.Update(u)
+	if err != nil {
+		return agentError(err)
+	}
+	return nil
+}
+
 func agentError(err error) error {
 	e := &Error{Err: err, Status: statusFailed, Hint: "without the agent: " + agent.SocketVariable + "= sallyport run ..."}
 	var refused *agent.Refusal

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/keeper"
 	"github.com/sallyport/sallyport/loader"
@@ -155,8 +156,12 @@ func (r *run) placeStage1() error {
 	if a := r.kernel.agentSide(); a != nil {
 		return a.register(r, pid)
 	}
-	rules := keeper.Rules{AnyUnix: r.prep.policy.Unix().All, Supervised: true, Canary: loader.CanaryPath(r.id)}
+	limits := r.prep.policy.Limits()
+	rules := keeper.Rules{AnyUnix: r.prep.policy.Unix().All, Supervised: true, Limits: cgroupLimits(limits), Canary: loader.CanaryPath(r.id)}
 	if err := r.kernel.client.Place(pid, pidfd, rules); err != nil {
+		if rules.Limits != (cgroup.Limits{}) {
+			return noLimit(limits, err)
+		}
 		return fmt.Errorf("put up the kernel side: %w", err)
 	}
 	r.kernel.own[pid] = true
@@ -266,20 +271,28 @@ func (r *run) processOf(e proxy.Endpoints) (*event.Process, []event.Process) {
 	}
 	switch e.Proto {
 	case "unix":
-		p, ancestors := r.box.ProcessOfUnix(e.Socket)
-		if p != nil {
-			if known, above := k.byPID(p.PID); known != nil {
-				return known, above
-			}
-		}
-		return p, ancestors
+		return k.better(r.box.ProcessOfUnix(e.Socket))
 	case "tcp":
 		if p, ancestors := r.box.ConnectedBy(e.Client, e.Origin); p != nil {
 			return p, ancestors
 		}
+		if e.Origin.Addr().IsLoopback() { // which the kernel's programs leave alone
+			return k.better(r.box.ProcessOf(e.Proto, e.Client, e.Origin))
+		}
 	}
 	p, ancestors := k.client.ByConnection(keeper.Connection{UDP: e.Proto == "udp", From: addrPort(e.Client), To: addrPort(e.Origin)})
 	return p, k.inside(ancestors)
+}
+
+// better gives what the kernel knows of a process that was found by looking.
+func (k *kernelSide) better(p *event.Process, ancestors []event.Process) (*event.Process, []event.Process) {
+	if p == nil {
+		return nil, nil
+	}
+	if known, above := k.byPID(p.PID); known != nil {
+		return known, above
+	}
+	return p, ancestors
 }
 
 func addrPort(a netip.AddrPort) string {

@@ -24,6 +24,9 @@ type LoadOptions struct {
 	// Files replace the user's own file and the project's; they are merged in
 	// order.
 	Files []string
+	// Texts are policies themselves. They follow Files, and replace the user's own
+	// file and the project's as these do.
+	Texts []Text
 	// Only leaves the user's own file and the project's out, even where no Files
 	// are named.
 	Only  bool
@@ -33,6 +36,12 @@ type LoadOptions struct {
 
 	seen  func(policy.Source) // told of each file that is read, but for the administrator's
 	admin string              // in the place of AdminPolicies
+}
+
+// Text is a policy as YAML or JSON.
+type Text struct {
+	Name string // for rules and messages
+	Data []byte
 }
 
 // LoadPolicy reads and merges the files that apply: those named, else the
@@ -51,7 +60,7 @@ func LoadPolicy(opts LoadOptions) (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	sources, notes, err := ownSources(opts.Files, opts.Only, env)
+	sources, notes, err := ownSources(opts.Files, opts.Texts, opts.Only, env)
 	if err != nil {
 		return nil, err
 	}
@@ -64,8 +73,8 @@ func LoadPolicy(opts LoadOptions) (*policy.Policy, error) {
 }
 
 // ownSources gives what there is below the ceiling, but for flags.
-func ownSources(files []string, only bool, env policy.Env) (sources []policy.Source, notes []policy.Warning, err error) {
-	named := only || len(files) > 0
+func ownSources(files []string, texts []Text, only bool, env policy.Env) (sources []policy.Source, notes []policy.Warning, err error) {
+	named := only || len(files)+len(texts) > 0
 	if !named {
 		if files, err = userPolicy(env); err != nil {
 			return nil, nil, err
@@ -77,6 +86,9 @@ func ownSources(files []string, only bool, env policy.Env) (sources []policy.Sou
 			return nil, nil, err
 		}
 		sources = append(sources, s)
+	}
+	for _, t := range texts {
+		sources = append(sources, policy.Source{Name: t.Name, Data: t.Data})
 	}
 	if named {
 		return sources, nil, nil

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -18,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/registry"
 	"github.com/sallyport/sallyport/proxy/ask"
@@ -422,38 +420,5 @@ func TestQuestionsOfARunOnMacOSAreAnsweredFromOutside(t *testing.T) {
 		if !slices.ContainsFunc(w.events, func(e event.Event) bool { return e.Verdict == want && e.Object.Host == "asked.test" }) {
 			t.Errorf("%s: %+v", verdict, w.events)
 		}
-	}
-}
-
-// carrierMain plays the program that carries numbers and events on, as which it
-// was started: it writes down what it is told.
-func carrierMain() int {
-	b, err := io.ReadAll(os.Stdin)
-	if err = errors.Join(err, os.WriteFile(os.Args[0]+".told", b, 0o600)); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
-}
-
-func TestNumbersOfARunOnMacOSAreCarriedOn(t *testing.T) {
-	w := newMacWorld(t, "", "audit: {textfile: /srv/numbers}\n")
-	beside := t.TempDir()
-	w.exe = filepath.Join(beside, "sallyport")
-	if _, err := w.run(context.Background(), "sh", "-c", "exit 0"); err != nil || !strings.Contains(strings.Join(w.warned, "\n"), AgentProgram) {
-		t.Errorf("without the program: %v, warned %q", err, w.warned)
-	}
-	carrier := filepath.Join(beside, AgentProgram)
-	if err := os.Symlink(testBinary(t), carrier); err != nil {
-		t.Fatal(err)
-	}
-	w.warned = nil
-	if _, err := w.run(context.Background(), "sh", "-c", "exit 0"); err != nil || len(w.warned) != 0 {
-		t.Errorf("%v, warned %q", err, w.warned)
-	}
-	told, err := os.ReadFile(carrier + ".told")
-	if err != nil || !strings.Contains(string(told), "/srv/numbers") || !strings.Contains(string(told), "seatbelt") ||
-		!strings.Contains(string(told), audit.Dir(os.Getenv, os.Getenv("HOME"))) {
-		t.Errorf("%v: told %s", err, told)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/seatbelt"
 )
 
@@ -49,9 +50,29 @@ func (r *macRun) pass(p *seatbelt.Payload, s syscall.Signal) {
 		if err := r.sys.Stop(); err != nil {
 			_ = p.Signal(syscall.SIGCONT)
 		}
+	case syscall.SIGHUP:
+		go r.hungUp(p)
 	default:
 		_ = p.Signal(s)
 	}
+}
+
+// hungUp passes SIGHUP on if the terminal has gone, and reads the policy anew if
+// it has not.
+func (r *macRun) hungUp(p *seatbelt.Payload) {
+	switch {
+	case !r.hangUps.gone():
+		r.updates.reload()
+	case !r.hangUps.ignored:
+		_ = p.Signal(syscall.SIGHUP)
+	}
+}
+
+// takeUpdates lets the policy be replaced from now on.
+func (r *macRun) takeUpdates(p *seatbelt.Payload) {
+	r.updates = &updates{live: r.live, opts: &r.opts, env: r.env, record: func(e event.Event) { r.append(e); r.sum(e) }, say: r.warn,
+		missing: macMissing}
+	r.updates.begin(func(sig os.Signal) error { return p.Signal(sig.(syscall.Signal)) })
 }
 
 // trackEvery is how often processes are looked at; what starts and ends in

@@ -60,6 +60,9 @@ type macRun struct {
 	stream   *seatbelt.Stream
 	noStream error // why there is none
 	asking   *asking
+	live     *live
+	updates  *updates
+	hangUps  hangUps
 	tracker  atomic.Pointer[seatbelt.Tracker]
 	guests   macGuests
 	listing  macListing
@@ -84,8 +87,11 @@ func newToken() string {
 func (r *macRun) run(ctx context.Context) (*Result, error) {
 	defer r.release()
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
-		syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGWINCH, syscall.SIGPIPE)
+	if r.opts.begun == nil {
+		r.hangUps = newHangUps()
+		signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+			syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGWINCH, syscall.SIGPIPE)
+	}
 	defer signal.Stop(signals)
 	if err := r.putUp(); err != nil {
 		return nil, err
@@ -96,6 +102,8 @@ func (r *macRun) run(ctx context.Context) (*Result, error) {
 	}
 	r.outlets.begin(time.Since(r.begun), r.proxy.Traffic)
 	r.tracker.Store(seatbelt.NewTracker(seatbelt.Proc{PID: payload.PID()}))
+	r.takeUpdates(payload)
+	defer r.updates.end()
 	r.guests.begin(payload)
 	ended := make(chan struct{})
 	var helpers sync.WaitGroup
@@ -125,6 +133,8 @@ func (r *macRun) putUp() error {
 	if r.env, r.policy, err = macPolicy(&r.opts); err != nil {
 		return err
 	}
+	r.live = newLive(r.policy)
+	r.opts.Timeout = timeLimit(r.opts.Timeout, r.policy.Limits())
 	if err := seatbelt.Preflight(r.sys, nil, 0); err != nil {
 		return err
 	}
@@ -175,18 +185,21 @@ func (r *macRun) openLog() error {
 	host, _ := os.Hostname() // an event without it is still an event
 	logs := logDir(r.policy, r.env.Home)
 	log, err := audit.Create(logs, audit.Header{
-		Sandbox: event.Sandbox{ID: r.id, Name: event.Text(r.opts.Name), PolicySHA256: r.policy.SHA256(), Tier: event.TierSeatbelt},
-		Host:    host, BootID: r.sys.BootID(),
+		Sandbox: r.identity(), Host: host, BootID: r.sys.BootID(),
 	})
 	if err != nil {
 		return noLog(err)
 	}
 	r.log = log
-	r.summary = audit.NewSummariser(func(e event.Event) string { return macSuggest(r.policy, e) })
+	r.summary = audit.NewSummariser(func(e event.Event) string { return macSuggest(r.live.of(e), e) })
 	r.summary.Ignore(func(e event.Event) bool { return ignores(r.policy, r.opts.Command, e) })
 	r.agg = audit.NewAggregator(log, audit.AggregatorOptions{})
 	r.outlets = newOutlets(&outlets{exe: r.env.Exe, rules: r.policy.Audit(), logs: logs, version: r.opts.Version, tier: event.TierSeatbelt, warn: r.warn})
 	return nil
+}
+
+func (r *macRun) identity() event.Sandbox {
+	return event.Sandbox{ID: r.id, Name: event.Text(r.opts.Name), PolicySHA256: r.live.now.Load().SHA256(), Tier: event.TierSeatbelt}
 }
 
 // watchLog begins to read what the kernel refuses. Without it a run enforces
@@ -235,6 +248,7 @@ func (r *macRun) record(e event.Event) {
 }
 
 func (r *macRun) append(e event.Event) {
+	e.Sandbox = r.identity()
 	if err := r.agg.Append(e); err != nil {
 		return // counted by the log, and said at the end
 	}
@@ -255,7 +269,7 @@ func (r *macRun) serve() error {
 	if r.asking, err = startAsking(&r.opts, r.policy, r.env, r.id); err != nil {
 		return err
 	}
-	p, err := proxy.New(proxy.Config{Decider: r.policy, Emit: r.record, Ask: r.asking.ask(), Parent: parents(r.policy), Self: []netip.AddrPort{r.port()}, Token: r.token})
+	p, err := proxy.New(proxy.Config{Decider: r.live, Emit: r.record, Ask: r.asking.ask(), Parent: r.live.parent, Self: []netip.AddrPort{r.port()}, Token: r.token})
 	if err != nil {
 		return err
 	}
@@ -301,9 +315,9 @@ func (r *macRun) finish(status int, runErr error) (*Result, error) {
 		return nil, runErr
 	}
 	sum := r.summary.Summary()
-	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.policy.SHA256(), event.TierSeatbelt
+	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.live.now.Load().SHA256(), event.TierSeatbelt
 	sum.Exit, sum.Lost, sum.NotRecorded = status, stats.LostTotal(), missing
-	return &Result{Status: status, Summary: sum}, nil
+	return &Result{Status: status, Timeout: r.opts.Timeout, Summary: sum}, nil
 }
 
 // macNotRecorded is what no run on macOS can record.

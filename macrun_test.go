@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -24,18 +25,39 @@ import (
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/fakemac"
+	carrying "github.com/sallyport/sallyport/internal/outlets"
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
 func TestMain(m *testing.M) {
+	Init()
 	fakemac.Main()
 	if filepath.Base(os.Args[0]) == AgentProgram {
-		os.Exit(carrierMain())
+		if err := carrying.Serve(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	if does := os.Getenv(helperVariable); does != "" {
 		os.Exit(macHelper(does, os.Args[1:]))
 	}
-	os.Exit(m.Run())
+	os.Exit(inOwnHome(m))
+}
+
+// inOwnHome keeps what runs record out of the developer's home.
+func inOwnHome(m *testing.M) int {
+	dir, err := os.MkdirTemp("/var/tmp", "sallyport-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	os.Setenv("HOME", dir)
+	for _, name := range []string{"CONFIG", "STATE", "CACHE"} {
+		os.Unsetenv("XDG_" + name + "_HOME")
+	}
+	return m.Run()
 }
 
 func TestARunOnMacOSRecordsWhatTheKernelRefuses(t *testing.T) {

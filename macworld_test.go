@@ -31,7 +31,7 @@ type macWorld struct {
 	dir      string
 	mode     string
 	policy   string            // a file
-	exe      string            // what sallyport is; default: the test
+	exe      string            // sallyport; empty: this test binary
 	during   func(w *macWorld) // called when the command has been started
 	timeout  time.Duration
 	looked   atomic.Int64 // how often for processes

@@ -43,9 +43,14 @@ type Options struct {
 	// Version of the program, for its metrics.
 	Version string
 
-	kernel *kernelSide // where another than Run has found it
-	tier   event.Tier  // set when it is known
-	whyNot string      // a higher one
+	// Control, if set, is read for policies that take the place of Policy's files
+	// while the command runs: JSON, one a line, each whole.
+	Control *os.File
+
+	begun  func(*updates, func(os.Signal) error) // told when the command runs; set by Start
+	kernel *kernelSide                           // where another than Run has found it
+	tier   event.Tier                            // set when it is known
+	whyNot string                                // a higher one
 	// learnTier sets both, if it is not nil, and takes its time.
 	learnTier func()
 }
@@ -56,7 +61,9 @@ type Result struct {
 	// killed it; 124 if it ran out of time.
 	Status   int
 	TimedOut bool
-	Summary  audit.Summary
+	// Timeout is the time that it had, by Options or by the policy; 0: for ever.
+	Timeout time.Duration
+	Summary audit.Summary
 }
 
 // Error is a failure to start or to hold the boundary. The command did not run,

@@ -33,11 +33,11 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// checkBuilt refuses a policy that asks for more than this version enforces;
-// built names the keys that this system does.
-func checkBuilt(p *policy.Policy, built func(key string) bool, warn func(message, hint string)) error {
-	for _, u := range p.Unbuilt() {
-		if u.Refuse && !built(u.Key) {
+// checkBuilt refuses a policy that asks for more than this version enforces on
+// this system: the missing keys.
+func checkBuilt(p *policy.Policy, missing []policy.Unbuilt, warn func(message, hint string)) error {
+	for _, u := range missing {
+		if u.Refuse {
 			return &Error{Err: fmt.Errorf("%s: %s is not supported yet, and a run without it would be less safe", u.Rule, u.Key),
 				Hint: u.Note, Status: statusFailed}
 		}
@@ -51,8 +51,11 @@ func checkBuilt(p *policy.Policy, built func(key string) bool, warn func(message
 }
 
 func noLog(err error) error {
-	return &Error{Err: fmt.Errorf("open the audit log: %w", err), Status: statusFailed,
-		Hint: "set HOME or XDG_STATE_HOME to a directory that you can write; nothing runs without a record"}
+	hint, status := sandboxAdvice(err, statusFailed) // a limit of the caller's
+	if hint == "" {
+		hint = "set HOME or XDG_STATE_HOME to a directory that you can write; nothing runs without a record"
+	}
+	return &Error{Err: fmt.Errorf("open the audit log: %w", err), Status: status, Hint: hint}
 }
 
 // ignores reports whether the policy says that a denial is not to be shown.

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
@@ -38,7 +37,7 @@ const canaryAddr = "192.0.2.1:7"
 // prepared is a run before anything is put up.
 type prepared struct {
 	env    policy.Env
-	policy *policy.Policy
+	policy *policy.Policy // at the start
 	plan   *plan.Plan
 	// sources are the files that the policy was made of.
 	sources []policy.Source
@@ -58,7 +57,7 @@ func prepare(o *Options) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkBuilt(p, func(string) bool { return false }, o.Warn); err != nil {
+	if err := checkBuilt(p, p.Unbuilt(), o.Warn); err != nil {
 		return nil, err
 	}
 	caps, err := sandbox.Probe()
@@ -128,6 +127,9 @@ type run struct {
 	token   [32]byte
 	serving sync.WaitGroup
 	listing listing
+	live    *live
+	updates *updates
+	hangUps hangUps
 	asking  *asking // nil: nobody is asked, or told
 }
 
@@ -146,14 +148,11 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 	if err := sandbox.Nested(); err != nil {
 		return nil, err
 	}
-	// From the start: one that comes too early waits for the command, so that
-	// none ends this process with its placeholders in place.
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
-		// A warning that nobody reads, and a file that may not grow (RLIMIT_FSIZE),
-		// must not end this process, which may hold the terminal.
-		syscall.SIGPIPE, syscall.SIGXFSZ)
-	defer signal.Stop(signals)
+	if r.opts.begun == nil {
+		r.catchSignals(signals)
+	}
+	defer func() { go signal.Stop(signals) }() // it takes a thread's switch for each
 	var err error
 	if r.kernel = r.opts.kernel; r.kernel == nil {
 		if r.kernel, err = findKernel(r.warn); err != nil {
@@ -161,12 +160,20 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 		}
 	}
 	if err := r.putUp(); err != nil {
+		if r.running.Load() {
+			r.kernel.look()
+		}
+		if r.kernel != nil && r.kernel.failed.Load() {
+			err = errKernelGone
+		}
 		return nil, err
 	}
 	r.list(r.prep.plan.Argv, r.prep.plan.Dir)
+	r.takeUpdates()
 	stop := r.forwardSignals(ctx, signals)
 	status, err := r.box.Wait()
 	late := stop()
+	r.updates.end()
 	r.unlist()
 	return r.finish(status, late, err)
 }
@@ -194,9 +201,14 @@ func (r *run) putUp() error {
 	if err != nil {
 		return err
 	}
+	r.live = newLive(r.prep.policy)
+	r.opts.Timeout = timeLimit(r.opts.Timeout, r.prep.policy.Limits())
 	r.summary = audit.NewSummariser(r.suggest)
 	r.summary.Ignore(func(e event.Event) bool { return ignores(r.prep.policy, r.opts.Command, e) })
 	if err := r.place(); err != nil {
+		return err
+	}
+	if err := r.limit(); err != nil {
 		return err
 	}
 	if err := r.box.Launch(r.prep.plan); err != nil {
@@ -217,6 +229,9 @@ func (r *run) putUp() error {
 		return err
 	}
 	r.proxy.ServeUnix(r.box.UnixProxy())
+	if err := r.openPorts(); err != nil {
+		return err
+	}
 	if err := r.startKernel(); err != nil {
 		return err
 	}
@@ -251,13 +266,17 @@ func (r *run) header() audit.Header {
 	host, _ := os.Hostname() // an event without it is still an event
 	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return audit.Header{
-		Sandbox: event.Sandbox{ID: r.id, Name: event.Text(r.opts.Name), PolicySHA256: r.prep.policy.SHA256(), Tier: r.opts.tier},
-		Host:    host, BootID: strings.TrimSpace(string(boot)),
+		Sandbox: r.identity(), Host: host, BootID: strings.TrimSpace(string(boot)),
 	}
+}
+
+func (r *run) identity() event.Sandbox {
+	return event.Sandbox{ID: r.id, Name: event.Text(r.opts.Name), PolicySHA256: r.live.now.Load().SHA256(), Tier: r.opts.tier}
 }
 
 // record takes every event of the run.
 func (r *run) record(e event.Event) {
+	e.Sandbox = r.identity() // by which it was decided; the log writes it later
 	if err := r.agg.Append(e); err != nil {
 		return // counted by the log, and said at the end
 	}
@@ -284,9 +303,9 @@ func (r *run) serve() error {
 		return err
 	}
 	p, err := proxy.New(proxy.Config{
-		Decider:   r.prep.policy,
+		Decider:   r.live,
 		Emit:      r.record,
-		Parent:    parents(r.prep.policy),
+		Parent:    r.live.parent,
 		Ask:       r.asking.ask(),
 		ProcessOf: r.processOf,
 		Self:      []netip.AddrPort{net.Proxy4, net.Proxy6},
@@ -347,10 +366,10 @@ func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Resul
 		return nil, runErr
 	}
 	sum := r.summary.Summary()
-	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.prep.policy.SHA256(), r.opts.tier
+	sum.Sandbox, sum.PolicySHA256, sum.Tier = r.id, r.live.now.Load().SHA256(), r.opts.tier
 	sum.Exit, sum.Lost, sum.NotRecorded = status.Code, stats.LostTotal(), r.notRecorded()
 	sum.Planted = planted
-	return &Result{Status: status.Code, TimedOut: late, Summary: sum}, nil
+	return &Result{Status: status.Code, TimedOut: late, Timeout: r.opts.Timeout, Summary: sum}, nil
 }
 
 // stopServing ends the proxy and the reader of refused packets, when both have
@@ -368,7 +387,7 @@ func (r *run) stopServing() {
 // suggest gives the smallest policy change that would let a denied attempt
 // through, if there is one: none would let a UDP packet or a false name pass.
 func (r *run) suggest(e event.Event) string {
-	return suggest(r.prep.policy, e)
+	return suggest(r.live.of(e), e)
 }
 
 func (r *run) notRecorded() []string {

@@ -3,9 +3,52 @@ package sallyport
 import (
 	"context"
 	"os"
+	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/policy"
 )
+
+// catchSignals takes them from the start: one that comes too early waits for
+// the command, so that none ends this process with its placeholders in place.
+func (r *run) catchSignals(signals chan<- os.Signal) {
+	r.hangUps = newHangUps()
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+		// A warning that nobody reads, and a file that may not grow (RLIMIT_FSIZE),
+		// must not end this process, which may hold the terminal.
+		syscall.SIGPIPE, syscall.SIGXFSZ)
+}
+
+// hungUp passes SIGHUP on if the terminal has gone, and reads the policy anew if
+// it has not.
+func (r *run) hungUp() {
+	switch {
+	case !r.hangUps.gone():
+		r.updates.reload()
+	case !r.hangUps.ignored:
+		_ = r.box.Signal(syscall.SIGHUP) // gone: nothing to signal
+	}
+}
+
+// takeUpdates lets the policy be replaced from now on.
+func (r *run) takeUpdates() {
+	u := &updates{live: r.live, opts: &r.opts, env: r.prep.env, record: r.record, say: r.sayNow, missing: (*policy.Policy).Unbuilt}
+	if a := r.kernel.agentSide(); a != nil {
+		u.agree = a.update
+	}
+	r.updates = u
+	u.begin(func(sig os.Signal) error { return r.box.Signal(sig.(syscall.Signal)) })
+}
+
+// sayNow does not wait for the end where the command has no terminal to draw on.
+func (r *run) sayNow(message, hint string) {
+	if r.opts.Warn != nil && !r.box.HasTerminal() {
+		r.opts.Warn(message, hint)
+		return
+	}
+	r.warn(message, hint)
+}
 
 type warning struct{ message, hint string }
 
@@ -53,7 +96,11 @@ func (r *run) forwardSignals(ctx context.Context, signals <-chan os.Signal) (sto
 				finished <- late
 				return
 			case s := <-signals:
-				if s != syscall.SIGPIPE && s != syscall.SIGXFSZ {
+				switch s {
+				case syscall.SIGPIPE, syscall.SIGXFSZ:
+				case syscall.SIGHUP:
+					go r.hungUp()
+				default:
 					_ = r.box.Signal(s.(syscall.Signal)) // gone: nothing to signal
 				}
 			case <-ended:

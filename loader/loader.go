@@ -45,8 +45,8 @@ type Rules struct {
 	// NoRefused leaves out system calls that the seccomp filter refuses: they
 	// have a record already.
 	NoRefused bool
-	// Canary, if set, is a path inside upon which the sandbox's own start-up
-	// provokes a refusal. Whatever is refused until Start is nobody's attempt: it
+	// Canary, if set, is how a path inside begins upon which the sandbox's own
+	// start-up provokes a refusal. Whatever is refused until Start is nobody's attempt: it
 	// is neither handed on nor counted, and Start fails unless this one was seen.
 	Canary string
 }

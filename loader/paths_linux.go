@@ -20,7 +20,7 @@ func (l *Loader) paths(r *Record, d *denial, cwd string) {
 	}
 	first, truncated := onePath(d, bpf.KernelPartPART_NAME, bpf.KernelPartPART_DIR, cwd)
 	b := l.boxes.get(r.Cgroup)
-	r.canary = b != nil && b.canary != "" && (b.canary == first || first == "" && r.Call == canaryCall)
+	r.canary = b != nil && b.canary != "" && (strings.HasPrefix(first, b.canary) || first == "" && r.Call == canaryCall)
 	if first == "" {
 		return
 	}

@@ -77,9 +77,12 @@ func TestASandboxStartsWhenItsCanaryWasSeen(t *testing.T) {
 	if err := w.l.Start(b.Info.ID, nil); !errors.Is(err, ErrNoCanary) {
 		t.Fatalf("start without: %v", err)
 	}
-	b.run(t, program, "look", rules.Canary)
+	b.run(t, program, "again", rules.Canary)
 	if err := w.l.Start(b.Info.ID, nil); err != nil {
 		t.Fatal(err)
+	}
+	if _, owed, err := w.l.told.owed(); err != nil || owed {
+		t.Errorf("repeats of before the start are still owed: %v, %v", owed, err)
 	}
 	if list := b.records(); len(list) > 0 {
 		t.Errorf("handed on before the start: %+v", list)

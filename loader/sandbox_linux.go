@@ -215,8 +215,13 @@ func (l *Loader) awaitCanary(id uint64) error {
 		return nil
 	}
 	l.reader.look()
+	// What was counted by then and not told is not to be the command's, nor lost.
+	_, owed, err := l.told.owed()
+	if err != nil {
+		return err
+	}
 	_, seen := l.boxes.canary(id)
-	if !seen { // its record may have found no room: it is counted then
+	if !seen || owed { // its record may have found no room: it is counted then
 		l.reader.drain()
 		_, seen = l.boxes.canary(id)
 	}

@@ -19,6 +19,7 @@ import (
 
 func init() {
 	payloads["look"] = func(args []string) int { look(args[0]); return 0 }
+	payloads["again"] = func(args []string) int { look(args[0]); look(args[0]); look(args[0]); return 0 }
 	payloads["make"] = func(args []string) int { _ = unix.Mkdirat(unix.AT_FDCWD, args[0], 0o700); return 0 }
 	payloads["children"] = children
 	payloads["threads"] = threads

@@ -68,9 +68,9 @@ func (c *callers) of(tid int) (*event.Process, []event.Process) {
 }
 
 // halfway reports whether one of the processes is in the middle of execve(2): it
-// has a program, and no arguments yet.
+// has a program, and no arguments yet, or an empty one.
 func (k *caller) halfway() bool {
-	noArgs := func(p event.Process) bool { return len(p.Argv) == 0 }
+	noArgs := func(p event.Process) bool { return len(p.Argv) == 0 || len(p.Argv) == 1 && p.Argv[0] == "" }
 	return noArgs(k.process) || slices.ContainsFunc(k.ancestors, noArgs)
 }
 

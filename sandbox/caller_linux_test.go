@@ -74,7 +74,7 @@ func TestCallerThatExecutesAnotherProgramIsSeenAnew(t *testing.T) {
 	callerOf(t, c, cmd.Process.Pid, "sleep")
 	p, ancestors := c.of(cmd.Process.Pid)
 	// A new name comes before the new arguments (begin_new_exec in fs/exec.c).
-	for end := time.Now().Add(10 * time.Second); len(p.Argv) == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); len(p.Argv) < 2 && time.Now().Before(end); time.Sleep(time.Millisecond) {
 		p, ancestors = c.of(cmd.Process.Pid)
 	}
 	if len(p.Argv) != 2 || p.Argv[1] != "100" || p.PID != cmd.Process.Pid || len(ancestors) != 1 || ancestors[0].PID != os.Getpid() {
@@ -89,6 +89,7 @@ func TestAProcessInTheMiddleOfExecveIsNotRemembered(t *testing.T) {
 		want   bool
 	}{
 		"whole":          {caller{process: event.Process{Argv: argv}, ancestors: []event.Process{{Argv: argv}}}, false},
+		"an empty one":   {caller{process: event.Process{Argv: []event.Text{""}}}, true},
 		"no arguments":   {caller{ancestors: []event.Process{{Argv: argv}}}, true},
 		"a parent's are": {caller{process: event.Process{Argv: argv}, ancestors: []event.Process{{Argv: argv}, {}}}, true},
 	} {

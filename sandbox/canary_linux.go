@@ -66,11 +66,12 @@ func (c Canary) provoke(at netip.AddrPort) error {
 	if err := unix.Connect(fd, sockaddrOf(at)); !errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("the kernel's programs do not hold the sandbox: a datagram's destination is refused with %v, want %w", err, unix.EPERM)
 	}
-	for range provoked {
-		switch err := unix.Mkdirat(unix.AT_FDCWD, c.Refused, 0o700); err {
+	for i := range provoked { // of different names, or they would be one record
+		name := fmt.Sprint(c.Refused, "-", i)
+		switch err := unix.Mkdirat(unix.AT_FDCWD, name, 0o700); err {
 		case unix.EACCES, unix.EPERM, unix.EROFS:
 		default:
-			return fmt.Errorf("make %s: %v, want a refusal", c.Refused, err)
+			return fmt.Errorf("make %s: %v, want a refusal", name, err)
 		}
 	}
 	return nil

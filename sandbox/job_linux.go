@@ -41,7 +41,7 @@ func (j *job) stop() {
 	if j == nil {
 		return
 	}
-	signal.Stop(j.signals)
+	go signal.Stop(j.signals) // it takes a thread's switch for each
 	select {
 	case <-j.end:
 	default:

@@ -36,8 +36,8 @@ type Config struct {
 type Canary struct {
 	Addr  string // host:port, of a range that is never routed (RFC 5737)
 	Token [32]byte
-	// Refused is for sandboxes of the kernel's programs: the path of a folder that
-	// cannot be made, which whoever reads their record waits for; a datagram to
+	// Refused is for sandboxes of the kernel's programs: how the path of a folder
+	// begins that cannot be made, which whoever reads their record waits for; a datagram to
 	// Addr must be refused, too. Empty: there are none.
 	Refused string `json:",omitempty"`
 }

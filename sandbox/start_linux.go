@@ -26,39 +26,42 @@ const startTimeout = 20 * time.Second
 
 // Sandbox is one run's boundary.
 type Sandbox struct {
-	cmd      *child
-	stage1   *program
-	net      plan.Network
-	control  *os.File // stage 1
-	launch   *os.File
-	args     *os.File
-	files    []*os.File
-	init     *os.File // stage 2
-	in       *json.Decoder
-	out      *json.Encoder
-	sending  sync.Mutex // of out
-	relay    *relay
-	term     *terminal // nil: no stream is one
-	job      *job
-	stderr   *tail
-	thread   chan struct{} // closed: the thread that started stage 1 may end
-	exited   chan struct{} // closed when stage 1 (bubblewrap) has ended
-	exitErr  error
-	pid      int
-	sockets  *Sockets
-	handed   chan struct{} // closed: stage 1 has opened all that it opens, and waits; or netErr will say why not
-	netUp    chan struct{} // closed: the network has been made, or netErr says why not
-	netErr   error
-	who      processes
-	opened   *opened
-	emit     func(event.Event)
-	plan     *plan.Plan
-	calls    *listener
-	describe Describe      // see Attribute
-	rights   *rightsReader // stage 2's messages
-	guests   guests
-	masks    atomic.Pointer[masks] // nil: there are none to keep
-	NoPing   string                // why ICMP echo is refused without a record; empty: it is recorded
+	cmd       *child
+	stage1    *program
+	net       plan.Network
+	control   *os.File // stage 1
+	launch    *os.File
+	args      *os.File
+	files     []*os.File
+	init      *os.File // stage 2
+	in        *json.Decoder
+	out       *json.Encoder
+	sending   sync.Mutex // of out
+	relay     *relay
+	term      *terminal // nil: no stream is one
+	job       *job
+	stderr    *tail
+	thread    chan struct{} // closed: the thread that started stage 1 may end
+	exited    chan struct{} // closed when stage 1 (bubblewrap) has ended
+	exitErr   error
+	pid       int
+	sockets   *Sockets
+	handed    chan struct{} // closed: stage 1 has opened all that it opens, and waits; or netErr will say why not
+	netUp     chan struct{} // closed: the network has been made, or netErr says why not
+	netErr    error
+	who       processes
+	opened    *opened
+	emit      func(event.Event)
+	plan      *plan.Plan
+	calls     *listener
+	describe  Describe      // see Attribute
+	rights    *rightsReader // stage 2's messages
+	guests    guests
+	masks     atomic.Pointer[masks] // nil: there are none to keep
+	ports     *innerPorts           // nil: nobody asked
+	portsErr  error
+	portsOnce sync.Once
+	NoPing    string // why ICMP echo is refused without a record; empty: it is recorded
 }
 
 // Start makes the namespaces, in stage 1, and goes on to make the network.
@@ -212,7 +215,9 @@ func (s *Sandbox) receiveHanded() ([]byte, error) {
 	_ = unix.SetsockoptTimeval(int(s.control.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(startTimeout / time.Second)})
 	buf, oob := make([]byte, 64), make([]byte, unix.CmsgSpace(16*4))
 	n, on, _, _, err := unix.Recvmsg(int(s.control.Fd()), buf, oob, unix.MSG_CMSG_CLOEXEC)
-	if err == unix.ECONNRESET { // it left the plan unread: what it said before comes after that
+	// ECONNRESET: it left the plan unread; what it said before comes after that.
+	// EINTR: what has a time limit is not restarted after a signal (signal(7)).
+	for err == unix.ECONNRESET || err == unix.EINTR {
 		n, on, _, _, err = unix.Recvmsg(int(s.control.Fd()), buf, oob, unix.MSG_CMSG_CLOEXEC)
 	}
 	if err != nil {
@@ -309,7 +314,7 @@ func (s *Sandbox) Launch(p *plan.Plan) error {
 func (s *Sandbox) Prove(canary Canary) error {
 	// Nothing here should block; a mount of the host's that does must not hang
 	// the start for ever. The death of stage 1 ends every wait below.
-	watchdog := time.AfterFunc(startTimeout, s.cmd.kill)
+	watchdog := time.AfterFunc(startTimeout+time.Duration(len(s.plan.LateMasks()))*maskTime, s.cmd.kill)
 	defer watchdog.Stop()
 	p := s.plan
 	filter, err := seccompFilter(p.Seccomp, true)
@@ -326,6 +331,9 @@ func (s *Sandbox) Prove(canary Canary) error {
 	}
 	if !m.Ready {
 		return errors.New("start stage 2: it did not get ready")
+	}
+	if err := s.maskRest(); err != nil {
+		return err
 	}
 	if err := s.sockets.adoptUnix(s.rights.take()); err != nil {
 		return err
@@ -456,6 +464,7 @@ func (s *Sandbox) Close() error {
 		close(s.thread)
 	}
 	s.rights.close()
+	s.ports.close()
 	for _, f := range append([]*os.File{s.control, s.init, s.launch, s.args, s.who.diag}, s.files...) {
 		if f != nil {
 			f.Close()

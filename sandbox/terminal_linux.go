@@ -320,3 +320,7 @@ func (t *terminal) close() {
 		t.own.Close()
 	}
 }
+
+// HasTerminal reports whether the payload has a terminal, in the place of the
+// caller's.
+func (s *Sandbox) HasTerminal() bool { return s.term != nil }

@@ -81,12 +81,12 @@ func (f *agentFlags) run(ctx context.Context, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	err = f.serve(ctx, s, signals, errOut)
+	err = f.serve(ctx, s, signals)
 	return errors.Join(err, s.Close())
 }
 
 // serve opens what is served, gives up what is not needed any more, and serves.
-func (f *agentFlags) serve(ctx context.Context, s *agent.Server, signals <-chan os.Signal, errOut io.Writer) error {
+func (f *agentFlags) serve(ctx context.Context, s *agent.Server, signals <-chan os.Signal) error {
 	l, err := agent.Activated()
 	if err == nil && l == nil {
 		if err = os.MkdirAll(filepath.Dir(f.socket), 0o755); err == nil {
@@ -97,7 +97,7 @@ func (f *agentFlags) serve(ctx context.Context, s *agent.Server, signals <-chan 
 		return err
 	}
 	defer l.Close()
-	exports, err := f.exports(s.LogDir(), errOut)
+	exports, err := f.exports(s.LogDir())
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (e exposed) Figures() event.Figures {
 }
 
 // exports makes what sends the machine's log elsewhere.
-func (f *agentFlags) exports(logs string, errOut io.Writer) (map[string]*export.Exporter, error) {
+func (f *agentFlags) exports(logs string) (map[string]*export.Exporter, error) {
 	out := map[string]*export.Exporter{}
 	for _, t := range []struct {
 		to     string
@@ -161,7 +161,7 @@ func (f *agentFlags) exports(logs string, errOut io.Writer) (map[string]*export.
 			return nil, err
 		}
 		out[t.to] = export.New(export.Options{Dir: logs, State: filepath.Join(f.state, "export-"+t.to+".json"), Sender: s,
-			Warn: func(text string) { warn(errOut, text, "") }})
+			Warn: f.say})
 	}
 	return out, nil
 }

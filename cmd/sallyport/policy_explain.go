@@ -200,6 +200,9 @@ func printAnswer(w io.Writer, q question, a answer) error {
 		line("rule", a.Rule.String())
 	}
 	line("text", a.Text)
+	if a.Ask {
+		line("asked", "somebody is asked, who can allow it: see docs/ask.md")
+	}
 	line("fix", a.Fix)
 	if a.Fix == "" {
 		for _, c := range a.flip.Changes {

@@ -35,6 +35,7 @@ type runFlags struct {
 	summary string
 	timeout time.Duration
 	fail    bool
+	control int
 	notify  bool
 	asks    string // socket
 }
@@ -60,6 +61,10 @@ With --ask, or ask: {} in the policy, a connection to a host that the policy
 neither allows nor denies waits until you have answered: on this terminal, unless
 a full-screen program has it; on the desktop; or in 'sallyport ask' on another
 terminal. No answer within a minute is a refusal. See docs/ask.md.
+Any other SIGHUP (kill -HUP) has sallyport read its policy files anew, and does not
+reach the command. Rules for hosts then hold for every connection that comes; what
+the sandbox was built of stays. A policy with an error changes nothing. So do
+policies that come by --control-fd.
 
 The exit status is the command's; 128 and the signal's number if one killed it;
 124 if it ran out of time (--timeout); 1 if it succeeded and something was denied
@@ -78,6 +83,7 @@ The exit status is the command's; 128 and the signal's number if one killed it;
 	flags.StringVar(&f.user, "user", "", "as root: run as `NAME|UID[:GID]`")
 	flags.DurationVar(&f.timeout, "timeout", 0, "end the command after `DURATION` (90s, 10m): SIGTERM, and SIGKILL 5 seconds later")
 	flags.BoolVar(&f.fail, "fail-on-denial", false, "exit with 1 if the command succeeds and anything was denied, or left unrecorded")
+	flags.IntVar(&f.control, "control-fd", 0, "read policies from descriptor `FD` while the command runs, one a line, each whole")
 	flags.Var(&ruleFlag{f.policy, policy.FlagAsk}, "ask", "ask about what the policy neither allows nor denies, `VIA` tty, socket and desktop, or some of them")
 	flags.Lookup("ask").NoOptDefVal = "tty,socket,desktop"
 	flags.StringVar(&f.asks, "ask-socket", "", "with --ask: listen at `PATH` for a program that answers")
@@ -128,6 +134,9 @@ func run(cmd *cobra.Command, f runFlags, args []string) error {
 		AskSocket: f.asks, Notify: f.notify,
 		Warn: func(message, hint string) { warn(errOut, message, hint) },
 	}
+	if err := openControl(cmd, f.control, &o); err != nil {
+		return err
+	}
 	if f.dryRun {
 		p, err := planFor(runtime.GOOS, o)
 		if err != nil {
@@ -155,7 +164,7 @@ func run(cmd *cobra.Command, f runFlags, args []string) error {
 func outcome(r *sallyport.Result, f runFlags) error {
 	switch {
 	case r.TimedOut:
-		return &statusError{status: r.Status, err: fmt.Errorf("the command had not ended after %s, and was ended", f.timeout)}
+		return &statusError{status: r.Status, err: fmt.Errorf("the command had not ended after %s, and was ended", r.Timeout)}
 	case r.Status != 0:
 		return &statusError{status: r.Status}
 	case f.fail && r.Summary.Lost > 0:

@@ -94,6 +94,15 @@ type PolicyFile struct {
 	Layer policy.Layer `json:"layer,omitempty"`
 }
 
+// Update is a policy that takes the place of a sandbox's in what may change while
+// it runs: its rules for hosts. The kernel's side has none of these, so for the
+// agent it is a policy that must be good, and another name for what follows in
+// the record.
+type Update struct {
+	Files []PolicyFile `json:"files,omitempty"`
+	Flags policy.Flags `json:"flags,omitempty"`
+}
+
 // parse makes the policy of what was sent, below the ceiling.
 func (r *Registration) parse(ceiling []policy.Source) (*policy.Policy, error) {
 	sources := slices.Clone(ceiling)

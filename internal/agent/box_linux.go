@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,15 +23,17 @@ import (
 // box is a sandbox.
 type box struct {
 	journal
-	sandbox event.Sandbox // as in its events
-	rules   loader.Rules
-	group   *cgroup.Group
-	begun   time.Time
-	own     map[int]bool // processes of ours in it: stage 1, stage 2; fixed before it starts
+	rules loader.Rules
+	group *cgroup.Group
+	begun time.Time
+	own   map[int]bool // processes of ours in it: stage 1, stage 2; fixed before it starts
 
 	sifting sync.Mutex // of what follows
 	sifter  Sifter
 	held    uint64 // by the sifter
+
+	sandbox atomic.Pointer[event.Sandbox] // as in its events; replaced when the policy is
+	limits  cgroup.Limits
 
 	lostAt uint64           // what had been lost on the machine before
 	stage1 *process.Process // what was placed
@@ -53,8 +56,12 @@ func (s *Server) newBox(j journal) (*box, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &box{journal: j, begun: time.Now(), sifter: s.opts.Sift(), own: map[int]bool{}, lostAt: s.lost.Load(), rules: rules(p),
-		sandbox: event.Sandbox{ID: j.ID, Name: event.Text(j.Registration.Name), PolicySHA256: p.SHA256(), Tier: s.tier}}
+	b := &box{journal: j, begun: time.Now(), sifter: s.opts.Sift(), own: map[int]bool{}, lostAt: s.lost.Load(), rules: rules(p), limits: limits(p)}
+	sha := p.SHA256()
+	if j.PolicySHA256 != "" {
+		sha = j.PolicySHA256
+	}
+	b.sandbox.Store(&event.Sandbox{ID: j.ID, Name: event.Text(j.Registration.Name), PolicySHA256: sha, Tier: s.tier})
 	for _, pid := range j.Own {
 		b.own[pid] = true
 	}
@@ -112,7 +119,8 @@ func (s *Server) register(k *conn, r *Registration) (_ *registered, err error) {
 }
 
 func (b *box) registered() *registered {
-	return &registered{ID: b.ID, PolicySHA256: b.sandbox.PolicySHA256, Tier: b.sandbox.Tier}
+	as := b.sandbox.Load()
+	return &registered{ID: b.ID, PolicySHA256: as.PolicySHA256, Tier: as.Tier}
 }
 
 // putUp makes the cgroup a sandbox and puts the process into it, journal first.
@@ -120,7 +128,7 @@ func (s *Server) putUp(b *box, target *process.Process) (err error) {
 	if b.group, err = cgroup.Make(s.place.cgroup, b.ID); err != nil {
 		return err
 	}
-	b.Cgroup, b.stage1 = b.group.Info.ID, target
+	b.Cgroup = b.group.Info.ID
 	s.mu.Lock()
 	s.boxes[b.ID], s.groups[b.Cgroup] = b, b
 	s.mu.Unlock()
@@ -135,10 +143,16 @@ func (s *Server) putUp(b *box, target *process.Process) (err error) {
 	if err := s.load.AddSandbox(b.Cgroup, b.rules); err != nil {
 		return err
 	}
+	if err := b.group.Limit(b.limits); err != nil {
+		return refuse("cgroup v2 on this machine has to have the controllers: leave limits out of the policy, or see docs/policy.md", err.Error())
+	}
 	if err := b.group.Place(target.PID, target.FD); err != nil {
 		// Whoever has that number now is not meant.
 		return errors.Join(err, process.Evacuate(b.group))
 	}
+	s.mu.Lock()
+	b.stage1 = target // not before: one that is not there yet has not strayed
+	s.mu.Unlock()
 	return nil
 }
 
@@ -421,6 +435,12 @@ func (s *Server) attach(k *conn, id string) (*box, error) {
 	b.unwatch()
 	k.box.Store(b)
 	return b, nil
+}
+
+// limits are what the sandbox may use.
+func limits(p *policy.Policy) cgroup.Limits {
+	l := p.Limits()
+	return cgroup.Limits{Memory: l.Memory, PIDs: l.Tasks(), CPU: l.CPU}
 }
 
 // rules are what the kernel decides by itself.

@@ -310,6 +310,24 @@ func (s *Sandbox) Start() error {
 	return err
 }
 
+// Update replaces the policy. It gives the SHA-256 of the one that holds now.
+func (s *Sandbox) Update(u Update) (sha string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), answerLimit)
+	defer cancel()
+	l, err := s.current(ctx)
+	if err != nil {
+		return "", err
+	}
+	a, err := l.ask(request{Update: &u})
+	if err != nil {
+		return "", err
+	}
+	if a.Sandbox == nil {
+		return "", errors.New("update policy: the agent's answer is not to the point")
+	}
+	return a.Sandbox.PolicySHA256, nil
+}
+
 // ProcessOf finds the process behind a connection; nil where it is not known.
 func (s *Sandbox) ProcessOf(c loader.Connection) (*event.Process, []event.Process) {
 	return s.who(request{ProcessOf: &c})

@@ -57,6 +57,9 @@ func (k *conn) handle(r *request) (*message, []*os.File, error) {
 		return nil, nil, nil
 	case r.Report != nil:
 		return k.s.report(b, r.Report)
+	case r.Update != nil:
+		u, err := k.s.update(b, r.Update)
+		return &message{Sandbox: u}, nil, err
 	default: // End
 		err := k.s.end(b)
 		k.box.Store(nil)
@@ -140,7 +143,7 @@ func (s *Server) report(b *box, r *report) (*message, []*os.File, error) {
 		e = lossEvent(event.LossReported, "attempts of which the sandbox's supervisor could make no record")
 		s.logs.lost(b.UID, lost, event.LossReported)
 	}
-	e.Sandbox, e.Reported = b.sandbox, r.Number
+	e.Sandbox, e.Reported = *b.sandbox.Load(), r.Number
 	bound(&e, b.begun, time.Now())
 	b.sifting.Lock()
 	b.sifter.Reported(e)
@@ -206,7 +209,7 @@ func (s *Server) owe(b *box) {
 // pass writes events of the kernel's and hands them to the sandbox's supervisor.
 func (s *Server) pass(b *box, k *conn, call string, events []event.Event) {
 	for _, e := range events {
-		e.Sandbox = b.sandbox
+		e.Sandbox = *b.sandbox.Load()
 		_ = s.keep(b, e)
 		if k != nil {
 			k.tell(message{Event: &e, Call: call})
@@ -256,7 +259,7 @@ func (s *Server) Lost(op event.Operation, n uint64) {
 func (s *Server) foreign(b *box, from sender) {
 	now := time.Now()
 	_ = s.keep(b, event.Event{
-		Sandbox: b.sandbox, Verdict: event.Deny, Layer: event.LayerSupervisor, Operation: event.UnixConnect,
+		Sandbox: *b.sandbox.Load(), Verdict: event.Deny, Layer: event.LayerSupervisor, Operation: event.UnixConnect,
 		Reason: event.Tampered, Rule: "builtin:agent-socket", Time: now, First: now, Last: now, Count: 1,
 		Object: event.Object{Socket: "unix/seqpacket"}, Process: &event.Process{PID: from.pid, UID: from.uid},
 		Detail: "a process that is not the supervisor spoke to the agent on its connection",

@@ -207,3 +207,23 @@ func TestTheTrafficThatUsersReportIsAddedUp(t *testing.T) {
 		t.Errorf("starts %v", tr.Starts)
 	}
 }
+
+func TestWordsThatAreNoneChangeNoCount(t *testing.T) {
+	w := newWorld(t, Limits{})
+	before := w.s.Figures()
+	for _, what := range []string{`"report":{"number":1,"event":{"layer":"evil","operation":"net.connect","reason":"not-allowed","verdict":"deny"}}`,
+		`"report":{"number":1,"event":{"layer":"proxy","operation":"\u001b[2J","reason":"not-allowed","verdict":"deny"}}`,
+		`"report":{"number":1,"event":{"layer":"proxy","operation":"net.connect","reason":"a\"} 1","verdict":"deny"}}`,
+		`"traffic":{"upstream":{"evil":1}}`, `"traffic":{"starts":{"evil":1}}`, `"traffic":{"bytes_in":-1}`, `"traffic":{"bytes_in":1e99}`} {
+		u, _ := w.sandbox(4001)
+		r := u.try(order{Op: "raw", Text: `{"id":1,` + what + `}`})
+		if !strings.Contains(r.Text, "decode") && !strings.Contains(r.Text, "greeting") {
+			t.Errorf("%s: %q %s", what, r.Text, r.Err)
+		}
+		u.do("end", 0)
+	}
+	after := w.s.Figures()
+	if !reflect.DeepEqual(after.Counts, before.Counts) || after.Traffic.BytesIn != 0 || len(after.Traffic.Upstream) != 0 {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
@@ -70,7 +71,7 @@ func (l *logbook) keep() error {
 	for _, f := range l.open {
 		open[filepath.Base(f.Path())] = f.Stats().Bytes
 	}
-	l.ledger.Position, l.kept = audit.PositionAt(names, open), l.ledger.Counts.Events
+	l.ledger.Position, l.kept = audit.PositionAt(names, open, time.Now()), l.ledger.Counts.Events
 	return l.ledger.Save(l.ledgerPath())
 }
 

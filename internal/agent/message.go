@@ -42,6 +42,7 @@ type request struct {
 	// Traffic is what the sandbox's proxy has counted since the last one, but for
 	// Open; it is not answered.
 	Traffic *event.Traffic `json:"traffic,omitempty"`
+	Update  *Update        `json:"update,omitempty"`
 	End     *struct{}      `json:"end,omitempty"`
 	Logs    *logs          `json:"logs,omitempty"`
 }
@@ -114,7 +115,7 @@ func decodeRequest(b []byte) (*request, error) {
 	}
 	n := 0
 	for _, set := range []bool{r.Status != nil, r.Prepare != nil, r.Register != nil, r.Attach != nil, r.Start != nil,
-		r.ProcessOf != nil, r.Process != 0, r.Report != nil, r.Traffic != nil, r.End != nil, r.Logs != nil} {
+		r.ProcessOf != nil, r.Process != 0, r.Report != nil, r.Traffic != nil, r.Update != nil, r.End != nil, r.Logs != nil} {
 		if set {
 			n++
 		}

@@ -57,7 +57,7 @@ func TestAMessageWithoutEndIsRefused(t *testing.T) {
 
 func TestARequestAsksForOneThing(t *testing.T) {
 	for _, bad := range []string{``, `{}`, `{"id":1}`, `null`, `[]`, `{"id":1,"status":{},"end":{}}`, `{"id":1,"status":{},"extra":1}`,
-		`{"id":1,"status":{}} {}`, `{"id":-1,"status":{}}`, `{"id":1,"status":5}`, `{"id":1,"report":{"event":{"layer":"nonsense"}}}`,
+		`{"id":1,"status":{}} {}`, `{"id":1,"update":{},"end":{}}`, `{"id":1,"update":{"env":{}}}`, `{"id":-1,"status":{}}`, `{"id":1,"status":5}`, `{"id":1,"report":{"event":{"layer":"nonsense"}}}`,
 		strings.Repeat("[", 20000)} {
 		if r, err := decodeRequest([]byte(bad)); err == nil {
 			t.Errorf("%.40q was read as %+v", bad, r)

@@ -170,6 +170,9 @@ type journal struct {
 	Started      bool         `json:"started"`
 	Own          []int        `json:"own"` // pids of stage 1, and of stage 2 once it is known
 	Registration Registration `json:"registration"`
+	// PolicySHA256 is of the policy that took the registered one's place; empty:
+	// none has.
+	PolicySHA256 string `json:"policy_sha256,omitempty"`
 	// Ceiling is the administrator's, as it was when this was registered.
 	Ceiling []policy.Source `json:"ceiling,omitempty"`
 }

@@ -23,7 +23,7 @@ func (s *Server) strays() {
 		s.warn("sandbox " + b.ID + " is ended: its processes were moved out of its cgroup")
 		now := time.Now()
 		_ = s.keep(b, event.Event{
-			Sandbox: b.sandbox, Verdict: event.Deny, Layer: event.LayerSupervisor, Operation: event.OpUnknown,
+			Sandbox: *b.sandbox.Load(), Verdict: event.Deny, Layer: event.LayerSupervisor, Operation: event.OpUnknown,
 			Reason: event.Tampered, Rule: "builtin:agent-cgroup", Time: now, First: now, Last: now, Count: 1,
 			Detail: "the sandbox's processes were moved out of its cgroup; it was ended",
 		})

@@ -304,6 +304,8 @@ func (u *userState) obey(o order, r *result) (err error) {
 				Reason: event.NotAllowed, Rule: "builtin:default-deny", Count: 1, Sandbox: event.Sandbox{ID: "forged"},
 				Object: event.Object{Host: event.Text(fmt.Sprintf("%s%d.example", o.Text, i)), Port: 443, Proto: "tcp"}}))
 		}
+	case "update":
+		r.Text, err = u.box.Update(Update{Files: []PolicyFile{{Name: "update", Data: []byte(o.Text)}}})
 	case "traffic":
 		if !u.box.Traffic(event.Traffic{Open: int64(o.N), BytesIn: uint64(o.N), Starts: map[event.Start]uint64{event.Started: 99}}) {
 			err = errors.New("not sent")

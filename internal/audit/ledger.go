@@ -85,10 +85,9 @@ func SaveState(path string, v any) error {
 	return nil
 }
 
-// LockState holds a file's lock until unlock is called: that of a ledger, or
-// what else several processes change. wait says whether to wait for it; if not,
-// and another holds it, ok is false.
-func LockState(path string, wait bool) (unlock func(), ok bool, err error) {
+// LockState takes the lock of a file until unlock is called: that of a ledger,
+// or what else several processes change. If another has it, ok is false.
+func LockState(path string) (unlock func(), ok bool, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, false, fmt.Errorf("lock state: %w", err)
 	}
@@ -96,13 +95,7 @@ func LockState(path string, wait bool) (unlock func(), ok bool, err error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("lock state: %w", err)
 	}
-	if wait {
-		err = lock(f)
-	} else if ok, lerr := tryLock(f); lerr != nil || !ok {
-		f.Close()
-		return nil, false, lerr
-	}
-	if err != nil {
+	if ok, err := tryLock(f); err != nil || !ok {
 		f.Close()
 		return nil, false, err
 	}

@@ -33,7 +33,7 @@ func isLive(f *os.File) bool {
 	return errors.Is(err, unix.EWOULDBLOCK)
 }
 
-// tryLock is lock for who does not wait.
+// tryLock takes a lock that nobody has.
 func tryLock(f *os.File) (bool, error) {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {

@@ -20,7 +20,8 @@ import (
 // reader keeps it: the logs are its queue, and what was read is never lost
 // before the position that comes after it was kept.
 type Position struct {
-	// Done: all logs up to this name were read to an end that cannot move.
+	// Done: all logs up to this name were read to an end that cannot move, and
+	// are old enough that no clock that is set gives a new one an earlier name.
 	Done string           `json:"done,omitempty"`
 	Read map[string]Place `json:"read,omitempty"` // in each log after it
 }
@@ -68,6 +69,9 @@ const (
 // writer has just made it.
 const emptyGrace = time.Minute
 
+// nameSlack is how far a clock may be set back without a log being overlooked.
+const nameSlack = time.Hour
+
 // After reads up to most lines that come after a position: of each log in
 // order, of the logs by their names, which sort by time. It holds no log open
 // and no more than these lines in memory. now is the time.
@@ -102,20 +106,20 @@ func (p Position) After(dir string, most int, now time.Time) (b Batch, err error
 		}
 	}
 	slices.Sort(b.Gone)
-	next.settle()
+	next.settle(now)
 	b.Next = next
 	return b, nil
 }
 
 // PositionAt is the position of who knows all of some logs but the open ones,
 // and of those so many bytes.
-func PositionAt(names []string, open map[string]int64) Position {
+func PositionAt(names []string, open map[string]int64, now time.Time) Position {
 	p := Position{Read: map[string]Place{}}
 	for _, name := range names {
 		n, growing := open[name]
 		p.Read[name] = Place{At: n, Size: n, Done: !growing}
 	}
-	p.settle()
+	p.settle(now)
 	return p
 }
 
@@ -128,9 +132,9 @@ func (p Position) Bytes() (n int64) {
 }
 
 // settle moves Done over the logs at the beginning that are finished.
-func (p *Position) settle() {
+func (p *Position) settle(now time.Time) {
 	for _, name := range slices.Sorted(maps.Keys(p.Read)) {
-		if !p.Read[name].Done {
+		if !p.Read[name].Done || started(name).After(now.Add(-nameSlack)) {
 			return
 		}
 		p.Done = name

@@ -23,10 +23,11 @@ type machine struct {
 	t           *testing.T
 	dir, socket string
 	cmd         *exec.Cmd
+	flags       []string // more of sallyport agent
 }
 
 // newMachine starts an agent, as root.
-func newMachine(t *testing.T) *machine {
+func newMachine(t *testing.T, flags ...string) *machine {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("takes root: the tests were started by an ordinary user")
@@ -41,7 +42,7 @@ func newMachine(t *testing.T) *machine {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{t: t, dir: dir, socket: dir + "/socket"}
+	m := &machine{t: t, dir: dir, socket: dir + "/socket", flags: flags}
 	// The tests have mounts of their own: an agent would make none there.
 	if err := os.MkdirAll(m.state()+"/bpf", 0o700); err != nil {
 		t.Fatal(err)
@@ -80,7 +81,7 @@ func (m *machine) start() {
 	}
 	defer unix.Close(fd)
 	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 60})
-	m.cmd = exec.Command(binary, "agent", "--state-dir", m.state(), "--socket", m.socket)
+	m.cmd = exec.Command(binary, append([]string{"agent", "--state-dir", m.state(), "--socket", m.socket}, m.flags...)...)
 	m.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+name)
 	m.cmd.Stderr = os.Stderr
 	if err := m.cmd.Start(); err != nil {
@@ -99,7 +100,13 @@ func (m *machine) kill() {
 
 // home is one of the ordinary user's, who has this agent.
 func (m *machine) home() *home {
-	h := newHome(m.t).rootless() // or the keeper would come first
+	uid, _ := ordinary()
+	return m.homeOf(uid)
+}
+
+// homeOf is another user's.
+func (m *machine) homeOf(uid int) *home {
+	h := newHomeOf(m.t, uid, uid).rootless() // or the keeper would come first
 	h.env = append(h.env, "SALLYPORT_AGENT="+m.socket)
 	return h
 }

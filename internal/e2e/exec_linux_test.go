@@ -50,13 +50,20 @@ type running struct {
 // start starts a sandbox of a name and waits until it is listed.
 func (h *home) start(name string, argv ...string) *running {
 	h.t.Helper()
-	args := []string{"run", "--name", name}
+	return h.startWith(name, nil, argv...)
+}
+
+// startWith is start with flags of sallyport run.
+func (h *home) startWith(name string, flags []string, argv ...string) *running {
+	h.t.Helper()
+	args := append([]string{"run", "--name", name}, flags...)
 	if h.policy != "" {
 		args = append(args, "--policy", h.policy)
 	}
 	r := &running{Cmd: h.command(context.Background(), append(append(args, "--"), argv...)...), ended: make(chan struct{})}
 	r.SysProcAttr.Pdeathsig = 0 // it outlives the thread that starts it
-	r.Stderr = &r.err
+	r.Stderr, r.ExtraFiles = &r.err, h.extra
+	h.extra = nil
 	if err := r.Cmd.Start(); err != nil {
 		h.t.Fatal(err)
 	}

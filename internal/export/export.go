@@ -143,7 +143,7 @@ func (x *Exporter) Run(ctx context.Context, last <-chan struct{}) {
 // came first: the one that has it will send what there is.
 func (x *Exporter) turn(ctx context.Context, last <-chan struct{}) (unlock func()) {
 	for ctx.Err() == nil {
-		unlock, ok, err := audit.LockState(x.o.State, false)
+		unlock, ok, err := audit.LockState(x.o.State)
 		if err != nil {
 			x.warn(err)
 		}
@@ -249,6 +249,9 @@ func (x *Exporter) deliver(ctx context.Context, list []Record) (sent, refused in
 	if !errors.Is(err, ErrRefused) || len(list) == 1 {
 		return 0, 0, err
 	}
+	if !x.takesAny(ctx, list) {
+		return 0, 0, err
+	}
 	taken, left, refusal := 0, [][]Record{list[:len(list)/2], list[len(list)/2:]}, err
 	for len(left) > 0 {
 		part := left[0]
@@ -261,22 +264,28 @@ func (x *Exporter) deliver(ctx context.Context, list []Record) (sent, refused in
 		case len(part) == 1:
 			refused++
 			refusal = err
-			if taken == 0 && refused >= probes {
-				return 0, 0, refusal
-			}
 		default:
 			left = append([][]Record{part[:len(part)/2], part[len(part)/2:]}, left...)
 		}
 	}
-	if taken == 0 {
+	if taken == 0 { // but for what it took to be asked
 		return 0, 0, refusal
 	}
 	x.o.Warn(fmt.Sprintf("%d events were refused for good: %v", refused, refusal))
 	return taken, refused, nil
 }
 
-// probes is how many single records are tried of a list of which none was taken.
-const probes = 3
+// takesAny tries some records of a list by themselves.
+func (x *Exporter) takesAny(ctx context.Context, list []Record) bool {
+	const probes = 8
+	for i := range min(probes, len(list)) {
+		at := len(list) - 1 - i*len(list)/probes
+		if x.send(ctx, list[max(at, 0):max(at, 0)+1]) == nil {
+			return true
+		}
+	}
+	return false
+}
 
 func (x *Exporter) send(ctx context.Context, list []Record) error {
 	ctx, cancel := context.WithTimeout(ctx, sendLimit)

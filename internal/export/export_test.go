@@ -179,7 +179,7 @@ func TestNothingIsLostWhileTheOtherSideChangesItsMind(t *testing.T) {
 }
 
 func TestWhatIsRefusedByItselfIsCountedAndTheRestGoesOn(t *testing.T) {
-	for _, bad := range [][]int{{1}, {500}, {7, 8}, {1, 2, 250, 499}} {
+	for _, bad := range [][]int{{1}, {500}, {7, 8}, {1, 2, 250, 499}, {1, 2, 3, 4, 5, 6}, {498, 499, 500}} {
 		t.Run(fmt.Sprint(bad), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dir := t.TempDir()
@@ -297,7 +297,7 @@ func TestOnlyOneOfSeveralProcessesSends(t *testing.T) {
 	l.add(1000)
 	s := &side{}
 	o := options(dir, s)
-	unlock, ok, err := audit.LockState(o.State, false)
+	unlock, ok, err := audit.LockState(o.State)
 	if err != nil || !ok {
 		t.Fatal(err)
 	}

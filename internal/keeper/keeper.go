@@ -15,6 +15,7 @@ package keeper
 import (
 	"errors"
 
+	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
 )
 
@@ -32,6 +33,8 @@ var ErrUnsupported = errors.New("keeper: this system has no such programs")
 type Rules struct {
 	AnyUnix    bool `json:"any_unix,omitempty"`   // every unix socket may be reached
 	Supervised bool `json:"supervised,omitempty"` // the supervisor records what seccomp refuses
+	// Limits bound what the sandbox may use.
+	Limits cgroup.Limits `json:"limits,omitzero"`
 	// Canary is a path: see loader.Rules.
 	Canary string `json:"canary,omitempty"`
 }

@@ -199,6 +199,11 @@ func (k *keeper) place(r request) error {
 	if err := k.l.AddSandbox(box.Info.ID, rules); err != nil {
 		return err
 	}
+	if r.Rules != nil {
+		if err := box.Limit(r.Rules.Limits); err != nil {
+			return err
+		}
+	}
 	if err := box.Place(r.PID, int(pidfd.Fd())); err != nil {
 		return errors.Join(err, process.Evacuate(box)) // whoever has that number now is not meant
 	}

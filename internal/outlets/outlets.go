@@ -26,6 +26,9 @@ import (
 // exported; what is left the next run sends.
 const drainLimit = 2 * time.Second
 
+// lockLimit is how long one run waits for another that writes the numbers.
+var lockLimit = 2 * time.Second
+
 // Serve does the export.Job that in begins with, until in ends. It writes
 // export.Warnings to out.
 func Serve(in io.Reader, out io.Writer) error {
@@ -91,7 +94,11 @@ func (s *server) count(dec *json.Decoder) error {
 			continue
 		}
 		s.pending.Add(delta)
-		if err := s.textfile(); err != nil {
+		err = s.textfile()
+		if errors.Is(err, errBusy) {
+			continue // the next time it is more
+		}
+		if err != nil {
 			s.warn(err.Error())
 			failed = true // it would fail again and again
 			continue
@@ -104,7 +111,7 @@ func (s *server) count(dec *json.Decoder) error {
 // what this run's proxy has counted.
 func (s *server) textfile() error {
 	path := filepath.Join(s.job.Logs, ".metrics.json")
-	unlock, _, err := audit.LockState(path, true)
+	unlock, err := lockFor(path, lockLimit)
 	if err != nil {
 		return fmt.Errorf("write metrics: %w", err)
 	}
@@ -126,6 +133,21 @@ func (s *server) textfile() error {
 	}
 	name := filepath.Join(s.job.Textfile, fmt.Sprintf("sallyport-%d.prom", os.Getuid()))
 	return metrics.WriteTextfile(name, os.Getuid(), ledgerFigures{&s.job, l})
+}
+
+var errBusy = errors.New("another run has the numbers")
+
+// lockFor waits for a lock, but not for ever: who has it may have been stopped.
+func lockFor(path string, limit time.Duration) (unlock func(), err error) {
+	for end := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
+		unlock, ok, err := audit.LockState(path)
+		if err != nil || ok {
+			return unlock, err
+		}
+		if time.Now().After(end) {
+			return nil, errBusy
+		}
+	}
 }
 
 // ledgerFigures are a user's, as the metrics have them.

@@ -81,9 +81,13 @@ func (b *bwrapArgs) root() Mount {
 }
 
 func (b *bwrapArgs) mounts() {
+	late := map[string]bool{}
+	for _, m := range b.plan.LateMasks() {
+		late[m.Path] = true
+	}
 	for _, m := range b.plan.Mounts {
 		switch {
-		case m.Path == "/":
+		case m.Path == "/", late[m.Path]:
 		case m.Link != "":
 			b.add("--symlink", m.Link, m.Path)
 		case m.Access == ReadWrite && privateOf(m.Path) == "/dev":

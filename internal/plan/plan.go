@@ -224,6 +224,8 @@ func (p *Plan) String() string {
 		sockets = append(sockets, s.String())
 	}
 	section("unix sockets of the host", sockets)
+	section("ports", p.ports())
+	section("limits", p.limits())
 	section("environment", envNames(p.Env))
 	section("bubblewrap", []string{quote(append(append([]string{p.Caps.Bwrap}, p.BwrapArgs()...), InitPath))})
 	section("landlock", []string{fmt.Sprintf("abi %d", p.Landlock.ABI), "write " + quote(p.Landlock.Write),
@@ -233,6 +235,32 @@ func (p *Plan) String() string {
 	section("not recorded", p.NotRecorded)
 	section("notes", p.Notes)
 	return b.String()
+}
+
+// ports shows what is open across the boundary.
+func (p *Plan) ports() (lines []string) {
+	for _, r := range p.policy.Publish() {
+		lines = append(lines, fmt.Sprintf("host %s -> sandbox %d (%s)", r.Host, r.Port, r.Rule))
+	}
+	for _, r := range p.policy.HostPorts() {
+		lines = append(lines, fmt.Sprintf("sandbox %d -> host's loopback %d (%s)", r.Port, r.Port, r.Rule))
+	}
+	return lines
+}
+
+// limits shows what the sandbox may use.
+func (p *Plan) limits() (lines []string) {
+	l := p.policy.Limits()
+	add := func(key string, set bool, format string, v any) {
+		if set {
+			lines = append(lines, fmt.Sprintf("%s "+format+" (%s)", key, v, l.Rules["limits."+key]))
+		}
+	}
+	add("memory", l.Memory > 0, "%d bytes", l.Memory)
+	add("pids", l.PIDs > 0, "%d", l.PIDs)
+	add("cpu", l.CPU > 0, "%g processors", l.CPU)
+	add("time", l.Time > 0, "%s", l.Time)
+	return lines
 }
 
 // String shows a mount with the rule that asked for it.

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -102,7 +103,7 @@ func authorizer(w *walker, n ast.Node) {
 		}),
 		"http": func(w *walker, n ast.Node) {
 			a.HTTP, _ = w.text(n)
-			if a.HTTP != "" && !strings.HasPrefix(a.HTTP, "http://") && !strings.HasPrefix(a.HTTP, "https://") {
+			if u, err := url.Parse(a.HTTP); a.HTTP != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 				w.fail(n, "write http://HOST:PORT/PATH or https://…", "%s is not the URL of a service", clip(a.HTTP))
 			}
 		},
@@ -162,6 +163,39 @@ func (m *merger) asking() {
 			p.authorizer.Unix = r.Path
 		}
 	}
+}
+
+// asking shows how the user is asked.
+func (l *liner) asking() {
+	for _, key := range []string{"ask", "ask.via", "ask.timeout"} {
+		l.shown[key] = true
+	}
+	if a := l.p.ask; a.On {
+		_, source := l.given("ask")
+		l.line(source, "ask: {via: [%s], timeout: %s}", strings.Join(a.Via, ", "), a.Timeout)
+	}
+}
+
+// authorizer shows who decides outside, without a password.
+func (l *liner) authorizer() {
+	for _, key := range []string{"", ".exec", ".http", ".unix", ".timeout", ".ttl", ".negativeTTL"} {
+		l.shown["network.authorizer"+key] = true
+	}
+	a := l.p.authorizer
+	if a == nil {
+		return
+	}
+	who := "unix: " + quote(a.Unix)
+	if len(a.Exec) > 0 {
+		var words []string
+		for _, w := range a.Exec {
+			words = append(words, quote(w))
+		}
+		who = "exec: [" + strings.Join(words, ", ") + "]"
+	} else if u, err := url.Parse(a.HTTP); a.HTTP != "" && err == nil {
+		who = "http: " + quote(u.Redacted())
+	}
+	l.line(a.Rule.String(), "  authorizer: {%s, timeout: %s, ttl: %s, negativeTTL: %s}", who, a.Timeout, a.TTL, a.NegativeTTL)
 }
 
 // DecideAsked decides the address that a host leads to which the policy left to

@@ -159,3 +159,26 @@ func TestACeilingIsNotAskedAway(t *testing.T) {
 		}
 	}
 }
+
+func TestShowSaysWhoIsAsked(t *testing.T) {
+	for text, want := range map[string]string{
+		`ask: {via: [tty]}`: "ask: {via: [tty], timeout: 1m0s}",
+		`network: {authorizer: {exec: [/bin/a, "b c"], ttl: 5m}}`:       "  authorizer: {exec: [/bin/a, 'b c'], timeout: 200ms, ttl: 5m0s, negativeTTL: 10s}",
+		`network: {authorizer: {http: "https://u:secret@a.example/x"}}`: "  authorizer: {http: https://u:xxxxx@a.example/x, timeout: 200ms, ttl: 1m0s, negativeTTL: 10s}",
+	} {
+		var lines, texts []string
+		for _, l := range mustPolicy(t, testEnv, text).Lines() {
+			lines = append(lines, l.Text)
+			if !l.Dead {
+				texts = append(texts, l.Text)
+			}
+		}
+		if !strings.Contains(strings.Join(lines, "\n"), want) || strings.Contains(strings.Join(lines, ""), "as it is there") {
+			t.Errorf("%s is shown as\n%s", text, strings.Join(lines, "\n"))
+		}
+		again := mustPolicy(t, testEnv, strings.Join(texts, "\n"))
+		if d := again.DecideNet(target(t, "c.example.com:443")); !d.Ask {
+			t.Errorf("what is shown of %s decides otherwise", text)
+		}
+	}
+}

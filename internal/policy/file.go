@@ -50,6 +50,9 @@ type File struct {
 	ignores     []ignored
 	envRules    map[string]Rule // "pass NAME", "unset NAME", "set NAME" -> where
 	require     Require
+	publish     []Publish
+	hostPorts   []HostPort
+	limits      Limits
 	audit       AuditRules
 }
 
@@ -137,6 +140,7 @@ func (f *File) addFlag(fl Flag, rule Rule) {
 		*f.allowed = append(*f.allowed, e)
 		return
 	case FlagAsk:
+		f.keys["ask"] = rule
 		if err := f.flagAsk(fl.Value); err != nil {
 			fail(err.Error(), hintOf(err))
 		}

@@ -60,15 +60,10 @@ func makeKeys() grammar {
 			"unset": list(envEntry("unset", func(f *File) *[]string { return &f.unset })),
 			"set":   record(setVariable),
 		}),
-		"ask": askKeys(),
-		"limits": object(map[string]shape{
-			"memory": either(number, matching(memorySize, "a size such as 2G")),
-			"pids":   number,
-			"cpu":    cpus,
-			"time":   duration,
-		}),
-		"publish":   list(either(integer(1, 65535, nil), matching(published, "PORT, HOSTPORT:PORT or ADDRESS:HOSTPORT:PORT"))),
-		"hostPorts": list(integer(1, 65535, nil)),
+		"ask":       askKeys(),
+		"limits":    limits(),
+		"publish":   list(publishEntry),
+		"hostPorts": list(hostPort),
 		"mode":      choice(func(f *File, s string, _ Rule) { f.off["mode"] = s == "enforce" }, "enforce", "audit"),
 		"audit":     auditKeys(),
 	}
@@ -205,15 +200,4 @@ func setVariable(w *walker, key string, kn, v ast.Node) {
 		}
 		w.file.set[key] = s
 	}
-}
-
-// cpus takes 2, 1.5 or "150%".
-func cpus(w *walker, n ast.Node) {
-	if f, ok := n.(*ast.FloatNode); ok && f.Value > 0 {
-		return
-	}
-	if w.sketched(sketch{"anyOf": []sketch{{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": cpuShare.text}}}) {
-		return
-	}
-	either(number, matching(cpuShare, "a number of processors such as 1.5"))(w, n)
 }

@@ -78,13 +78,17 @@ type Policy struct {
 	names                 nameMatchers
 	privateDirs           []string
 
-	environ  EnvRules
-	ignores  []ignored
-	mac      MacRules
-	require  Require
-	audit    AuditRules
-	warnings []Warning
-	unbuilt  []Unbuilt
+	environ   EnvRules
+	ignores   []ignored
+	mac       MacRules
+	require   Require
+	audit     AuditRules
+	publish   []Publish
+	hostPorts []HostPort
+	limits    Limits
+	linuxOnly []Unbuilt
+	warnings  []Warning
+	unbuilt   []Unbuilt
 }
 
 // New merges files over the built-in default: lists unite and denial wins, of
@@ -121,7 +125,10 @@ func New(env Env, files ...*File) (*Policy, error) {
 	p.hostViews = p.within
 	p.audit = mergeAudit(append(slices.Clone(counted), ceilings...)) // whose word is the last
 	p.combine()
-	p.unbuilt = findUnbuilt(append(slices.Clone(ceilings), append(counted, untrusted...)...))
+	p.publish, p.hostPorts = mergePorts(counted, ceilings)
+	p.limits = mergeLimits(counted, append(slices.Clone(ceilings), untrusted...))
+	all := append(slices.Clone(ceilings), append(counted, untrusted...)...)
+	p.unbuilt, p.linuxOnly = findUnbuilt(all, unbuiltKeys), findUnbuilt(all, linuxKeys)
 	p.warn(counted)
 	p.warnUntrusted(untrusted)
 	return p, nil
@@ -185,6 +192,9 @@ func (p *Policy) SHA256() string { return p.sha }
 
 // Warnings lists what is no error but hardly meant, in the order of the files.
 func (p *Policy) Warnings() []Warning { return slices.Clone(p.warnings) }
+
+// LinuxOnly lists the keys that have an effect on Linux alone.
+func (p *Policy) LinuxOnly() []Unbuilt { return slices.Clone(p.linuxOnly) }
 
 // Unbuilt lists the keys that have no effect yet.
 func (p *Policy) Unbuilt() []Unbuilt { return slices.Clone(p.unbuilt) }

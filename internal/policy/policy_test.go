@@ -194,9 +194,6 @@ func TestUnbuiltKeysSayWhetherARunIsRefused(t *testing.T) {
 		{`git: []`, "", false},
 		{`git: {safeDirectories: [x]}`, "", false},
 		{`ignoreViolations: {"*": [x]}`, "", false},
-		{`limits: {pids: 1}`, "limits.pids", true},
-		{`publish: ["80"]`, "publish", true},
-		{`hostPorts: [80]`, "hostPorts", true},
 		{`mode: audit`, "mode", true},
 		{`mode: enforce`, "", false},
 		{`ripgrep: {command: rg}`, "ripgrep", false},
@@ -226,7 +223,8 @@ func TestEveryKeyIsBuiltOrListed(t *testing.T) {
 		"mandatoryDenySearchDepth", "require", "require.tier", "require.audit", "audit", "audit.log", "audit.otlp", "audit.syslog", "audit.textfile",
 		"env", "env.pass", "env.set", "env.unset",
 		"ask", "ask.via", "ask.timeout", "network.authorizer", "network.authorizer.exec", "network.authorizer.http",
-		"ignoreViolations", "network.authorizer.unix", "network.authorizer.timeout", "network.authorizer.ttl", "network.authorizer.negativeTTL"}
+		"ignoreViolations", "publish", "hostPorts", "limits", "limits.memory", "limits.pids", "limits.cpu", "limits.time",
+		"network.authorizer.unix", "network.authorizer.timeout", "network.authorizer.ttl", "network.authorizer.negativeTTL"}
 	covered := func(key string) bool {
 		for k := key; k != ""; k = k[:max(0, strings.LastIndexByte(k, '.'))] {
 			if _, ok := unbuiltKeys[k]; ok || slices.Contains(built, k) && k == key {

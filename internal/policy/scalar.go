@@ -116,9 +116,6 @@ func integer(least, most int, set func(*File, int, Rule)) shape {
 	}
 }
 
-// number takes a whole number of at least 1.
-func number(w *walker, n ast.Node) { integer(1, 1<<31-1, nil)(w, n) }
-
 // either takes a scalar as a number or as text, each by its own shape.
 func either(num, text shape) shape {
 	return func(w *walker, n ast.Node) {
@@ -160,9 +157,6 @@ func (l *lazyRegexp) MatchString(s string) bool { return l.compile().MatchString
 var (
 	envName    = pattern(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	envPattern = pattern(`^[A-Za-z_][A-Za-z0-9_]*\*?$`)
-	memorySize = pattern(`^[1-9][0-9]*[KMGT]?$`)
-	cpuShare   = pattern(`^[0-9]+(\.[0-9]+)?$|^[1-9][0-9]*%$`)
-	published  = pattern(`^(((\d{1,3}\.){3}\d{1,3}|\[[0-9a-fA-F:]+\]):)?(\d{1,5}:)?\d{1,5}$`)
 	machName   = pattern(`^[!-)+-~]+\*?$`)
 	windowsID  = pattern(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 	absolute   = pattern(`^/`)

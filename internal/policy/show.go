@@ -25,6 +25,7 @@ func (p *Policy) Lines() []Line {
 	l.filesystem()
 	l.environment()
 	l.requirements()
+	l.asking()
 	l.rest()
 	return l.out
 }
@@ -104,6 +105,7 @@ func (l *liner) network() {
 	l.scalar("network.allowLocalBinding", p.mac.LocalBinding)
 	l.machLookup()
 	l.rules()
+	l.authorizer()
 }
 
 func (l *liner) reasons() {

@@ -24,6 +24,7 @@ type unbuiltKey struct {
 const (
 	notHere   = "has no meaning here"
 	onlyMac   = "only means something on macOS"
+	onlyLinux = "is built for Linux alone"
 	notYet    = "is not built yet"
 	elsewhere = "only means something on Windows"
 )
@@ -50,12 +51,6 @@ var unbuiltKeys = map[string]unbuiltKey{
 	"credentials.awsPairs":            {true, notYet + ": it takes TLS termination"},
 	"credentials.sigv4":               {false, "has no effect: nothing is masked"},
 	"git[]":                           {true, notYet},
-	"limits.memory":                   {true, notYet},
-	"limits.pids":                     {true, notYet},
-	"limits.cpu":                      {true, notYet},
-	"limits.time":                     {true, notYet},
-	"publish":                         {true, notYet},
-	"hostPorts":                       {true, notYet},
 	"mode":                            {true, "audit " + notYet},
 	"enableWeakerNestedSandbox":       {false, "has no effect: the boundary is not weakened"},
 	"allowNestedUserNamespaces":       {false, notYet + ": new namespaces are refused"},
@@ -72,13 +67,22 @@ var unbuiltKeys = map[string]unbuiltKey{
 	"credentials.allowPlaintextInject": {false, "has no effect: nothing is masked"},
 }
 
-// findUnbuilt lists the keys without effect in the order they stand.
-func findUnbuilt(files []*File) []Unbuilt {
+// linuxKeys have an effect on Linux alone.
+var linuxKeys = map[string]unbuiltKey{
+	"limits.memory": {true, onlyLinux},
+	"limits.pids":   {true, onlyLinux},
+	"limits.cpu":    {true, onlyLinux},
+	"publish":       {true, onlyLinux},
+	"hostPorts":     {true, onlyLinux},
+}
+
+// findUnbuilt lists those of some keys that are given, in the order they stand.
+func findUnbuilt(files []*File, among map[string]unbuiltKey) []Unbuilt {
 	var all []Unbuilt
 	for _, f := range files {
 		var found []Unbuilt
 		for key, rule := range f.keys {
-			if u, ok := unbuiltKeys[key]; ok && !f.off[key] {
+			if u, ok := among[key]; ok && !f.off[key] {
 				found = append(found, Unbuilt{Key: strings.TrimSuffix(key, "[]"), Rule: rule,
 					Refuse: u.refuse, Note: u.note})
 			}

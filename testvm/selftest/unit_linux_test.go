@@ -3,6 +3,7 @@ package selftest
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,7 +19,8 @@ const (
 	unitFolder = "/etc/systemd/system"
 	agentUnit  = "sallyport-agent.service"
 	agentFiles = "../../internal/agent/systemd"
-	installed  = "/usr/local/bin/sallyport"
+	binFolder  = "/usr/local/bin"
+	installed  = binFolder + "/sallyport"
 )
 
 // service is the agent as its units start it.
@@ -39,7 +41,7 @@ func installAgent(t *testing.T) service {
 	}
 	s := service{t}
 	t.Cleanup(func() { s.uninstall(units) })
-	s.run("install", "-m", "755", "/payload/bin/sallyport", installed)
+	s.run("install", "-m", "755", "-t", binFolder, "/payload/bin/sallyport", "/payload/bin/sallyport-agent")
 	s.run("install", append([]string{"-m", "644", "-t", unitFolder}, units...)...)
 	s.run("systemctl", "daemon-reload")
 	s.run("systemctl", "start", "sallyport-agent.socket", agentUnit)
@@ -56,7 +58,7 @@ func (s service) uninstall(units []string) {
 		}
 	}
 	s.run("systemctl", "daemon-reload")
-	if err := os.Remove(installed); err != nil {
+	if err := errors.Join(os.Remove(installed), os.Remove(installed+"-agent")); err != nil {
 		s.t.Error(err)
 	}
 }

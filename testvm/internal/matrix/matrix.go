@@ -22,9 +22,9 @@ type Row struct {
 	Machine string // its name
 	Kernel  string // the table's name for the kernel
 	Release string
-	Stock   bool // started the usual way
-	Again   bool // its first start came to nothing
-	NotRun  bool // nothing is known but what it is
+	Stock   bool   // started the usual way
+	Again   string // why its first start came to nothing; empty: it did not
+	NotRun  bool   // nothing is known but what it is
 	Lacks   []feature.Name
 	Took    time.Duration
 	CPU     time.Duration // that its qemu used: what it would take on one idle processor
@@ -101,8 +101,11 @@ func (p Plan) row(ctx context.Context, r vm.Runner, m machine.Machine) (Row, err
 		return Row{Machine: m.String(), Kernel: m.Kernel.Name, Release: kernel.Release, Stock: m.Boot.Name == "", Lacks: m.Lacks(), NotRun: true}, nil
 	}
 	result, err := r.Run(ctx, m, p.Payload, p.Steps)
-	again := err == nil && result.Report.Release == ""
-	if again { // it never began its job: no test has a say in that
+	again := ""
+	if err == nil && result.Report.Release == "" { // it never began its job: no test has a say in that
+		for _, problem := range result.Problems() {
+			again = fmt.Sprintf("%s\n%s", problem, problem.Output) // the last has the console
+		}
 		result, err = r.Run(ctx, m, p.Payload, p.Steps)
 	}
 	if err != nil {
@@ -212,8 +215,8 @@ func (row Row) Print(out io.Writer) {
 	}
 	fmt.Fprintf(out, "%s %-22s %-28s %6.1fs (processor %.1fs)  %d passed, %d skipped\n",
 		word, row.Machine, row.Release, row.Took.Seconds(), row.CPU.Seconds(), passed, skipped)
-	if row.Again {
-		fmt.Fprintln(out, "     began its job at the second start only")
+	if row.Again != "" {
+		fmt.Fprintf(out, "     was started twice; the first time: %s\n", row.Again)
 	}
 	for _, s := range row.Steps {
 		fmt.Fprintf(out, "     %-38s %6.1fs (processor %.1fs)  %d passed, %d failed, %d skipped\n", s.Name, s.Took.Seconds(), s.CPU.Seconds(), s.Passed, s.Failed, len(s.Skipped))

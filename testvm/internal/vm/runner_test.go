@@ -93,7 +93,7 @@ func TestBuildPayload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"bin/testvm", "bin/sallyport", "src/testvm/selftest/package.test", "src/testvm/selftest/testdata/here", "src/go.mod"} {
+	for _, name := range []string{"bin/testvm", "bin/sallyport", "bin/sallyport-agent", "src/testvm/selftest/package.test", "src/testvm/selftest/testdata/here", "src/go.mod"} {
 		if _, err := os.Stat(filepath.Join(p.Dir, name)); err != nil {
 			t.Error(err)
 		}

@@ -1,0 +1,86 @@
+package sallyport
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/cgroup"
+	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/scope"
+)
+
+// cgroupLimits are those of a policy's limits that a cgroup enforces.
+func cgroupLimits(l policy.Limits) cgroup.Limits {
+	return cgroup.Limits{Memory: l.Memory, PIDs: l.Tasks(), CPU: l.CPU}
+}
+
+// scopeLimit is how long the user's service manager may take.
+const scopeLimit = 20 * time.Second
+
+// limit bounds what the sandbox may use, where it has no cgroup of its own yet:
+// by a scope of the user's service manager.
+func (r *run) limit() error {
+	l := r.prep.policy.Limits()
+	if r.kernel != nil || !l.Cgroup() {
+		return nil
+	}
+	pid, pidfd, err := r.box.Stage1()
+	if err != nil {
+		return err
+	}
+	defer pidfd.Close()
+	name := "sallyport-" + r.id + ".scope"
+	if err := scope.Start(userBus(os.Getenv, os.Getuid()), name, pid, scope.Limits{Memory: l.Memory, Tasks: l.Tasks(), CPU: l.CPU}, scopeLimit); err != nil {
+		return noLimit(l, err)
+	}
+	if err := awaitLimits(pid, name, cgroupLimits(l)); err != nil {
+		return noLimit(l, err)
+	}
+	return nil
+}
+
+// awaitLimits returns when a process is in a scope and the kernel keeps its
+// limits: a manager promises to, also where it has no controller to do it with.
+func awaitLimits(pid int, name string, l cgroup.Limits) error {
+	for end := time.Now().Add(scopeLimit); ; time.Sleep(5 * time.Millisecond) {
+		dir, err := cgroup.Of(pid)
+		if err == nil && filepath.Base(dir) != name {
+			err = fmt.Errorf("%s was not made in time", name)
+		} else if err == nil {
+			err = cgroup.Limited(dir, l)
+		}
+		if err == nil || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+// userBus is the address of the user's message bus (sd-bus's own order).
+func userBus(getenv func(string) string, uid int) string {
+	if a := getenv("DBUS_SESSION_BUS_ADDRESS"); a != "" {
+		return a
+	}
+	dir := getenv("XDG_RUNTIME_DIR")
+	if dir == "" {
+		dir = fmt.Sprintf("/run/user/%d", uid)
+	}
+	return "unix:path=" + dir + "/bus"
+}
+
+// noLimit says that what was asked for cannot be had: nothing runs without it.
+func noLimit(l policy.Limits, err error) error {
+	var keys []string
+	for _, key := range slices.Sorted(maps.Keys(l.Rules)) {
+		if key != "limits.time" {
+			keys = append(keys, fmt.Sprintf("%s (%s)", key, l.Rules[key]))
+		}
+	}
+	return &Error{Err: fmt.Errorf("enforce %s: %w", strings.Join(keys, ", "), err), Status: statusFailed, Hint: limitsHint}
+}
+
+const limitsHint = "memory, pids and cpu take cgroup v2 with these controllers, and root, the machine's agent or a systemd user manager (log in, or 'loginctl enable-linger')"
