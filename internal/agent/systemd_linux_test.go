@@ -140,7 +140,7 @@ func TestTheUnitsAreWhatSystemdTakes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b = []byte(strings.ReplaceAll(string(b), "/usr/local/bin/sallyport", self)) // verify looks for it
+		b = []byte(strings.ReplaceAll(string(b), "/usr/local/bin/sallyport-agent", self)) // verify looks for it
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
