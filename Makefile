@@ -52,7 +52,8 @@ test-full: build need-test $(APPARMOR) ## the end-to-end tests, the long ones to
 	.ci/need npm=npm initdb=postgresql prometheus=prometheus rsyslogd=rsyslog # these two open ports where a service manager starts them
 	dir=$$(mktemp -d /var/tmp/sallyport-full-XXXXXX) && trap 'rm -rf "$$dir"' EXIT && chmod 755 "$$dir" && \
 	npm install --silent --no-audit --no-fund --prefix "$$dir" tsx >/dev/null && \
-	SALLYPORT_E2E_LONG=1 SALLYPORT_TSX="$$dir/node_modules/.bin/tsx" $(GOTEST) -timeout 90m -v ./internal/e2e/... ./internal/export/... ./metrics/...
+	$(GO) build -C internal/otlp/testdata/collector -o "$$dir/collector" . && \
+	SALLYPORT_COLLECTOR="$$dir/collector" SALLYPORT_E2E_LONG=1 SALLYPORT_TSX="$$dir/node_modules/.bin/tsx" $(GOTEST) -timeout 90m -v ./internal/e2e/... ./internal/export/... ./internal/otlp/... ./metrics/...
 
 .PHONY: test-e2e
 test-e2e: build need-test $(APPARMOR) ## the end-to-end tests alone
