@@ -46,7 +46,7 @@ signal's number if one killed it, and 125 if it did not start.`,
 	flags.StringVarP(&f.settings, "settings", "s", "", "read the settings from `FILE`, not from ~/.srt-settings.json")
 	flags.StringVarP(&f.command, "command", "c", "", "run a `COMMAND` line of the shell, as it is")
 	flags.BoolVarP(&f.debug, "debug", "d", false, "print the policy with its sources before the command, and every warning")
-	flags.IntVar(&f.control, "control-fd", 0, "read settings from descriptor `FD` while the command runs (not built yet: refused)")
+	flags.IntVar(&f.control, "control-fd", 0, "read settings from descriptor `FD` while the command runs, one a line, each whole")
 	return cmd
 }
 
@@ -67,10 +67,8 @@ func srt(cmd *cobra.Command, f srtFlags, args []string) error {
 	if o.Warn, err = f.warner(errOut, load); err != nil {
 		return err
 	}
-	if cmd.Flags().Changed("control-fd") {
-		if err := srtControl(cmd, f.control, &o); err != nil {
-			return err
-		}
+	if err := openControl(cmd, f.control, &o); err != nil {
+		return err
 	}
 	result, err := sallyport.Run(cmd.Context(), o)
 	if err != nil {

@@ -187,3 +187,21 @@ func TestTheTrustStoreIsOutOfReach(t *testing.T) {
 	h.sh("! cat " + store + " && ! (echo x > " + store + ") && cat .sallyport.yaml && ! (echo >> .sallyport.yaml)").ok()
 	try().ok()
 }
+
+func TestSRTTakesSettingsWhileTheCommandRuns(t *testing.T) {
+	h := newHome(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if _, err := w.WriteString(`{"network": {"allowedDomains": ["allowed.test"], "deniedDomains": []}, "filesystem": {"denyRead": [], "allowWrite": [], "denyWrite": []}}` + "\n"); err != nil {
+		t.Fatal(err)
+	}
+	h.extra = []*os.File{r}
+	h.sallyport("srt", "--control-fd", "3", "-c", `for i in $(seq 200); do curl -s --fail http://allowed.test/x && exit 0; sleep 0.1; done; exit 1`).
+		ok().says("hello from allowed.test/x")
+	h.extra = nil
+	h.sallyport("srt", "--control-fd", "9", "true").badHost("--control-fd 9")
+}
