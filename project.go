@@ -39,6 +39,9 @@ func projectPolicies(env policy.Env) ([]policy.Source, []policy.Warning, error) 
 			sources = append(sources, s)
 		case errors.As(err, &foreign):
 			notes = append(notes, policy.Warning{Rule: policy.Rule{File: name, Line: 1}, Message: err.Error() + ": it is ignored"})
+		case errors.Is(err, syscall.ENAMETOOLONG):
+			return nil, nil, &Error{Err: errors.New("read the project's policy: the path of the working directory is too long"), Status: statusFailed,
+				Hint: "change to a directory that is not as deep"}
 		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
 			return nil, nil, fmt.Errorf("read the project's policy: %w", err)
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
@@ -85,7 +86,9 @@ func (p *Proxy) serveDNSStream(c net.Conn) {
 		c.SetDeadline(time.Now().Add(p.cfg.Limits.HeadTimeout))
 		query, err := readDNSMessage(br)
 		if err != nil {
-			if !errors.Is(err, io.EOF) { // it did not just end between messages
+			// It did not just end between messages, nor go away: a client that closes
+			// before it has read all resets the connection.
+			if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
 				p.denyMalformed(ends, "over TCP: "+err.Error())
 			}
 			return
