@@ -111,6 +111,7 @@ func TestParentsThatTheUserMayNotWriteAndReadOnlyMountsAreNoObstacle(t *testing.
 	}
 	shut := h.mkdir("shut")
 	h.write("shut/there", "x")
+	t.Cleanup(func() { os.Chmod(shut, 0o755) }) // or the home cannot be removed by who is not root
 	if err := os.Chmod(shut, 0o555); err != nil {
 		t.Fatal(err)
 	}
