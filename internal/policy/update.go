@@ -33,15 +33,15 @@ func (p *Policy) atStart() map[string]any {
 		"network.allowUnixSockets":     bareRules(unix.Sockets),
 		"network.allowAllUnixSockets":  unix.All,
 		"network.allowLocalBinding":    p.mac.LocalBinding,
-		"network.allowMachLookup":      services(p.mac.MachLookup),
+		"network.allowMachLookup":      bare(p.mac.MachLookup, func(r *MachRule) *Rule { return &r.Rule }),
 		"enableWeakerNetworkIsolation": p.mac.Trustd,
 		"allowAppleEvents":             p.mac.AppleEvents,
 		"allowPty":                     p.mac.PTY,
 		"env.pass":                     p.environ.Pass,
 		"env.unset":                    append([]string{}, p.environ.Unset...),
 		"env.set":                      p.environ.Set,
-		"publish":                      published(p.publish),
-		"hostPorts":                    hostPorts(p.hostPorts),
+		"publish":                      bare(p.publish, func(r *Publish) *Rule { return &r.Rule }),
+		"hostPorts":                    bare(p.hostPorts, func(r *HostPort) *Rule { return &r.Rule }),
 		"limits":                       Limits{Memory: p.limits.Memory, PIDs: p.limits.PIDs, CPU: p.limits.CPU, Time: p.limits.Time},
 		"ask.via":                      append([]string{}, p.ask.Via...),
 		"ask.timeout":                  p.ask.Timeout,
@@ -66,29 +66,11 @@ func bareRules(rules []PathRule) []PathRule {
 	return out
 }
 
-func published(rules []Publish) []Publish {
-	out := []Publish{}
-	for _, r := range rules {
-		r.Rule = Rule{}
-		out = append(out, r)
-	}
-	return out
-}
-
-func hostPorts(rules []HostPort) []HostPort {
-	out := []HostPort{}
-	for _, r := range rules {
-		r.Rule = Rule{}
-		out = append(out, r)
-	}
-	return out
-}
-
-func services(rules []MachRule) []MachRule {
-	out := []MachRule{}
-	for _, r := range rules {
-		r.Rule = Rule{}
-		out = append(out, r)
+// bare are rules without where they stand.
+func bare[T any](rules []T, where func(*T) *Rule) []T {
+	out := append([]T{}, rules...) // empty and absent are the same
+	for i := range out {
+		*where(&out[i]) = Rule{}
 	}
 	return out
 }
