@@ -8,7 +8,7 @@ import (
 
 func TestDoctorAsRootWantsToKnowWhoWouldRun(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("is about root")
+		t.Skip("is what root is told: the tests were started by an ordinary user")
 	}
 	t.Chdir(t.TempDir()) // root's own: nothing says who else it could be
 	t.Setenv("SUDO_UID", "")

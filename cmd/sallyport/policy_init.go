@@ -20,7 +20,7 @@ const starter = `# What the sandbox may do. See 'sallyport policy check' and 'sa
 network:
   # Names and addresses, each with :PORT or without. Nothing else is reached.
   allowedDomains: []
-  #  - registry.npmjs.org
+  #  - api.github.com
   #  - "*.example.com"
   #  - "git.example.com:22"
 filesystem:
@@ -39,7 +39,7 @@ filesystem:
 const projectStarter = `# What this project needs. It opens nothing until 'sallyport policy trust'.
 network:
   allowedDomains: []
-  #  - registry.npmjs.org
+  #  - api.github.com
 filesystem:
   # Hidden besides what is hidden by default.
   denyRead: []
