@@ -137,7 +137,7 @@ func (g *Group) write(name, value string) error {
 // pidfd_open(2)) must be of pid: it is alive after the move as it was before,
 // so that the move cannot have hit another process of the same number.
 func (g *Group) Place(pid int, pidfd int) error {
-	if err := alive(pidfd); err != nil {
+	if err := Alive(pidfd); err != nil {
 		return fmt.Errorf("place process %d: %w", pid, err)
 	}
 	if n, err := pidOf(pidfd); err != nil || n != pid {
@@ -149,7 +149,7 @@ func (g *Group) Place(pid int, pidfd int) error {
 		}
 		return fmt.Errorf("place process %d: %w", pid, err)
 	}
-	if err := alive(pidfd); err != nil {
+	if err := Alive(pidfd); err != nil {
 		return fmt.Errorf("place process %d: %w", pid, err)
 	}
 	return nil
@@ -180,8 +180,9 @@ func ownDir() (string, error) {
 	return filepath.Join(mount, path), err
 }
 
-// alive: a descriptor of a process is readable once that has ended.
-func alive(pidfd int) error {
+// Alive gives ErrGone once the process of a descriptor has ended: the descriptor
+// is readable then (pidfd_open(2)).
+func Alive(pidfd int) error {
 	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(fds, 0)

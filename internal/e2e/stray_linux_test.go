@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -45,18 +46,7 @@ func TestARunThatIsMovedOutOfItsCgroupIsEnded(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 			defer cancel()
 			cmd := h.command(ctx, "run", "--", "sh", "-c", "echo started; sleep 1000")
-			var errOut strings.Builder
-			cmd.Stderr = &errOut
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := out.Read(make([]byte, 8)); err != nil {
-				t.Fatalf("%v: %s", err, errOut.String())
-			}
+			errOut := saysStarted(t, cmd)
 			dir := ""
 			for _, p := range descendants(t) {
 				if strings.HasPrefix(p.args, "sh -c echo") {
@@ -133,4 +123,23 @@ func mountOf(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return mount
+}
+
+// saysStarted starts a run and waits for its command's first words. It gives what
+// the run says on standard error, whole when it has ended.
+func saysStarted(t *testing.T, cmd *exec.Cmd) *strings.Builder {
+	t.Helper()
+	errOut := &strings.Builder{}
+	cmd.Stderr = errOut
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 8)); err != nil {
+		t.Fatalf("%v: %s", err, errOut.String())
+	}
+	return errOut
 }

@@ -289,18 +289,7 @@ func TestWithoutItsKeeperOrSupervisorNothingGoesOn(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			cmd := h.command(ctx, "run", "--", "sh", "-c", "echo started; sleep 1000")
-			var errOut strings.Builder
-			cmd.Stderr = &errOut
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := out.Read(make([]byte, 8)); err != nil {
-				t.Fatalf("%v: %s", err, errOut.String())
-			}
+			errOut := saysStarted(t, cmd)
 			keeper := keeperOf(t, cmd.Process.Pid)
 			ground := ""
 			for _, p := range descendants(t) {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sallyport/sallyport/internal/cgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,22 +51,17 @@ func (p *Process) Close() { unix.Close(p.FD) }
 // ErrEnded: there is no such process any more.
 var ErrEnded = errors.New("the process has ended")
 
-// Alive fails once the process has ended: its descriptor of a process is readable once it has ended
-// (pidfd_open(2)). What was read of /proc before is this process's.
+// Alive fails once the process has ended. What was read of /proc before is this
+// process's.
 func (p *Process) Alive() error {
-	fds := []unix.PollFd{{Fd: int32(p.FD), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(fds, 0)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return fmt.Errorf("look at process %d: %w", p.PID, err)
-		case n > 0:
-			return ErrEnded
-		}
-		return nil
+	err := cgroup.Alive(p.FD)
+	if errors.Is(err, cgroup.ErrGone) {
+		return ErrEnded
 	}
+	if err != nil {
+		return fmt.Errorf("process %d: %w", p.PID, err)
+	}
+	return nil
 }
 
 func startTime(pid int) (uint64, error) {
