@@ -216,8 +216,8 @@ func TestWordsThatAreNoneChangeNoCount(t *testing.T) {
 		`"report":{"number":1,"event":{"layer":"proxy","operation":"net.connect","reason":"a\"} 1","verdict":"deny"}}`,
 		`"traffic":{"upstream":{"evil":1}}`, `"traffic":{"starts":{"evil":1}}`, `"traffic":{"bytes_in":-1}`, `"traffic":{"bytes_in":1e99}`} {
 		u, _ := w.sandbox(4001)
-		r := u.try(order{Op: "raw", Text: `{"id":1,` + what + `}`})
-		if !strings.Contains(r.Text, "decode") && !strings.Contains(r.Text, "greeting") {
+		r := u.try(order{Op: "request", Text: `{"id":1,` + what + `}`})
+		if !strings.Contains(r.Text, "decode request: ") {
 			t.Errorf("%s: %q %s", what, r.Text, r.Err)
 		}
 		u.do("end", 0)

@@ -92,7 +92,7 @@ func speakHanded(nonce string) string {
 	}
 	var packets []string
 	for _, r := range requests(1) {
-		packets = append(packets, "\x00"+r, "\x00"+strings.Replace(r, `{"id":`, `{"nonce":"`+nonce+`","id":`, 1))
+		packets = append(packets, "\x00"+r, "\x00"+withNonce(r, nonce))
 	}
 	said, err := speak(c, packets, 300*time.Millisecond)
 	if err != nil {

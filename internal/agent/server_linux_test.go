@@ -81,7 +81,7 @@ func TestWhatAnotherUserHasCannotBeSeenNorTouched(t *testing.T) {
 		"nobody":                    {Op: "register", PID: 1 << 22},
 		"a negative":                {Op: "register", PID: -5},
 		"his own again":             {Op: "register", PID: bob.do("events", 0).PID},
-		"her sandbox, by attaching": {Op: "raw", Text: "\x00" + `{"id":1,"attach":{"sandbox":"` + id + `"}}`},
+		"her sandbox, by attaching": {Op: "request", Text: `{"id":1,"attach":{"sandbox":"` + id + `"}}`},
 	} {
 		r := bob.try(o)
 		if r.Err == "" && !strings.Contains(r.Text, "refusal") {

@@ -103,8 +103,8 @@ func (u *userState) obey(o order, r *result) (err error) {
 		_, err = Logs(u.path).Open(o.Text)
 	case "logs":
 		err = u.logs(r)
-	case "raw":
-		r.Text, err = u.raw(o)
+	case "request":
+		r.Text, err = u.request(o.Text)
 	case "early": // a payload that is there before the sandbox
 		if err = u.spawn(); err == nil {
 			_, err = u.command("refused 0 x")
@@ -248,15 +248,23 @@ func (u *userState) logs(r *result) error {
 	return nil
 }
 
-// raw sends bytes to the agent as packets, one a line of Text, and gives what
-// comes back until it is silent.
-func (u *userState) raw(o order) (string, error) {
-	c, err := net.Dial("unixpacket", u.path)
+// request makes one request on a connection of its own, and gives the answer.
+func (u *userState) request(text string) (string, error) {
+	c, nonce, err := u.heard()
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	return speak(c, strings.Split(o.Text, "\n"), 300*time.Millisecond)
+	if _, err := c.Write([]byte("\x00" + withNonce(text, nonce))); err != nil {
+		return "", err
+	}
+	_ = c.SetReadDeadline(time.Now().Add(answerLimit))
+	m, err := newReceiver(c).next()
+	if err != nil {
+		return "", err
+	}
+	b, err := json.Marshal(m.message)
+	return string(b), err
 }
 
 // many makes sandboxes of children that do nothing.
@@ -281,23 +289,38 @@ func (u *userState) many(n int) error {
 	return nil
 }
 
-// attack is raw, after the greeting was heard; with its nonce put into what is
-// still JSON.
+// attack sends packets, one a line of text, after the greeting was heard, and gives
+// what comes back until it is silent.
 func (u *userState) attack(text string) (string, error) {
-	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: u.path, Net: "unixpacket"})
+	c, nonce, err := u.heard()
 	if err != nil {
-		return "", err
-	}
-	defer c.Close()
-	m, err := newReceiver(c).next()
-	if err != nil || m.Greeting == nil {
 		return "", nil // too many connections
 	}
+	defer c.Close()
 	var packets []string
 	for _, p := range strings.Split(text, "\n") {
-		packets = append(packets, strings.Replace(p, `{"id":`, `{"nonce":"`+m.Greeting.Nonce+`","id":`, 1))
+		packets = append(packets, withNonce(p, nonce))
 	}
 	return speak(c, packets, 10*time.Millisecond)
+}
+
+// heard is a connection whose greeting was heard, and the greeting's nonce.
+func (u *userState) heard() (*net.UnixConn, string, error) {
+	c, err := connect(u.path)
+	if err != nil {
+		return nil, "", err
+	}
+	m, err := newReceiver(c).next()
+	if err != nil || m.Greeting == nil {
+		c.Close()
+		return nil, "", errors.Join(errors.New("no greeting"), err)
+	}
+	return c, m.Greeting.Nonce, nil
+}
+
+// withNonce puts the nonce into what is still JSON.
+func withNonce(request, nonce string) string {
+	return strings.Replace(request, `{"id":`, `{"nonce":"`+nonce+`","id":`, 1)
 }
 
 // hand gives the target a connection: the sandbox's own, or a new one that has
