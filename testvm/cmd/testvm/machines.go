@@ -38,7 +38,7 @@ func newFlags(name string) *testFlags {
 	f.BoolVar(&f.tests.Short, "short", false, "leave out what tests leave out with -short")
 	f.BoolVar(&f.tests.All, "all", false, "run those tests too that a kernel has no say in, as both users everywhere")
 	f.IntVar(&f.atOnce, "at-once", 2, "how many machines run side by side")
-	f.StringVar(&f.keep, "keep", "", "folder of machines that passed: those of the same programs are not run again")
+	f.StringVar(&f.keep, "keep", "", "folder of what came of machines: those that passed with the same programs are not run again")
 	f.StringVar(&f.logs, "logs", "", "folder that takes all that the steps print, as they do")
 	return f
 }
