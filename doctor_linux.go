@@ -118,16 +118,29 @@ func (d *Diagnosis) namespaces() {
 
 func (d *Diagnosis) landlock() {
 	abi := sandbox.LandlockABI()
-	found := fmt.Sprintf("ABI %d", abi)
-	switch {
-	case abi == 0:
-		d.add("landlock", StateLess, "not in this kernel, or not in its lsm= list: FIFOs of the host that lie deep can be written to, "+
-			"files as standard streams go through pipes", "boot Linux 5.13 or later with landlock in lsm=")
-	case abi == 1:
-		d.add("landlock", StateLess, found+": renaming across directories is refused (EXDEV)", "boot Linux 5.19 or later")
-	default:
-		d.add("landlock", StateOK, found, "")
+	d.add("landlock", landlockState(abi), landlockFound(abi), "boot Linux 6.2 or later with landlock in lsm=")
+}
+
+func landlockState(abi int) State {
+	if sandbox.ConfinesFiles(abi) {
+		return StateOK
 	}
+	return StateLess
+}
+
+// landlockFound says what an ABI of Landlock is short of.
+func landlockFound(abi int) string {
+	found := fmt.Sprintf("ABI %d", abi)
+	if abi == 0 {
+		found = "not in this kernel, or not in its lsm= list: FIFOs of the host that lie deep can be written to"
+	}
+	if abi == 1 {
+		found += ": renaming across directories is refused (EXDEV)"
+	}
+	if !sandbox.ConfinesFiles(abi) {
+		found += "; files as standard streams go through pipes"
+	}
+	return found
 }
 
 // cgroup says where cgroup v2 is; this tier does not need it.

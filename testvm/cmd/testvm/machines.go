@@ -92,7 +92,7 @@ const unusedFor = 30 * 24 * time.Hour
 // reached but was built before is kept.
 func fetch(_ context.Context, args []string) error {
 	f := flag.NewFlagSet("fetch", flag.ContinueOnError)
-	boxes := f.Bool("boxes", false, "build the boxes for Vagrant too")
+	boxes := f.Bool("boxes", false, "build the boxes for Vagrant, and what packages are installed on, too")
 	if err := f.Parse(args); err != nil {
 		return usageError{err}
 	}
@@ -132,7 +132,7 @@ func fetchBoxes(c image.Cache) error {
 		}
 		fmt.Printf("%-8s %s\n", b.Name, filepath.Base(home))
 	}
-	return nil
+	return fetchFresh(c)
 }
 
 func fetchKernels(c image.Cache, machines []machine.Machine) error {
