@@ -11,6 +11,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/keeper"
 	"github.com/sallyport/sallyport/internal/plan"
 	"github.com/sallyport/sallyport/sandbox"
 )
@@ -27,13 +28,14 @@ func Doctor(ctx context.Context) Diagnosis {
 	d.agent()
 	k, err := findKernel(nil)
 	if err != nil {
-		d.add("tier trace", StateLess, err.Error(), "")
+		d.add("tier trace", StateLess, err.Error(), "unset "+keeper.Env+", which is for programs that sallyport starts itself")
 	}
 	var reason string
 	d.Tier, reason = k.tier()
 	if err == nil {
 		d.trace(k, d.Tier, reason)
 	}
+	d.limits(d.Tier >= event.TierTrace)
 	if d.Tier < event.TierTrace {
 		k = nil
 	}
@@ -147,7 +149,7 @@ func landlockFound(abi int) string {
 func (d *Diagnosis) cgroup() {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		d.add("cgroup v2", StateLess, err.Error(), "")
+		d.add("cgroup v2", StateLess, err.Error(), "mount -t proc proc /proc")
 		return
 	}
 	for line := range strings.Lines(string(b)) {
@@ -197,7 +199,8 @@ func (d *Diagnosis) trial(ctx context.Context, k *kernelSide) {
 		errors.As(err, &e)
 		d.add("trial run", StateMissing, err.Error(), e.Hint)
 	case result.Status != 0:
-		d.add("trial run", StateMissing, fmt.Sprintf("'true' exited with %d", result.Status), "")
+		d.add("trial run", StateMissing, fmt.Sprintf("'true' exited with %d", result.Status),
+			"see what 'sallyport run -- true' says; 'true' must be a program that everybody may start")
 	default:
 		d.add("trial run", StateOK, fmt.Sprintf("'true' ran in %d ms; the canary reached the proxy", time.Since(start).Milliseconds()), "")
 	}

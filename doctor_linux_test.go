@@ -19,3 +19,17 @@ func TestWhatLandlockIsShortOfIsSaid(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatLimitsAreShortOfIsSaid(t *testing.T) {
+	for controllers, want := range map[string]string{
+		"cpuset cpu io memory pids\n": "",
+		"memory pids\n":               "on cpu are",
+		"cpuset io\n":                 "on memory, pids, cpu are",
+		"":                            "on memory, pids, cpu are",
+	} {
+		state, found := limitsFound("/sys/fs/cgroup", controllers)
+		if (state == StateOK) != (want == "") || !strings.Contains(found, want) {
+			t.Errorf("%q: %s, %s", controllers, state, found)
+		}
+	}
+}
