@@ -29,6 +29,11 @@ func TestAPackageOnAFreshMachine(t *testing.T) {
 	s := service{t}
 	aptOf(s, packageFolder+"/archive")
 	s.run("runuser", "-l", "tester", "-c", "mkdir project")
+	// As where there are containers, or sessions with controllers of their own: it
+	// takes more to move a process then (CAP_SYS_NICE, before Linux 6.6).
+	if err := os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+cpuset +cpu +memory +pids"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if path, err := exec.LookPath("bwrap"); err == nil {
 		t.Fatalf("the machine is not fresh: it has %s", path)
 	}
@@ -97,9 +102,9 @@ func agentIsUp(t *testing.T, s service) {
 	if err != nil || d.Tier == "rootless" || !strings.Contains(string(text), "\ntier "+d.Tier+": run can start") {
 		t.Errorf("doctor: %v, tier %q", err, d.Tier)
 	}
-	for _, path := range []string{"/usr/share/man/man1/sallyport-run.1", "/usr/share/bash-completion/completions/sallyport", "/etc/sallyport/policy.d"} {
-		if found, _ := filepath.Glob(path + "*"); len(found) == 0 {
-			t.Errorf("%s is missing", path)
+	for _, path := range []string{"/usr/share/bash-completion/completions/sallyport", "/etc/sallyport/policy.d"} {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
 		}
 	}
 }
