@@ -33,7 +33,7 @@ testvm-harness:
 	SALLYPORT_TESTVM_BOOT=1 $(GO) test -count=1 -timeout 30m -run Boot ./testvm
 
 testvm-packages: dist ## the Debian package on fresh Debian 12 and 13: install, upgrade, purge
-	$(testvm_go) packages -deb $$(ls $(CURDIR)/dist/*_amd64.deb)
+	$(testvm_go) packages -deadline $(TESTVM_DEADLINE) -deb $$(ls $(CURDIR)/dist/*_amd64.deb)
 
 vagrant-test: ## the tests on Debian 12 through Vagrant; FULL=1: 11 and 13 too
 	$(testvm_go) vagrant $(testvm_flags) $(if $(FULL),-full)
