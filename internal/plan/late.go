@@ -5,7 +5,7 @@ import "path"
 // lateFrom is from how many on mounts are left to the supervisor. bubblewrap
 // takes no more than 9000 arguments, and reads the whole list of mounts anew
 // after making each; but a process that makes them takes its time to start.
-const lateFrom = 24
+const lateFrom = 40
 
 // Late is a mount that is left to the supervisor, once bubblewrap has made the
 // others and before the payload is there.
