@@ -85,7 +85,7 @@ var attacks = map[string]func(a []string) error{
 	"vmread": func(a []string) error {
 		b := make([]byte, 8)
 		local := []unix.Iovec{{Base: &b[0], Len: 8}}
-		_, err := unix.ProcessVMReadv(atoi(a[0]), local, []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&base)), Len: 8}}, 0)
+		_, err := unix.ProcessVMReadv(processOf(a[0]), local, []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&base)), Len: 8}}, 0)
 		return err
 	},
 	"socket": func(a []string) error {
@@ -163,6 +163,7 @@ func writeTo(path string, flags int) error {
 	if err != nil {
 		return err
 	}
+	defer unix.Close(fd)
 	_, err = unix.Write(fd, []byte("pwned"))
 	return err
 }
