@@ -79,9 +79,13 @@ type Record struct {
 	Path   string
 	Socket string // or system call
 	Count  uint64 // zero: one
-	// Late: without the kernel's programs it is a packet that is recorded, and its
-	// process is looked for afterwards. It may have gone; another is never named.
+	// Late: it is a packet that is recorded, in every tier, and its process is
+	// looked for afterwards. It may have gone; another is never named. In tier
+	// rootless that is so of every packet.
 	Late bool
+	// Raced: the name is read after the call, and may be another by then. It is
+	// recorded, each time, under the one or the other.
+	Raced bool
 	// Barred begins what the attempt says where the kernel itself refuses it to
 	// every ordinary user: then it cannot be tried.
 	Barred string

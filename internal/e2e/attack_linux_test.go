@@ -26,6 +26,11 @@ var attacks = map[string]func(a []string) error{
 		_, err := os.ReadFile(a[0])
 		return err
 	},
+	"open": func(a []string) error { // one call
+		fd, err := unix.Open(a[0], unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		unix.Close(fd)
+		return err
+	},
 	"stat":    func(a []string) error { _, err := os.Stat(a[0]); return err },
 	"write":   func(a []string) error { return writeTo(a[0], unix.O_WRONLY|unix.O_APPEND) },
 	"rewrite": func(a []string) error { return writeTo(a[0], unix.O_RDWR|unix.O_TRUNC) },

@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -29,9 +28,6 @@ func init() {
 	attacks["pair"] = func(a []string) error { _, err := unix.Socketpair(unix.AF_UNIX, atoi(a[0]), 0); return err }
 	attacks["inherited"] = func([]string) error { return inherited() }
 	attacks["takefd"] = func(a []string) error { return takeHanded(a[0]) }
-	attacks["movecgroup"] = func(a []string) error {
-		return unwrapped(os.WriteFile(filepath.Join(a[0], "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0))
-	}
 	attacks["docker"] = func(a []string) error { return startContainer(a[0]) }
 	attacks["sshagent"] = func(a []string) error { return askAgent(a[0]) }
 	attacks["dbus"] = func(a []string) error { return joinBus(a[0]) }

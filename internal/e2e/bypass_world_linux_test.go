@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/bypass"
+	"github.com/sallyport/sallyport/internal/cgroup"
 )
 
 // bypassWorld is what the table's attempts aim at on the host.
@@ -45,9 +46,13 @@ func (h *home) bypassWorld() bypassWorld {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() { os.RemoveAll(tmp) })
+	mount, err := cgroup.Mount()
+	if err != nil {
+		h.t.Fatal(err)
+	}
 	abstract := "@bypass-" + filepath.Base(h.dir)
 	w := bypassWorld{h: h, names: strings.NewReplacer("$there6", thereV6, "$there", thereV4, "$other", otherV4, "$dns", dnsV4, "$here6", hereV6, "$here", hereV4,
-		"$home", h.dir, "$work", h.work, "$tmp", tmp, "$abstract", abstract, "$pid", fmt.Sprint(os.Getpid()), "$self", "self", "$long", raceFor().String())}
+		"$home", h.dir, "$work", h.work, "$tmp", tmp, "$abstract", abstract, "$pid", fmt.Sprint(os.Getpid()), "$self", "self", "$cgroup", mount, "$long", raceFor().String())}
 	for _, path := range []string{"other/host.sock", "work/host.sock", tmp + "/s.sock"} {
 		w.sockets = append(w.sockets, h.serveUnix(path))
 	}
