@@ -138,3 +138,12 @@ func (v Vector) At(tier event.Tier) (r Record, ok bool) {
 // Prefix begins the line in which a test says what came of a vector: the tier and
 // the result follow.
 const Prefix = "bypass: "
+
+// Results, or their beginnings.
+const (
+	Recorded    = "recorded"
+	NotRecorded = "not recorded"
+	NotThere    = "nothing there"
+	HeldBy      = "held by "
+	CannotTry   = "cannot be tried here: "
+)

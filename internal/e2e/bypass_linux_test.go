@@ -177,7 +177,7 @@ func arrivedBeyond(allowed []string) (list []string) {
 // judge says of one vector whether it was refused, and is recorded as it should be.
 func (b *bypasses) judge(t *testing.T, v bypass.Vector) {
 	if len(v.Held) > 0 {
-		t.Logf("%s%s: held by %s", bypass.Prefix, b.tier, strings.Join(v.Held, ", "))
+		t.Logf("%s%s: %s%s", bypass.Prefix, b.tier, bypass.HeldBy, strings.Join(v.Held, ", "))
 		return
 	}
 	m := b.made[v.ID]
@@ -190,22 +190,22 @@ func (b *bypasses) judge(t *testing.T, v bypass.Vector) {
 	if m.pid == 0 {
 		t.Error("the process that tried was not seen outside")
 	}
-	word := "refused, nothing to record"
+	word := bypass.NotThere
 	if record, ok := v.At(b.tier); ok && record.Barred != "" && strings.HasPrefix(m.result, record.Barred) {
-		t.Skipf("%s%s: cannot be tried here: %s", bypass.Prefix, b.tier, m.result)
+		t.Skipf("%s%s: %s%s", bypass.Prefix, b.tier, bypass.CannotTry, m.result)
 	} else if ok {
 		b.judgeRecord(t, v, record)
-		word = "recorded"
+		word = bypass.Recorded
 	} else if n := b.mine(v); len(n) > 0 {
 		t.Errorf("recorded, though tier %s does not claim to:\n%s", b.tier, describe(n))
 	} else if v.Missing != "" {
-		word = "refused, not recorded"
+		word = bypass.NotRecorded
 		if !slices.ContainsFunc(b.missing, func(s string) bool { return strings.HasPrefix(s, v.Missing) }) {
 			t.Errorf("not recorded, and the summary does not say so: %q", b.missing)
 		}
 	}
 	if v.Outside != "" && m.outside != v.Outside {
-		t.Skipf("%s%s: cannot be tried here: %s", bypass.Prefix, b.tier, m.outside)
+		t.Skipf("%s%s: %s%s", bypass.Prefix, b.tier, bypass.CannotTry, m.outside)
 	}
 	t.Logf("%s%s: %s", bypass.Prefix, b.tier, word)
 }
