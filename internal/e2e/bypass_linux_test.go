@@ -47,6 +47,7 @@ type bypasses struct {
 	events  []event.Event
 	claimed map[int]bool // events that belong to a vector
 	missing []string     // what the runs say they do not record
+	doctor  string       // what doctor says
 	driver  map[bypass.Policy]int
 }
 
@@ -66,6 +67,8 @@ func testBypasses(t *testing.T, h *home) {
 	for _, p := range bypass.Policies() {
 		b.makeAll(p)
 	}
+	said, _ := h.command(t.Context(), "doctor").Output() // its status says what else is missing
+	b.doctor = string(said)
 	b.events = h.events()
 	for _, e := range b.events {
 		b.tier = max(b.tier, e.Sandbox.Tier)
@@ -202,6 +205,9 @@ func (b *bypasses) judge(t *testing.T, v bypass.Vector) {
 		word = bypass.NotRecorded
 		if !slices.ContainsFunc(b.missing, func(s string) bool { return strings.HasPrefix(s, v.Missing) }) {
 			t.Errorf("not recorded, and the summary does not say so: %q", b.missing)
+		}
+		if !strings.Contains(b.doctor, "file denials are refused but not recorded") {
+			t.Errorf("not recorded, and doctor does not say so:\n%s", b.doctor)
 		}
 	}
 	if v.Outside != "" && m.outside != v.Outside {
