@@ -186,7 +186,7 @@ func requests() []Vector {
 	add("no-tls", "no TLS on port 443", inside(event.NameMissing, "tls-without-name"), []string{"tcp", "allowed.test:443", request("allowed.test")}, https...)
 	add("host", "a page of another host", connection("allowed.test", event.NameMismatch, "http-host"), []string{"tcp", "allowed.test:80", request("denied.test")}, http...)
 	add("host-second", "a page of another host, as the second request", connection("allowed.test", event.NameMismatch, "http-host"),
-		[]string{"second", `GET http://allowed.test/ HTTP/1.1\r\nHost: allowed.test\r\n\r\nGET http://allowed.test/ HTTP/1.1\r\nHost: denied.test\r\n\r\n`}, http...)
+		[]string{"second", `GET http://allowed.test/ HTTP/1.1\r\nHost: allowed.test\r\n\r\nGET http://allowed.test/ HTTP/1.1\r\nHost: denied.test\r\n\r\n`}, append(http, "bytes $there:80")...)
 	add("host-absolute", "a page of another host, by absolute request", connection("allowed.test", event.NameMismatch, "http-host"), []string{"proxy", `GET http://allowed.test/ HTTP/1.1\r\nHost: denied.test\r\n\r\n`})
 	add("host-twice", "two hosts in one request", connection("allowed.test", event.RequestInvalid, "http-host"), []string{"proxy", `GET http://allowed.test/ HTTP/1.1\r\nHost: allowed.test\r\nHost: denied.test\r\n\r\n`})
 	add("lengths", "two lengths in one request", connection("", event.RequestInvalid, "http-request"),
