@@ -39,9 +39,17 @@ func init() {
 	attempts["second"] = trySecond
 	attempts["relay"] = tryRelay
 	attempts["tlsodd"] = tryOddTLS
-	attempts["systemdrun"] = func(a []string) error {
-		return exec.Command("systemd-run", "--user", "--wait", "--quiet", "touch", a[0]).Run()
+	attempts["systemdrun"] = trySystemdRun
+}
+
+// trySystemdRun has the user's service manager touch a file.
+func trySystemdRun(args []string) error {
+	cmd := exec.Command("systemd-run", "--user", "--wait", "--quiet", "touch", args[0])
+	cmd.Env = append(os.Environ(), fmt.Sprintf("XDG_RUNTIME_DIR=/run/user/%d", os.Getuid()))
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("systemd-run --user: %w", err)
 	}
+	return nil
 }
 
 // processOf reads a number, or "self".
@@ -280,7 +288,7 @@ func tryIPOptions(args []string) error {
 	if err := unix.Connect(fd, to); err != unix.EINPROGRESS {
 		return err
 	}
-	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 500)
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 10_000)
 	if _, err := unix.Getpeername(fd); err != nil {
 		unix.Close(fd)
 		return err

@@ -180,7 +180,7 @@ func (a *attacker) end() {
 func (h *home) tryOutside(try []string) string {
 	h.t.Helper()
 	cmd := exec.CommandContext(h.t.Context(), h.helperPath(), append([]string{"outside"}, try...)...)
-	cmd.Env = []string{helperEnv + "=bypass-try", "HOME=" + h.dir, "PATH=" + userPath, "XDG_RUNTIME_DIR=" + os.Getenv("XDG_RUNTIME_DIR")}
+	cmd.Env = []string{helperEnv + "=bypass-try", "HOME=" + h.dir, "PATH=" + userPath}
 	cmd.Dir = h.work
 	var result string
 	out, err := cmd.Output()

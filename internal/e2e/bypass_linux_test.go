@@ -158,10 +158,14 @@ func (b *bypasses) tryOutside(v bypass.Vector) string {
 	if v.Module != "" && os.Getenv("SALLYPORT_TESTVM") == "" {
 		list, _ := os.ReadFile("/proc/net/protocols")
 		if !strings.Contains("\n"+string(list), "\n"+v.Module+" ") {
-			return "not tried: " + v.Module + " is not loaded here"
+			return "tests load no part of the kernel, and " + v.Module + " is not loaded"
 		}
 	}
-	return b.h.tryOutside(v.Try)
+	result := b.h.tryOutside(v.Try)
+	if result != v.Outside {
+		return "without a sandbox it ends with " + result
+	}
+	return result
 }
 
 // arrivedBeyond lists what the far side has seen besides.
@@ -193,7 +197,7 @@ func (b *bypasses) judge(t *testing.T, v bypass.Vector) {
 	}
 	word := bypass.NotThere
 	if record, ok := v.At(b.tier); ok && record.Barred != "" && strings.HasPrefix(m.result, record.Barred) {
-		t.Skipf("%s%s: %s%s", bypass.Prefix, b.tier, bypass.CannotTry, m.result)
+		t.Skipf("%s%s: %s%s", bypass.Prefix, b.tier, bypass.CannotTry, "the kernel refuses it to every ordinary user: "+m.result)
 	} else if ok {
 		b.judgeRecord(t, v, record)
 		word = bypass.Recorded
