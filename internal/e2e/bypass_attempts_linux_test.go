@@ -288,7 +288,7 @@ func tryIPOptions(args []string) error {
 	if err := unix.Connect(fd, to); err != unix.EINPROGRESS {
 		return err
 	}
-	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 10_000)
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 5000)
 	if _, err := unix.Getpeername(fd); err != nil {
 		unix.Close(fd)
 		return err

@@ -159,10 +159,11 @@ func answerAsDocker(c *net.UnixConn) {
 // answers the attempt outside either, and it says so.
 func (h *home) startBus(path string) {
 	h.t.Helper()
-	cmd := h.program(h.t.Context(), "dbus-daemon", "--session", "--nofork", "--address=unix:path="+path)
-	if _, err := exec.LookPath("dbus-daemon"); err != nil {
+	program, err := exec.LookPath("dbus-daemon")
+	if err != nil {
 		return
 	}
+	cmd := h.program(h.t.Context(), program, "--session", "--nofork", "--address=unix:path="+path)
 	if err := cmd.Start(); err != nil {
 		h.t.Fatal(err)
 	}
