@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
@@ -168,7 +169,10 @@ func takeHanded(path string) error {
 
 // startContainer asks Docker's daemon for one.
 func startContainer(path string) error {
-	client := http.Client{Timeout: patience, Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", path) }}}
+	dialSocket := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DialContext: dialSocket}}
 	resp, err := client.Post("http://docker/v1.41/containers/create", "application/json", strings.NewReader(`{"Image":"x","HostConfig":{"Binds":["/:/host"]}}`))
 	if err != nil {
 		return unwrapped(err)

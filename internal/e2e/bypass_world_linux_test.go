@@ -65,7 +65,7 @@ func (h *home) bypassWorld() bypassWorld {
 	}
 	c.Close()
 	h.t.Cleanup(func() { w.connection.Close() })
-	w.sockets = append(w.sockets, h.serveAs(abstract, greetOnce), h.serveAs(h.dir+"/other/giver.sock", w.give),
+	w.sockets = append(w.sockets, h.serveUnix(abstract), h.serveAs(h.dir+"/other/giver.sock", w.give),
 		h.serveAs(h.dir+"/other/agent.sock", answerAsAgent), h.serveAs(h.mkdir(".docker/run")+"/docker.sock", answerAsDocker))
 	h.startBus(h.dir + "/other/bus")
 	return w
@@ -134,8 +134,6 @@ func (h *home) serveAs(path string, answer func(*net.UnixConn)) *hostSocket {
 	}()
 	return s
 }
-
-func greetOnce(c *net.UnixConn) { _, _ = io.WriteString(c, "hello") }
 
 // give hands a connected socket over.
 func (w bypassWorld) give(c *net.UnixConn) {
