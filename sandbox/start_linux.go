@@ -274,6 +274,7 @@ func (s *Sandbox) Prove(canary Canary) error {
 // Release starts the payload.
 func (s *Sandbox) Release() error {
 	s.term.show(s.hangUp)
+	s.job = newJob(s, s.term)
 	if err := s.send(initCommand{Go: true}); err != nil {
 		return s.died("stage 2")
 	}
@@ -289,7 +290,7 @@ func (s *Sandbox) Release() error {
 		return err
 	}
 	s.relay.start()
-	s.job = startJob(s, s.term)
+	s.job.start()
 	return nil
 }
 
