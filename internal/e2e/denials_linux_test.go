@@ -102,11 +102,11 @@ filesystem:
 	h.attack(append(want, "write "+mounted+"/file: EROFS", "create "+mounted+"/new: EROFS", "create /tmp/x: ok", "create /run/x: ok")...)
 	// They are kept like all others.
 	const one = "work/d3/ro/file"
-	h.replaced(h.dir+"/"+one, "write", 3, func(i int) { h.atomically(one, fmt.Sprint(i)) })
+	h.replaced(h.dir+"/"+one, "write", 10, func(i int) { h.atomically(one, fmt.Sprint(i)) })
 	if !slices.Contains(h.tampered(), h.dir+"/"+one) {
 		t.Error("that a file was replaced is not in the record")
 	}
-	if got := h.read(one); got != "2" {
+	if got := h.read(one); got != "9" {
 		t.Errorf("the file holds %q", got)
 	}
 }
