@@ -154,7 +154,7 @@ func connects() []Vector {
 		tcp("fastopen-connect", "TCP_FASTOPEN_CONNECT", 2525, "fastopenconnect", "$there:2525"),
 		tcp("mapped", "an IPv4 address as IPv6", 2525, "mapped", "$there:2525"),
 		tcp("mptcp", "multipath TCP", 2525, "mptcp", "$there:2525"),
-		tcp("late-connect", "connect of a socket that was bound to the proxy's own address", 2525, "boundconnect", "$there:2525"),
+		tcp("late-connect", "connect of a socket that was bound before", 2525, "boundconnect", "$there:2525"),
 		udp("udp-mapped", "a datagram to an IPv4 address as IPv6", "$there", 5001, "sendto 10 mapped $there:%d"),
 		udp("udp-inet-on-inet6", "a datagram to an AF_INET address on an IPv6 socket", "$there", 5002, "sendto 10 inet $there:%d"),
 		udp("udp-unspec", "a datagram to an address of family AF_UNSPEC", "$there", 5003, "sendto 2 unspec $there:%d"),

@@ -267,10 +267,10 @@ func tryMapped(args []string) error {
 	return talk(fd)
 }
 
-// tryBound connects from a port below 1024's neighbours, chosen by itself.
+// tryBound connects a socket that it has bound.
 func tryBound(args []string) error {
 	return connectWith(args[0], func(fd int) error {
-		return unix.Bind(fd, &unix.SockaddrInet4{Port: 20022})
+		return unix.Bind(fd, &unix.SockaddrInet4{})
 	})
 }
 
