@@ -92,6 +92,13 @@ const maxLinks = 40
 // below a hidden directory: links up to there are followed, and the rest is as
 // the name has it.
 func walk(root *os.File, p string, follow, cached bool) string {
+	if dir, last := path.Split(strings.TrimRight(p, "/")); last != "" && last != "." && last != ".." {
+		if real, _, err := openPath(root, dir, true, cached); err == nil { // most often
+			if _, err := readLink(root, real+"/"+last, cached); err != nil || !follow {
+				return path.Join(real, last)
+			}
+		}
+	}
 	rest := strings.Split(strings.Trim(p, "/"), "/")
 	at := "/"
 	for links := 0; len(rest) > 0; {
