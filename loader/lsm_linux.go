@@ -163,6 +163,16 @@ func (l *Loader) missLSM(err error) {
 	}
 }
 
+// HasLSM reports whether LSM programs are attached, all of them: nil, or why not.
+func (l *Loader) HasLSM() error {
+	for _, p := range programs {
+		if err := l.missing[p.name]; err != nil && p.attach == attachLSM {
+			return err
+		}
+	}
+	return nil
+}
+
 func (l *Loader) hasLSM() bool { return l.maps["unix_peers"] != nil }
 
 // addLSM fills in the rules that LSM programs alone look at.
