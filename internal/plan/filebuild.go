@@ -34,7 +34,7 @@ func (p *Positions) set(at place) { p[at.word] |= 1 << at.bit }
 // add puts one rule into the table, or nothing of it.
 func (b *tableBuilder) add(r FileRule) bool {
 	list, ok := r.parse()
-	if !ok {
+	if !ok || len(list) > 0 && r.Kind == FileSeal {
 		return false
 	}
 	if len(list) == 0 {
@@ -120,6 +120,9 @@ func (b *tableBuilder) wildRoom(list []component, fold bool) bool {
 func (b *tableBuilder) position(at place, c component, r FileRule) {
 	if c.deep {
 		b.Loop.set(at)
+	}
+	if r.Kind == FileHide || r.Kind == FileShow {
+		b.Reads.set(at)
 	}
 	if !c.wild && !b.Last.has(at) {
 		if r.Fold {

@@ -67,6 +67,7 @@ type FileTable struct {
 	// pattern; Kinds says of what kind. Hold are those that a move must not pass
 	// though they are not the last: of protected names, and of other patterns.
 	Loop, Last, Hold, GlobHold Positions
+	Reads                      Positions // of patterns that have a say in reading
 	Kinds                      [fileKinds]Positions
 	Bare                       bool
 	// Left are the rules that have no such form.
