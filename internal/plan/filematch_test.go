@@ -216,3 +216,36 @@ func FuzzTheKernelsFormOfPatterns(f *testing.F) {
 		agree(t, CompileFiles(KernelFiles(p.Files(), nil, testEnv.Home, testEnv.RuntimeDir)), p, name)
 	})
 }
+
+func TestWhereTheKernelDecidesByNameNothingIsPutOnTheHost(t *testing.T) {
+	tree := "/home/u/w/.git/HEAD\n/home/u/w/r/HEAD\n/home/u/w/r/objects/\n/home/u/w/r/refs/\n/data/\n/home/u/w/l -> /data\n"
+	text := "filesystem:\n  allowWrite: [., /data]\n  denyWrite: [late, l/linked]\n  denyRead: [secret, 'odd?']\n"
+	in := testInput(t, newTree(tree), text)
+	before := mustMake(t, in)
+	in.ByName, in.Linked = true, true
+	p := mustMake(t, in)
+	for _, s := range p.Stubs { // a bare repository is known by a look alone
+		if !strings.HasPrefix(s.Path, "/home/u/w/r/") {
+			t.Errorf("placeholder %s (%s)", s.Path, s.Rule)
+		}
+	}
+	if len(before.Stubs) <= len(p.Stubs) || before.Names != nil {
+		t.Errorf("%d placeholders without the kernel, %d with it", len(before.Stubs), len(p.Stubs))
+	}
+	for _, s := range before.Stubs {
+		leads := slices.ContainsFunc(before.Stubs, func(o Stub) bool { return strings.HasPrefix(o.Path, s.Path+"/") })
+		if !leads && !strings.HasPrefix(s.Path, "/home/u/w/r/") && !p.Names.Refuses(FileOpWrite, s.Path) {
+			t.Errorf("nothing keeps %s from being made", s.Path)
+		}
+	}
+	if !strings.Contains(p.String(), "# names that the kernel decides about\nname             .gitconfig (builtin:protected:.gitconfig)\n") {
+		t.Error(p)
+	}
+	if !slices.ContainsFunc(p.Notes, func(n string) bool { return strings.Contains(n, "odd?") }) {
+		t.Errorf("not said what the kernel cannot follow: %v", p.Notes)
+	}
+	in.Linked = false // who does not know the link cannot refuse what it leads to
+	if p := mustMake(t, in); !slices.ContainsFunc(p.Stubs, func(s Stub) bool { return s.Path == "/data/linked" }) {
+		t.Errorf("no placeholder for what a link leads to: %v", p.Stubs)
+	}
+}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -57,6 +58,7 @@ type FileRules struct {
 // Links are followed as they are now, if there is somebody to ask: rules hold
 // under both names.
 func KernelFiles(rules policy.FileRules, fsys FS, home string, dirs ...string) FileRules {
+	dirs = slices.DeleteFunc(dirs, func(d string) bool { return d == "" })
 	k := &kernelFiles{private: slices.Concat(privateDirs, dirs), seen: map[FileRule]bool{}}
 	if fsys != nil {
 		k.r = newResolver(fsys)
@@ -89,6 +91,21 @@ func KernelFiles(rules policy.FileRules, fsys FS, home string, dirs ...string) F
 		k.path(FileProtect, r)
 	}
 	return k.out
+}
+
+// lines shows the rules: stable, one a line.
+func (f FileRules) lines() (out []string) {
+	for _, r := range f.Rules {
+		line := fmt.Sprintf("%-16s %s", r.Kind, r.Path)
+		if r.Rule != (policy.Rule{}) {
+			line += " (" + r.Rule.String() + ")"
+		}
+		out = append(out, line)
+	}
+	if f.Bare {
+		out = append(out, "HEAD, objects and refs beside each other")
+	}
+	return out
 }
 
 type kernelFiles struct {
