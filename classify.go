@@ -12,6 +12,10 @@ import (
 // files, limits of the kernel, probes that found nothing to be allowed to do.
 const ruleSystem = "builtin:system"
 
+// ruleByName names a refusal by name that the policy alone would not make: a link,
+// or a move, that would bring what it protects.
+const ruleByName = "builtin:protected-name"
+
 // classify says whose denial it was that the kernel reported: the policy's, if
 // that would refuse the same; else the host's own, reason system.
 func classify(p *policy.Policy, e *event.Event) {
@@ -27,6 +31,10 @@ func classify(p *policy.Policy, e *event.Event) {
 			e.Reason, e.Rule, e.Detail = d.Reason, d.Rule.String(), event.Text(d.Text)
 			return
 		}
+	}
+	if e.Layer == event.LayerLSM && isFile(e.Operation) { // by name: also for what the name would bring
+		e.Reason, e.Rule = event.PathProtected, ruleByName
+		return
 	}
 	e.Reason, e.Rule = event.System, ruleSystem
 }

@@ -168,7 +168,10 @@ func (l *Loader) hasLSM() bool { return l.maps["unix_peers"] != nil }
 // addLSM fills in the rules that LSM programs alone look at.
 func (l *Loader) addLSM(id uint64, r Rules) error {
 	if !l.hasLSM() {
-		return nil
+		return l.addFiles(id, r.Files) // refused, if there are any
+	}
+	if err := l.addFiles(id, r.Files); err != nil {
+		return err
 	}
 	for _, s := range r.UnixSockets {
 		if err := l.maps["unix_peers"].Put(peerKey(id, s), uint32(1)); err != nil {
@@ -183,7 +186,7 @@ func (l *Loader) dropLSM(id uint64) error {
 	if !l.hasLSM() {
 		return nil
 	}
-	return l.dropUnix("unix_peers", id)
+	return errors.Join(l.dropUnix("unix_peers", id), l.dropFiles(id))
 }
 
 // peerKey is a path as the kernel's programs walk it, from the leaf to the root;

@@ -58,7 +58,7 @@ type FileRules struct {
 // Links are followed as they are now, if there is somebody to ask: rules hold
 // under both names.
 func KernelFiles(rules policy.FileRules, fsys FS, home string, dirs ...string) FileRules {
-	dirs = slices.DeleteFunc(dirs, func(d string) bool { return d == "" })
+	dirs = slices.DeleteFunc(dirs, func(d string) bool { return d == "" || d == "/" })
 	k := &kernelFiles{private: slices.Concat(privateDirs, dirs), seen: map[FileRule]bool{}}
 	if fsys != nil {
 		k.r = newResolver(fsys)
