@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
+	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/keeper"
 	"github.com/sallyport/sallyport/internal/plan"
@@ -132,7 +133,8 @@ type run struct {
 	live    *live
 	updates *updates
 	hangUps hangUps
-	asking  *asking // nil: nobody is asked, or told
+	asking  *asking       // nil: nobody is asked, or told
+	limits  *cgroup.Watch // nil: there are none
 }
 
 // Run runs a command inside a boundary and returns when it has ended and its
@@ -238,6 +240,9 @@ func (r *run) putUp() error {
 	if err := r.startKernel(); err != nil {
 		return err
 	}
+	if err := r.watchLimits(); err != nil {
+		return err
+	}
 	r.asking.startTerminal(r.screen())
 	r.asking.startDesktop(&r.opts)
 	r.running.Store(true)
@@ -338,6 +343,10 @@ func (r *run) serve() error {
 // finish completes the record after the payload has ended.
 func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Result, error) {
 	r.speak()
+	r.limits.End()
+	if e, is := endedBy(status.Signal); is && runErr == nil {
+		r.record(e)
+	}
 	if late {
 		status.Code = statusTimeout
 	}
@@ -414,6 +423,7 @@ func (r *run) release() {
 		}
 	}
 	r.asking.close()
+	r.limits.End()
 	r.kernel.abandon()
 	r.speak()
 	for _, s := range r.stubs {

@@ -169,7 +169,8 @@ func TestBusyConnectionIsNotIdle(t *testing.T) {
 }
 
 func TestServerThatStallsHoldsOnlyItsOwnConnection(t *testing.T) {
-	r := newRig(t, allowing("ok.test", "stall.test"), func(c *Config) { c.Limits.Idle = 500 * time.Millisecond })
+	t.Parallel()
+	r := newRig(t, allowing("ok.test", "stall.test"), func(c *Config) { c.Limits.Idle = 3 * time.Second })
 	hold := make(chan struct{})
 	defer close(hold)
 	r.outside("stall.test", 7000, serveTCP(t, func(*net.TCPConn) { <-hold }))

@@ -57,7 +57,7 @@ func TestRequestThatTwoParsersReadDifferentlyIsRefused(t *testing.T) {
 		for _, way := range []string{"absolute form", "captured"} {
 			t.Run(c.name+"/"+way, func(t *testing.T) {
 				t.Parallel()
-				r := newRig(t, allowing("ok.test", "evil.test"), func(c *Config) { c.Limits.HeadTimeout = 200 * time.Millisecond })
+				r := newRig(t, allowing("ok.test", "evil.test"), func(c *Config) { c.Limits.HeadTimeout = 2 * time.Second })
 				reached := make(chan []byte, 1)
 				r.outside("ok.test", 80, serveTCP(t, func(c *net.TCPConn) {
 					b, _ := io.ReadAll(c)

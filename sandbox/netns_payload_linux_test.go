@@ -203,7 +203,7 @@ func ask(label, server string, from *net.UDPAddr) error {
 	if _, err := c.Write([]byte("question")); err != nil {
 		return err
 	}
-	c.SetReadDeadline(time.Now().Add(2 * time.Second))
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	buf := make([]byte, 64)
 	n, err := c.Read(buf)
 	if err != nil {
@@ -313,12 +313,12 @@ func echoOnLoopback([]string) error {
 }
 
 func echo(network, addr string) error {
-	c, err := net.DialTimeout(network, addr, time.Second)
+	c, err := net.DialTimeout(network, addr, 30*time.Second)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(time.Second))
+	c.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := c.Write([]byte("hello")); err != nil {
 		return err
 	}

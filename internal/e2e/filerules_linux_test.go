@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -223,39 +222,4 @@ func TestTwoHundredAndFiftyWorktreesAreNoObstacle(t *testing.T) {
 		"create "+w+"/.git/hooks/x: EROFS", "create "+w+"/trees/9/file: ok")
 	h.sh("git -C trees/123 status --short | head -1; git worktree list | wc -l").ok().says("251")
 	h.noPlaceholders()
-}
-
-func TestTenThousandDenialsHold(t *testing.T) {
-	n := 3200 // more than bubblewrap takes
-	if os.Getenv("SALLYPORT_E2E_LONG") != "" {
-		n = 10_000
-	}
-	h := newHome(t)
-	h.mkdir("work/many")
-	for i := range n {
-		if err := os.WriteFile(fmt.Sprintf("%s/many/f%d", h.work, i), []byte("x"), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if out, err := h.program(t.Context(), "/bin/sh", "-c", "ls many | wc -l").Output(); err != nil || strings.TrimSpace(string(out)) != fmt.Sprint(n) {
-		t.Fatalf("%s, %v", out, err)
-	}
-	list := func(format string) string {
-		var b strings.Builder
-		for i := range n {
-			fmt.Fprintf(&b, "    - "+format+"\n", i)
-		}
-		return b.String()
-	}
-	start := func(policy string) time.Duration {
-		begun := time.Now()
-		h.usePolicy(policy).run("true").ok()
-		return time.Since(begun)
-	}
-	small := start("filesystem:\n  denyRead:\n    - many/f1\n")
-	absent := start("filesystem:\n  denyRead:\n" + list("/nowhere/f%d"))
-	hidden := start("filesystem:\n  denyRead:\n" + list("many/f%d"))
-	m := h.work + "/many"
-	h.attack("read "+m+"/f0: EACCES", "read "+m+"/f199: EACCES", "read "+m+"/f2999: EACCES", fmt.Sprintf("read %s/f%d: EACCES", m, n-1), fmt.Sprintf("unlink %s/f%d: EBUSY", m, n-1), "create "+m+"/new: ok")
-	t.Logf("a start takes %s with one denial, %s with %d of what does not exist, %s with as many of what does", small, absent, n, hidden)
 }

@@ -96,6 +96,16 @@ func (a added) Figures() event.Figures { return event.Figures{Counts: a.Counts} 
 // of some logs add up to.
 func equalTheLogs(t *testing.T, got map[string]float64, dir string) (n uint64) {
 	t.Helper()
+	n, differ := compareWithLogs(t, got, dir)
+	for _, d := range differ {
+		t.Error(d)
+	}
+	return n
+}
+
+// compareWithLogs gives the number of events in the logs, and what differs.
+func compareWithLogs(t *testing.T, got map[string]float64, dir string) (n uint64, differ []string) {
+	t.Helper()
 	var sum added
 	for r, err := range audit.Query(dir, audit.Filter{}) {
 		if err != nil {
@@ -118,12 +128,12 @@ func equalTheLogs(t *testing.T, got map[string]float64, dir string) (n uint64) {
 			case "sallyport_denials_total", "sallyport_system_denials_total", "sallyport_decisions_total", "sallyport_events_total",
 				"sallyport_events_lost_total", "sallyport_metadata_denials_total", "sallyport_ask_total":
 				if got[key] != want[key] {
-					t.Errorf("%s is %v, in the log are %v", key, got[key], want[key])
+					differ = append(differ, fmt.Sprintf("%s is %v, in the log are %v", key, got[key], want[key]))
 				}
 			}
 		}
 	}
-	return sum.Events
+	return sum.Events, differ
 }
 
 // everyDenial runs what is refused in every way there is.
@@ -142,13 +152,18 @@ func TestCountersEqualTheLogWhoeverIsKilled(t *testing.T) {
 	h := m.home()
 	h.everyDenial()
 	waitFor(t, "the proxy's numbers", func() bool { return scrape(t, addr)["sallyport_proxy_bytes_total{direction=in}"] > 0 })
-	equal := func() map[string]float64 {
+	equal := func() (got map[string]float64) {
 		t.Helper()
-		time.Sleep(1200 * time.Millisecond) // losses are said once a second
-		got := scrape(t, addr)
-		if n := equalTheLogs(t, got, m.state()+"/audit"); n < 20 {
-			t.Errorf("only %d events", n)
+		time.Sleep(1200 * time.Millisecond) // losses are said once a second, or a little later
+		var differ []string
+		for end := time.Now().Add(slow); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+			got = scrape(t, addr)
+			var n uint64
+			if n, differ = compareWithLogs(t, got, m.state()+"/audit"); len(differ) == 0 && n >= 20 {
+				return got
+			}
 		}
+		t.Errorf("counters and log do not come together: %q", differ)
 		return got
 	}
 	before := equal()
@@ -159,8 +174,8 @@ func TestCountersEqualTheLogWhoeverIsKilled(t *testing.T) {
 	m.kill() // in the middle of it
 	time.Sleep(200 * time.Millisecond)
 	m.start()
-	equal()
 	waitFor(t, "the flood is over", func() bool { return exists(h.work + "/done") })
+	equal()
 	if err := b.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

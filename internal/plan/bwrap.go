@@ -82,8 +82,8 @@ func (b *bwrapArgs) root() Mount {
 
 func (b *bwrapArgs) mounts() {
 	late := map[string]bool{}
-	for _, m := range b.plan.LateMasks() {
-		late[m.Path] = true
+	for _, l := range b.plan.LateMounts() {
+		late[l.Path] = true
 	}
 	for _, m := range b.plan.Mounts {
 		switch {

@@ -20,6 +20,7 @@ const usage = `usage: testvm COMMAND [FLAGS] [ARGUMENTS]
   test MACHINE...      run the tests on some machines
   matrix               run the tests on every machine; --ci: on the few of every change
   vagrant [NAME...]    run the tests through Vagrant on boxes built here
+  packages -deb FILE   install, upgrade and purge a package on fresh machines
   list                 print the machines of the matrix
 
 A machine is KERNEL-INIT or KERNEL-INIT-BOOT. For example:
@@ -32,7 +33,7 @@ type command func(ctx context.Context, args []string) error
 
 var commands = map[string]command{
 	"fetch": fetch, "run": runOne, "test": test, "matrix": runMatrix, "vagrant": runVagrant, "list": list,
-	"payload": payload, "guest": runGuest, "survey": survey,
+	"packages": runPackages, "payload": payload, "guest": runGuest, "survey": survey,
 }
 
 // errFailed: everything was said already.
