@@ -3,7 +3,7 @@
 #ifndef TRACE_H
 #define TRACE_H
 
-enum { EPERM = 1, EACCES = 13, EXDEV = 18, EROFS = 30 };
+enum { EPERM = 1, EACCES = 13, EBUSY = 16, EXDEV = 18, EROFS = 30 };
 enum { AT_FDCWD = -100 };
 enum { O_ACCMODE = 3, O_CREAT = 0100, O_TRUNC = 01000 };
 
@@ -12,7 +12,7 @@ static const __u64 mark_ns = 1000000000;
 
 static __always_inline int is_refusal(long ret)
 {
-	return ret == -EACCES || ret == -EPERM || ret == -EROFS || ret == -EXDEV;
+	return ret == -EACCES || ret == -EPERM || ret == -EROFS || ret == -EXDEV || ret == -EBUSY;
 }
 
 /* compat: the call came by another architecture's door, with its numbers. */

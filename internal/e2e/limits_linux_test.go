@@ -64,7 +64,9 @@ func TestARunEndsWhenItsTimeIsOver(t *testing.T) {
 func (r *result) limited(op event.Operation) event.Event {
 	r.t.Helper()
 	list := slices.Clone(r.events)
-	list = slices.DeleteFunc(list, func(e event.Event) bool { return e.Operation != op || e.Reason != event.LimitExceeded || e.Verdict != event.Deny })
+	list = slices.DeleteFunc(list, func(e event.Event) bool {
+		return e.Operation != op || e.Reason != event.LimitExceeded || e.Verdict != event.Deny
+	})
 	if len(list) != 1 {
 		r.t.Fatalf("%d events of %s:\n%s", len(list), op, describe(r.events))
 	}
