@@ -36,6 +36,9 @@ func lsmSpec(o Options, types *btf.Cache) (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read LSM programs: %w", err)
 	}
+	if o.One {
+		spec.Maps["file_names"].MaxEntries, spec.Maps["file_boxes"].MaxEntries = 1<<16, 64
+	}
 	return spec, nil
 }
 
