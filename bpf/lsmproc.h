@@ -8,10 +8,10 @@ enum { PTRACE_MODE_NOAUDIT = 4 };
 enum { EINVAL = 22, USER_NS_DEPTH = 33 };
 
 /* first_process is stage 2: it hands streams from outside on to what joins the
- * sandbox. */
+ * sandbox. Whichever of its threads: the leader's number is the process's. */
 static __always_inline int first_process(void)
 {
-	struct pid *p = READ(current_task(), thread_pid);
+	struct pid *p = READ(READ(current_task(), group_leader), thread_pid);
 	__u32 level = READ(p, level);
 	int nr = 0;
 

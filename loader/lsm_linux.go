@@ -51,10 +51,6 @@ const newestHook = "userns_create"
 // and never asked.
 func probeLSM(kernel *btf.Spec) error {
 	unheardOf := 1<<16 + rand.Int32N(1<<30)
-	var hook *btf.Func
-	if err := kernel.TypeByName("bpf_lsm_"+newestHook, &hook); err != nil {
-		return fmt.Errorf("%w: LSM hook %s (Linux 6.1)", ErrMissing, newestHook)
-	}
 	prog, err := ebpf.NewProgramWithOptions(&ebpf.ProgramSpec{
 		Name: "lsm_probe", Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: "socket_create", License: "GPL",
 		Instructions: asm.Instructions{
@@ -86,6 +82,11 @@ func probeLSM(kernel *btf.Spec) error {
 	case before == nil || errors.Is(before, unix.EPERM):
 		return fmt.Errorf("probe LSM: a socket of no protocol: %w", before)
 	case errors.Is(err, unix.EPERM):
+		// Last: to find a type takes longer than all of the above.
+		var hook *btf.Func
+		if err := kernel.TypeByName("bpf_lsm_"+newestHook, &hook); err != nil {
+			return fmt.Errorf("%w: LSM hook %s (Linux 6.1)", ErrMissing, newestHook)
+		}
 		return nil
 	case errors.Is(err, before):
 		return fmt.Errorf("%w: it loads and attaches LSM programs and does not ask them: put bpf into lsm= on its command line", ErrMissing)
@@ -164,6 +165,16 @@ func (l *Loader) missLSM(err error) {
 			l.missing[p.name] = err
 		}
 	}
+}
+
+// HasLSM reports whether LSM programs are attached, all of them: nil, or why not.
+func (l *Loader) HasLSM() error {
+	for _, p := range programs {
+		if err := l.missing[p.name]; err != nil && p.attach == attachLSM {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *Loader) hasLSM() bool { return l.maps["unix_peers"] != nil }

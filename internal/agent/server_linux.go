@@ -98,12 +98,7 @@ func (s *Server) open() (err error) {
 	if err := s.Reload(); err != nil {
 		return err
 	}
-	host, _ := os.Hostname() // an event without it is still an event
 	if err := s.selfTest(); err != nil {
-		return err
-	}
-	head := audit.Header{Sandbox: event.Sandbox{Tier: s.tier}, Host: host, BootID: s.place.boot}
-	if s.logs, err = openLogbook(s.place.logs, head, s.quotas.limits.LogBytes); err != nil {
 		return err
 	}
 	journals, err := s.place.readJournals()
@@ -111,6 +106,12 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	if s.load, err = s.loadOrReplace(len(journals)); err != nil {
+		return err
+	}
+	s.checkTier()
+	host, _ := os.Hostname() // an event without it is still an event
+	head := audit.Header{Sandbox: event.Sandbox{Tier: s.tier}, Host: host, BootID: s.place.boot}
+	if s.logs, err = openLogbook(s.place.logs, head, s.quotas.limits.LogBytes); err != nil {
 		return err
 	}
 	for _, j := range journals {
@@ -152,6 +153,13 @@ func (s *Server) selfTest() error {
 		s.less = why.Error()
 	}
 	return nil
+}
+
+// checkTier: what the self-test could load, the sandboxes' own programs may lack.
+func (s *Server) checkTier() {
+	if err := s.load.HasLSM(); err != nil && s.tier > event.TierTrace {
+		s.tier, s.less = event.TierTrace, err.Error()
+	}
 }
 
 // loadOrReplace gives up pins that are of no use, if no sandbox depends on them.

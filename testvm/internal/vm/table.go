@@ -24,7 +24,8 @@ var table = map[string][]part{
 	"internal/keeper": {{on: report.Plain, only: []string{"TestAKeeperTells.*", "TestAKeeperPlaces.*", "TestWhatAKilledKeeper.*"}}},
 	"loader": {{on: report.Plain, only: []string{
 		"TestEveryRefusalOfTheCorpus.*", "TestTheProcessBehind.*", "TestACallByAnother.*",
-		"TestTheSelfTest.*", "TestAnAttemptThatACgroup.*", "TestADeletedExecutable.*", "TestASetUserID.*"}}},
+		"TestTheSelfTest.*", "TestAnAttemptThatACgroup.*", "TestADeletedExecutable.*", "TestASetUserID.*",
+		"TestWhatComesFromOutside.*", "TestASandboxsOwn.*", "TestLSMPrograms.*", "TestWithoutLSM.*"}}},
 	"internal/agent": {{on: report.Plain, only: []string{"TestAnOrdinaryUsersSandbox.*", "TestAnAgentThatEnds.*"}}},
 	"internal/e2e": {
 		{user: true, on: report.Session, as: ", reached", only: reached},
