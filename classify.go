@@ -12,6 +12,10 @@ import (
 // files, limits of the kernel, probes that found nothing to be allowed to do.
 const ruleSystem = "builtin:system"
 
+// ruleByName names a refusal by name that the policy alone would not make: a link,
+// or a move, that would bring what it protects.
+const ruleByName = "builtin:protected-name"
+
 // ruleHeld is that of a name that a mount of the sandbox holds in place, for
 // something below that no rule names: a protected file that was there.
 const ruleHeld = "builtin:held"
@@ -35,6 +39,10 @@ func classify(p *policy.Policy, e *event.Event) {
 			e.Reason, e.Rule, e.Detail = event.PathProtected, ruleHeld, "a mount holds it in place, or something below it"
 			return
 		}
+	}
+	if e.Layer == event.LayerLSM && isFile(e.Operation) { // by name: also for what the name would bring
+		e.Reason, e.Rule = event.PathProtected, ruleByName
+		return
 	}
 	e.Reason, e.Rule = event.System, ruleSystem
 }

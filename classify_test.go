@@ -43,6 +43,8 @@ func TestEveryKernelDenialSaysWhoseItIs(t *testing.T) {
 			Object: event.Object{Path: "/srv/build/a", To: "/etc/a"}}, event.PathReadOnly, "builtin:read-only"},
 		{"somebody else's file", event.Event{Operation: event.FileRead, Object: event.Object{Path: "/etc/sudoers"}, Errno: "EACCES"},
 			event.System, "builtin:system"},
+		{"a name that would bring what is protected", event.Event{Layer: event.LayerLSM, Operation: event.FileCreate, Object: event.Object{Path: "/srv/build/.git"}, Errno: "EACCES"},
+			event.PathProtected, "builtin:protected-name"},
 		{"plain permissions in a write root", event.Event{Operation: event.FileWrite, Object: event.Object{Path: "/srv/build/roots"}, Errno: "EACCES"},
 			event.System, "builtin:system"},
 		{"a path whose beginning is missing", event.Event{Operation: event.FileCreate, Object: event.Object{Path: "(cut)/x"}, Errno: "EROFS"},

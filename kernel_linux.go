@@ -157,7 +157,8 @@ func (r *run) placeStage1() error {
 		return a.register(r, pid)
 	}
 	limits := r.prep.policy.Limits()
-	rules := keeper.Rules{AnyUnix: r.prep.policy.Unix().All, Supervised: true, Limits: cgroupLimits(limits), Canary: loader.CanaryPath(r.id)}
+	rules := keeper.Rules{AnyUnix: r.prep.policy.Unix().All, Supervised: true, Limits: cgroupLimits(limits), Canary: loader.CanaryPath(r.id),
+		Files: r.prep.plan.Names}
 	if err := r.kernel.client.Place(pid, pidfd, rules); err != nil {
 		if rules.Limits != (cgroup.Limits{}) {
 			return noLimit(limits, err)
@@ -426,6 +427,7 @@ func (o *Options) findTier() error {
 		return err
 	}
 	o.tier, o.whyNot = k.tier()
+	o.agent = k.agentSide() != nil
 	if o.tier >= event.TierTrace {
 		k.abandon()
 	}

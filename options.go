@@ -50,6 +50,7 @@ type Options struct {
 	begun  func(*updates, func(os.Signal) error) // told when the command runs; set by Start
 	kernel *kernelSide                           // where another than Run has found it
 	tier   event.Tier                            // set when it is known
+	agent  bool                                  // it is the machine's agent's
 	whyNot string                                // a higher one
 	// learnTier sets both, if it is not nil, and takes its time.
 	learnTier func()

@@ -72,6 +72,8 @@ func prepare(o *Options) (*prepared, error) {
 		Policy: p, Caps: caps, FS: hostFS{}, Argv: o.Command,
 		Cwd: env.Cwd, Home: env.Home, RuntimeDir: env.RuntimeDir, Exe: env.Exe,
 		Root: os.Geteuid() == 0, Environ: os.Environ(), Extra: o.Env, Traced: o.tier >= event.TierTrace,
+		// The agent makes its rules of the policy alone.
+		ByName: o.tier >= event.TierLSM, Linked: !o.agent,
 	})
 	if err != nil {
 		return nil, err
@@ -196,6 +198,7 @@ func (r *run) putUp() error {
 		if r.opts.tier, r.opts.whyNot = r.kernel.tier(); r.opts.tier < event.TierTrace {
 			r.kernel = nil
 		}
+		r.opts.agent = r.kernel.agentSide() != nil
 	}
 	err := r.plan()
 	if boxErr := <-boxed; err == nil {

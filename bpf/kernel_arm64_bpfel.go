@@ -256,6 +256,16 @@ const (
 	KernelHookHOOK_LSM_USERNS      KernelHook = 14
 	KernelHookHOOK_LSM_PTRACE      KernelHook = 15
 	KernelHookHOOK_LSM_FILE        KernelHook = 32
+	KernelHookHOOK_LSM_OPEN        KernelHook = 32
+	KernelHookHOOK_LSM_MKNOD       KernelHook = 33
+	KernelHookHOOK_LSM_MKDIR       KernelHook = 34
+	KernelHookHOOK_LSM_SYMLINK     KernelHook = 35
+	KernelHookHOOK_LSM_LINK        KernelHook = 36
+	KernelHookHOOK_LSM_RENAME      KernelHook = 37
+	KernelHookHOOK_LSM_UNLINK      KernelHook = 38
+	KernelHookHOOK_LSM_RMDIR       KernelHook = 39
+	KernelHookHOOK_LSM_TRUNCATE    KernelHook = 40
+	KernelHookHOOK_LSM_CHMOD       KernelHook = 41
 )
 
 type KernelKind uint32

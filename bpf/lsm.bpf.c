@@ -18,5 +18,17 @@
 #include "lsmsock.h"
 #include "lsmunix.h"
 #include "lsmproc.h"
+#include "files.h"
+#include "follow.h"
+#include "judge.h"
+#include "lsmfile.h"
+#include "lsmfile2.h"
 
 char LICENSE[] SEC("license") = "GPL";
+
+/* Enums that no program's type mentions are made to appear in the BTF. */
+const volatile struct {
+	enum file_node file_node;
+	enum git_name git_name;
+	enum file_why file_why;
+} for_go;

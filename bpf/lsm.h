@@ -118,8 +118,8 @@ static __noinline int refuse_path(__u64 id, __u32 op_hook, struct path *path)
 	if (!s)
 		return unrecorded(op_hook >> 8);
 	begin(&s->d, id, op_hook >> 8, op_hook);
+	put_cwd(s, slot); /* the parts have an order */
 	put_walk(s, slot, PART_DIR, path);
-	put_cwd(s, slot);
 	struct dentry *d = READ(path, dentry);
 	struct inode *inode = READ(d, d_inode);
 	tell(s, mix(READ(inode, i_ino), (__u64)d));

@@ -8,9 +8,101 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"structs"
 
 	"github.com/cilium/ebpf"
 )
+
+type LSMFileBox struct {
+	_        structs.HostLayout
+	Start    LSMPlaces
+	Loop     LSMPlaces
+	Last     LSMPlaces
+	Hold     LSMPlaces
+	GlobHold LSMPlaces
+	Hide     LSMPlaces
+	Show     LSMPlaces
+	Protect  LSMPlaces
+	Root     LSMPlaces
+	Name     LSMPlaces
+	NameDir  LSMPlaces
+	NameHold LSMPlaces
+	GitFile  LSMPlaces
+	Reads    LSMPlaces
+	Wilded   LSMPlaces
+	Flags    uint32
+	Wilds    uint32
+	Words    uint32
+	Bare     uint32
+	Wild     [24]struct {
+		_         structs.HostLayout
+		Before    uint64
+		After     uint64
+		Shift     uint64
+		Places    LSMPlaces
+		BeforeLen uint8
+		AfterLen  uint8
+		Fold      uint8
+		Reserved  [5]uint8
+	}
+}
+
+type LSMFileKey struct {
+	_        structs.HostLayout
+	Sandbox  uint64
+	Name     uint64
+	Node     uint32
+	Reserved uint32
+}
+
+type LSMFileNode uint32
+
+const (
+	LSMFileNodeNODE_ROOT LSMFileNode = 0
+	LSMFileNodeNODE_WORD LSMFileNode = 4294967293
+	LSMFileNodeNODE_FOLD LSMFileNode = 4294967294
+	LSMFileNodeNODE_NONE LSMFileNode = 4294967295
+)
+
+type LSMFileValue struct {
+	_      structs.HostLayout
+	Places LSMPlaces
+	To     uint32
+	Flags  uint32
+}
+
+type LSMFileWhy uint32
+
+const (
+	LSMFileWhyWHY_NOT   LSMFileWhy = 0
+	LSMFileWhyWHY_NAME  LSMFileWhy = 1
+	LSMFileWhyWHY_PLANT LSMFileWhy = 2
+	LSMFileWhyWHY_LOST  LSMFileWhy = 3
+)
+
+type LSMGitName uint32
+
+const (
+	LSMGitNameGIT_HEAD    LSMGitName = 1
+	LSMGitNameGIT_OBJECTS LSMGitName = 2
+	LSMGitNameGIT_REFS    LSMGitName = 4
+	LSMGitNameGIT_PLANT   LSMGitName = 7
+	LSMGitNameGIT_DIR     LSMGitName = 8
+	LSMGitNameGIT_INNER   LSMGitName = 16
+)
+
+type LSMPlaces struct {
+	_ structs.HostLayout
+	W [2]uint64
+}
+
+type LSMPlantKey struct {
+	_        structs.HostLayout
+	Sandbox  uint64
+	Ino      uint64
+	Dev      uint32
+	Reserved uint32
+}
 
 // Names of all BPF objects in the ELF.
 //
@@ -19,23 +111,38 @@ const (
 	LSMMapConns          = "conns"
 	LSMMapCounters       = "counters"
 	LSMMapEvents         = "events"
+	LSMMapFileBoxes      = "file_boxes"
+	LSMMapFileNames      = "file_names"
 	LSMMapMarks          = "marks"
 	LSMMapPids           = "pids"
+	LSMMapPlants         = "plants"
 	LSMMapPool           = "pool"
 	LSMMapProcs          = "procs"
+	LSMMapRooms          = "rooms"
 	LSMMapSandboxes      = "sandboxes"
 	LSMMapTallies        = "tallies"
 	LSMMapUnixNames      = "unix_names"
 	LSMMapUnixPeers      = "unix_peers"
+	LSMProgLsmChmod      = "lsm_chmod"
 	LSMProgLsmConnect    = "lsm_connect"
 	LSMProgLsmCreate     = "lsm_create"
+	LSMProgLsmLink       = "lsm_link"
 	LSMProgLsmListen     = "lsm_listen"
+	LSMProgLsmMkdir      = "lsm_mkdir"
+	LSMProgLsmMknod      = "lsm_mknod"
+	LSMProgLsmOpen       = "lsm_open"
 	LSMProgLsmPtrace     = "lsm_ptrace"
 	LSMProgLsmReceive    = "lsm_receive"
+	LSMProgLsmRename     = "lsm_rename"
+	LSMProgLsmRmdir      = "lsm_rmdir"
 	LSMProgLsmSendmsg    = "lsm_sendmsg"
+	LSMProgLsmSymlink    = "lsm_symlink"
+	LSMProgLsmTruncate   = "lsm_truncate"
 	LSMProgLsmUnixSend   = "lsm_unix_send"
 	LSMProgLsmUnixStream = "lsm_unix_stream"
+	LSMProgLsmUnlink     = "lsm_unlink"
 	LSMProgLsmUserns     = "lsm_userns"
+	LSMVarForGo          = "for_go"
 	LSMVarHasAncestor    = "has_ancestor"
 	LSMVarHasLoop        = "has_loop"
 	LSMVarLevel          = "level"
@@ -85,14 +192,24 @@ type LSMSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LSMProgramSpecs struct {
+	LsmChmod      *ebpf.ProgramSpec `ebpf:"lsm_chmod"`
 	LsmConnect    *ebpf.ProgramSpec `ebpf:"lsm_connect"`
 	LsmCreate     *ebpf.ProgramSpec `ebpf:"lsm_create"`
+	LsmLink       *ebpf.ProgramSpec `ebpf:"lsm_link"`
 	LsmListen     *ebpf.ProgramSpec `ebpf:"lsm_listen"`
+	LsmMkdir      *ebpf.ProgramSpec `ebpf:"lsm_mkdir"`
+	LsmMknod      *ebpf.ProgramSpec `ebpf:"lsm_mknod"`
+	LsmOpen       *ebpf.ProgramSpec `ebpf:"lsm_open"`
 	LsmPtrace     *ebpf.ProgramSpec `ebpf:"lsm_ptrace"`
 	LsmReceive    *ebpf.ProgramSpec `ebpf:"lsm_receive"`
+	LsmRename     *ebpf.ProgramSpec `ebpf:"lsm_rename"`
+	LsmRmdir      *ebpf.ProgramSpec `ebpf:"lsm_rmdir"`
 	LsmSendmsg    *ebpf.ProgramSpec `ebpf:"lsm_sendmsg"`
+	LsmSymlink    *ebpf.ProgramSpec `ebpf:"lsm_symlink"`
+	LsmTruncate   *ebpf.ProgramSpec `ebpf:"lsm_truncate"`
 	LsmUnixSend   *ebpf.ProgramSpec `ebpf:"lsm_unix_send"`
 	LsmUnixStream *ebpf.ProgramSpec `ebpf:"lsm_unix_stream"`
+	LsmUnlink     *ebpf.ProgramSpec `ebpf:"lsm_unlink"`
 	LsmUserns     *ebpf.ProgramSpec `ebpf:"lsm_userns"`
 }
 
@@ -103,10 +220,14 @@ type LSMMapSpecs struct {
 	Conns     *ebpf.MapSpec `ebpf:"conns"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
+	FileBoxes *ebpf.MapSpec `ebpf:"file_boxes"`
+	FileNames *ebpf.MapSpec `ebpf:"file_names"`
 	Marks     *ebpf.MapSpec `ebpf:"marks"`
 	Pids      *ebpf.MapSpec `ebpf:"pids"`
+	Plants    *ebpf.MapSpec `ebpf:"plants"`
 	Pool      *ebpf.MapSpec `ebpf:"pool"`
 	Procs     *ebpf.MapSpec `ebpf:"procs"`
+	Rooms     *ebpf.MapSpec `ebpf:"rooms"`
 	Sandboxes *ebpf.MapSpec `ebpf:"sandboxes"`
 	Tallies   *ebpf.MapSpec `ebpf:"tallies"`
 	UnixNames *ebpf.MapSpec `ebpf:"unix_names"`
@@ -117,6 +238,7 @@ type LSMMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LSMVariableSpecs struct {
+	ForGo       *ebpf.VariableSpec `ebpf:"for_go"`
 	HasAncestor *ebpf.VariableSpec `ebpf:"has_ancestor"`
 	HasLoop     *ebpf.VariableSpec `ebpf:"has_loop"`
 	Level       *ebpf.VariableSpec `ebpf:"level"`
@@ -147,10 +269,14 @@ type LSMMaps struct {
 	Conns     *ebpf.Map `ebpf:"conns"`
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Events    *ebpf.Map `ebpf:"events"`
+	FileBoxes *ebpf.Map `ebpf:"file_boxes"`
+	FileNames *ebpf.Map `ebpf:"file_names"`
 	Marks     *ebpf.Map `ebpf:"marks"`
 	Pids      *ebpf.Map `ebpf:"pids"`
+	Plants    *ebpf.Map `ebpf:"plants"`
 	Pool      *ebpf.Map `ebpf:"pool"`
 	Procs     *ebpf.Map `ebpf:"procs"`
+	Rooms     *ebpf.Map `ebpf:"rooms"`
 	Sandboxes *ebpf.Map `ebpf:"sandboxes"`
 	Tallies   *ebpf.Map `ebpf:"tallies"`
 	UnixNames *ebpf.Map `ebpf:"unix_names"`
@@ -162,10 +288,14 @@ func (m *LSMMaps) Close() error {
 		m.Conns,
 		m.Counters,
 		m.Events,
+		m.FileBoxes,
+		m.FileNames,
 		m.Marks,
 		m.Pids,
+		m.Plants,
 		m.Pool,
 		m.Procs,
+		m.Rooms,
 		m.Sandboxes,
 		m.Tallies,
 		m.UnixNames,
@@ -177,6 +307,7 @@ func (m *LSMMaps) Close() error {
 //
 // It can be passed to LoadLSMObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LSMVariables struct {
+	ForGo       *ebpf.Variable `ebpf:"for_go"`
 	HasAncestor *ebpf.Variable `ebpf:"has_ancestor"`
 	HasLoop     *ebpf.Variable `ebpf:"has_loop"`
 	Level       *ebpf.Variable `ebpf:"level"`
@@ -188,27 +319,47 @@ type LSMVariables struct {
 //
 // It can be passed to LoadLSMObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LSMPrograms struct {
+	LsmChmod      *ebpf.Program `ebpf:"lsm_chmod"`
 	LsmConnect    *ebpf.Program `ebpf:"lsm_connect"`
 	LsmCreate     *ebpf.Program `ebpf:"lsm_create"`
+	LsmLink       *ebpf.Program `ebpf:"lsm_link"`
 	LsmListen     *ebpf.Program `ebpf:"lsm_listen"`
+	LsmMkdir      *ebpf.Program `ebpf:"lsm_mkdir"`
+	LsmMknod      *ebpf.Program `ebpf:"lsm_mknod"`
+	LsmOpen       *ebpf.Program `ebpf:"lsm_open"`
 	LsmPtrace     *ebpf.Program `ebpf:"lsm_ptrace"`
 	LsmReceive    *ebpf.Program `ebpf:"lsm_receive"`
+	LsmRename     *ebpf.Program `ebpf:"lsm_rename"`
+	LsmRmdir      *ebpf.Program `ebpf:"lsm_rmdir"`
 	LsmSendmsg    *ebpf.Program `ebpf:"lsm_sendmsg"`
+	LsmSymlink    *ebpf.Program `ebpf:"lsm_symlink"`
+	LsmTruncate   *ebpf.Program `ebpf:"lsm_truncate"`
 	LsmUnixSend   *ebpf.Program `ebpf:"lsm_unix_send"`
 	LsmUnixStream *ebpf.Program `ebpf:"lsm_unix_stream"`
+	LsmUnlink     *ebpf.Program `ebpf:"lsm_unlink"`
 	LsmUserns     *ebpf.Program `ebpf:"lsm_userns"`
 }
 
 func (p *LSMPrograms) Close() error {
 	return _LSMClose(
+		p.LsmChmod,
 		p.LsmConnect,
 		p.LsmCreate,
+		p.LsmLink,
 		p.LsmListen,
+		p.LsmMkdir,
+		p.LsmMknod,
+		p.LsmOpen,
 		p.LsmPtrace,
 		p.LsmReceive,
+		p.LsmRename,
+		p.LsmRmdir,
 		p.LsmSendmsg,
+		p.LsmSymlink,
+		p.LsmTruncate,
 		p.LsmUnixSend,
 		p.LsmUnixStream,
+		p.LsmUnlink,
 		p.LsmUserns,
 	)
 }

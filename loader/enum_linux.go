@@ -67,6 +67,16 @@ var lsmHooks = map[bpf.KernelHook]lsmHook{
 	bpf.KernelHookHOOK_LSM_RECEIVE:     {"lsm_receive", "file_receive", "builtin:foreign-descriptor", event.SocketRefused},
 	bpf.KernelHookHOOK_LSM_USERNS:      {"lsm_userns", "userns_create", "builtin:no-user-namespaces", event.SyscallRefused},
 	bpf.KernelHookHOOK_LSM_PTRACE:      {"lsm_ptrace", "ptrace_access_check", "builtin:no-outside-processes", event.SyscallRefused},
+	bpf.KernelHookHOOK_LSM_OPEN:        {"lsm_open", "file_open", "", event.PathProtected},
+	bpf.KernelHookHOOK_LSM_MKNOD:       {"lsm_mknod", "path_mknod", "", event.PathProtected},
+	bpf.KernelHookHOOK_LSM_MKDIR:       {"lsm_mkdir", "path_mkdir", "", event.PathProtected},
+	bpf.KernelHookHOOK_LSM_SYMLINK:     {"lsm_symlink", "path_symlink", "", event.PathProtected},
+	bpf.KernelHookHOOK_LSM_LINK:        {"lsm_link", "path_link", "", event.PathProtected},
+	bpf.KernelHookHOOK_LSM_RENAME:      {"lsm_rename", "path_rename", "", event.PathProtected},
+	bpf.KernelHookHOOK_LSM_UNLINK:      {"lsm_unlink", "path_unlink", "", event.PathProtected},
+	bpf.KernelHookHOOK_LSM_RMDIR:       {"lsm_rmdir", "path_rmdir", "", event.PathProtected},
+	bpf.KernelHookHOOK_LSM_TRUNCATE:    {"lsm_truncate", "path_truncate", "", event.PathProtected},
+	bpf.KernelHookHOOK_LSM_CHMOD:       {"lsm_chmod", "path_chmod", "", event.PathProtected},
 }
 
 // names are the system calls' names by their number in the programs.

@@ -18,6 +18,7 @@ import (
 	"net/netip"
 
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/plan"
 )
 
 // Options say where to attach and what to keep.
@@ -35,6 +36,9 @@ type Options struct {
 	NoLSM bool
 }
 
+// FileTable are rules about names of files, for Rules.Files.
+type FileTable = plan.FileTable
+
 // Rules are what the kernel itself decides about one sandbox. The zero value
 // allows no socket.
 type Rules struct {
@@ -46,7 +50,9 @@ type Rules struct {
 	// must be the same.
 	UnixDirs, UnixSockets []string
 	AnyUnix               bool // every unix socket
-	Nested                bool // user namespaces may be made, where LSM programs refuse them
+	// Files are rules about names, for LSM programs: without these they are refused.
+	Files  *FileTable
+	Nested bool // user namespaces may be made, where LSM programs refuse them
 	// NoRefused leaves out system calls that the seccomp filter refuses: they
 	// have a record already.
 	NoRefused bool

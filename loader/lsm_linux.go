@@ -36,6 +36,9 @@ func lsmSpec(o Options, types *btf.Cache) (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read LSM programs: %w", err)
 	}
+	if o.One {
+		spec.Maps["file_names"].MaxEntries, spec.Maps["file_boxes"].MaxEntries = 1<<16, 64
+	}
 	return spec, nil
 }
 
@@ -179,7 +182,10 @@ func (l *Loader) hasLSM() bool { return l.maps["unix_peers"] != nil }
 // addLSM fills in the rules that LSM programs alone look at.
 func (l *Loader) addLSM(id uint64, r Rules) error {
 	if !l.hasLSM() {
-		return nil
+		return l.addFiles(id, r.Files) // refused, if there are any
+	}
+	if err := l.addFiles(id, r.Files); err != nil {
+		return err
 	}
 	for _, s := range r.UnixSockets {
 		if err := l.maps["unix_peers"].Put(peerKey(id, s), uint32(1)); err != nil {
@@ -194,7 +200,7 @@ func (l *Loader) dropLSM(id uint64) error {
 	if !l.hasLSM() {
 		return nil
 	}
-	return l.dropUnix("unix_peers", id)
+	return errors.Join(l.dropUnix("unix_peers", id), l.dropFiles(id))
 }
 
 // peerKey is a path as the kernel's programs walk it, from the leaf to the root;

@@ -18,6 +18,10 @@ func (l *Loader) paths(r *Record, d *denial, cwd string) {
 		}
 		return
 	}
+	if bpf.KernelHook(d.Key.Hook) >= bpf.KernelHookHOOK_LSM_FILE {
+		r.names(d)
+		return
+	}
 	first, truncated := onePath(d, bpf.KernelPartPART_NAME, bpf.KernelPartPART_DIR, cwd)
 	b := l.boxes.get(r.Cgroup)
 	r.canary = b != nil && b.canary != "" && (strings.HasPrefix(first, b.canary) || first == "" && r.Call == canaryCall)

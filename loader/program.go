@@ -49,6 +49,16 @@ var programs = []program{
 	{"lsm_receive", "refuses descriptors from outside", "6.1", attachLSM, true},
 	{"lsm_userns", "refuses new user namespaces", "6.1", attachLSM, true},
 	{"lsm_ptrace", "refuses to look into processes outside", "6.1", attachLSM, true},
+	{"lsm_open", "refuses files by name", "6.1", attachLSM, true},
+	{"lsm_mknod", "refuses new files by name", "6.1", attachLSM, true},
+	{"lsm_mkdir", "refuses new folders by name", "6.1", attachLSM, true},
+	{"lsm_symlink", "refuses new symbolic links by name", "6.1", attachLSM, true},
+	{"lsm_link", "refuses other names of files", "6.1", attachLSM, true},
+	{"lsm_rename", "refuses renames by either name", "6.1", attachLSM, true},
+	{"lsm_unlink", "refuses the removal of files by name", "6.1", attachLSM, true},
+	{"lsm_rmdir", "refuses the removal of folders by name", "6.1", attachLSM, true},
+	{"lsm_truncate", "refuses to cut files by name", "6.1", attachLSM, true},
+	{"lsm_chmod", "refuses changes of mode by name", "6.1", attachLSM, true},
 }
 
 // tier is the one that a program is needed for; none where it may be missing.

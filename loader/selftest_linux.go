@@ -158,7 +158,7 @@ func (l *Loader) provoked(ctx context.Context, dir string) (map[string]bool, err
 	if err != nil {
 		return nil, err
 	}
-	if err := l.AddSandbox(box.Info.ID, Rules{TCP: true, UDP: true}); err != nil {
+	if err := l.AddSandbox(box.Info.ID, l.testRules(box.Dir)); err != nil {
 		return nil, errors.Join(err, box.Remove())
 	}
 	defer func() {
@@ -239,7 +239,7 @@ func (l *Loader) startProvoking(ctx context.Context, dir string) (out string, pi
 		return "", 0, err
 	}
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Args = []string{selfTestName}
+	cmd.Args, cmd.Dir = []string{selfTestName}, dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(f.Fd())}
 	if l.hasLSM() {
 		o, err := makeOutside()

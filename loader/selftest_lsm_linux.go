@@ -107,6 +107,7 @@ func provokeLSM() {
 	if f, err := os.Open("/proc/" + strconv.Itoa(os.Getppid()) + "/environ"); err == nil {
 		f.Close()
 	}
+	provokeNames()
 }
 
 // noteLSM finds the LSM program that a record proves.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/plan"
 	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/internal/process"
 	"github.com/sallyport/sallyport/loader"
@@ -57,6 +58,11 @@ func (s *Server) newBox(j journal) (*box, error) {
 		return nil, err
 	}
 	b := &box{journal: j, begun: time.Now(), sifter: s.opts.Sift(), own: map[int]bool{}, lostAt: s.lost.Load(), rules: rules(p), limits: limits(p)}
+	if s.tier >= event.TierLSM {
+		// Where links lead the user's process knows: it makes placeholders there.
+		env := j.Registration.Env
+		b.rules.Files = plan.CompileFiles(plan.KernelFiles(p.Files(), nil, env.Home, env.RuntimeDir))
+	}
 	sha := p.SHA256()
 	if j.PolicySHA256 != "" {
 		sha = j.PolicySHA256

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/loader"
 )
 
 // Name is the first argument of a keeper's process.
@@ -37,6 +38,8 @@ type Rules struct {
 	Limits cgroup.Limits `json:"limits,omitzero"`
 	// Canary is a path: see loader.Rules.
 	Canary string `json:"canary,omitempty"`
+	// Files are rules about names, for tier lsm.
+	Files *loader.FileTable `json:"files,omitempty"`
 }
 
 // Finding is what a self-test found out about one program.

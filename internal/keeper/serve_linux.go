@@ -195,6 +195,7 @@ func (k *keeper) place(r request) error {
 	rules := loader.Rules{TCP: true, UDP: true, Ping: true, MPTCP: true}
 	if r.Rules != nil {
 		rules.AnyUnix, rules.NoRefused, rules.Canary = r.Rules.AnyUnix, r.Rules.Supervised, r.Rules.Canary
+		rules.Files = r.Rules.Files
 	}
 	box, err := cgroup.Make(k.own.dir, "box")
 	if err != nil {

@@ -71,6 +71,7 @@ type mounter struct {
 	notes  []string
 	stubs  []Stub
 	unix   []UnixSocket
+	names  *FileTable // of the kernel's, or nil
 	// runtimeDir is private, wherever it is.
 	runtimeDir string
 }

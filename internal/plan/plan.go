@@ -36,6 +36,9 @@ type Input struct {
 	Environ    []string
 	Root       bool // the payload is user 0
 	Traced     bool // the kernel records file denials: tier trace
+	// ByName: the kernel decides about names, too: tier lsm. Linked: it is told
+	// where links lead now; else it knows names as the policy spells them.
+	ByName, Linked bool
 	// Extra adds to the environment: "NAME=VALUE", or "NAME" for the caller's.
 	Extra []string
 }
@@ -58,6 +61,8 @@ type Plan struct {
 	RuntimeDir string
 	// WriteRoots are the host's directories in which the payload may write.
 	WriteRoots []string
+	// Names are the rules that the kernel enforces by name; nil below tier lsm.
+	Names *FileTable
 	// UnixSockets are those of the host that may be reached.
 	UnixSockets []UnixSocket
 	// Notes are for the user: entries that had no effect and why.
@@ -67,6 +72,7 @@ type Plan struct {
 	NotRecorded []string
 
 	policy *policy.Policy
+	named  FileRules
 }
 
 // File is a file whose content the sandbox has of its own.
@@ -107,6 +113,7 @@ func Make(in Input) (*Plan, error) {
 	}
 	in.RuntimeDir = m.addRuntimeDir(in.RuntimeDir)
 	m.runtimeDir = in.RuntimeDir
+	named := m.nameFiles(in)
 	mounts, err := m.mounts(in.Cwd)
 	if err != nil {
 		return nil, fmt.Errorf("plan mounts: %w", err)
@@ -114,8 +121,8 @@ func Make(in Input) (*Plan, error) {
 	p := &Plan{
 		Argv: in.Argv, Dir: in.Cwd, Caps: in.Caps, Exe: in.Exe, Root: in.Root, RuntimeDir: in.RuntimeDir,
 		Mounts: mounts, Stubs: m.stubs, Notes: m.notes,
-		Network: DefaultNetwork(),
-		policy:  in.Policy,
+		Network: DefaultNetwork(), Names: m.names,
+		policy: in.Policy, named: named,
 	}
 	p.planUnix(m.unix)
 	p.Files = ownFiles(m.r, mounts, &p.Notes)
@@ -220,6 +227,9 @@ func (p *Plan) String() string {
 		stubs = append(stubs, fmt.Sprintf("%s (%s)", s.Path, s.Rule))
 	}
 	section("placeholders on the host for the run's duration", stubs)
+	if p.Names != nil {
+		section("names that the kernel decides about", p.named.lines())
+	}
 	var sockets []string
 	for _, s := range p.UnixSockets {
 		sockets = append(sockets, s.String())

@@ -35,7 +35,7 @@ func (m *mounter) addAbsent(name string, rule policy.PathRule) {
 	if access == ReadWrite {
 		return
 	}
-	if access == Hidden && rule.Rule.File == "" && !rule.Final {
+	if access == Hidden && rule.Rule.File == "" && !rule.Final && !m.nobodyMakes(real, access) {
 		m.note("%s: %s does not exist, and the command could make it", rule.Rule, name)
 		return
 	}
@@ -49,13 +49,37 @@ func (m *mounter) addAbsent(name string, rule policy.PathRule) {
 	m.stub(s, name, access)
 }
 
+// nameFiles has the kernel decide about names, where it can.
+func (m *mounter) nameFiles(in Input) FileRules {
+	if !in.ByName {
+		return FileRules{}
+	}
+	var fsys FS
+	if in.Linked {
+		fsys = in.FS
+	}
+	rules := KernelFiles(m.rules, fsys, m.home, m.runtimeDir)
+	m.names = CompileFiles(rules)
+	for _, r := range m.names.Left {
+		m.note("%s: the kernel cannot follow the pattern %s: it holds for what exists at the start", r.Rule, r.Path)
+	}
+	return rules
+}
+
+// nobodyMakes reports whether the kernel refuses to make a path by its name, so
+// that nothing has to stand there.
+func (m *mounter) nobodyMakes(p string, access Access) bool {
+	return m.names != nil && m.names.Refuses(FileOpWrite, p) && m.names.Refuses(FileOpMkdir, p) &&
+		(access != Hidden || m.names.Refuses(FileOpRead, p))
+}
+
 // emptyPolicy says nothing, where an empty file would be an error.
 const emptyPolicy = "{}\n"
 
 // stub plans a placeholder on the host, the directories that lead to it, and
 // the mount that covers it.
 func (m *mounter) stub(s Stub, name string, access Access) {
-	if _, done := m.points[s.Path]; done {
+	if _, done := m.points[s.Path]; done || m.nobodyMakes(s.Path, access) {
 		return
 	}
 	var dirs []Stub

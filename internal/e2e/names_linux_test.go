@@ -1,0 +1,80 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sallyport/sallyport/internal/event"
+)
+
+// lsmHome is a traceHome where the kernel decides about names.
+func lsmHome(t *testing.T) *home {
+	t.Helper()
+	h := traceHome(t)
+	out, _ := h.program(t.Context(), binary, "doctor", "--user", "65534:65534", "-o", "json").Output()
+	var d struct{ Tier event.Tier }
+	if err := json.Unmarshal(out, &d); err != nil {
+		t.Fatalf("doctor: %v\n%s", err, out)
+	}
+	if d.Tier < event.TierLSM {
+		t.Skipf("this kernel does not enforce what LSM programs say: tier %s", d.Tier)
+	}
+	return h
+}
+
+// Refused, recorded once with who it was, and nothing on the host meanwhile.
+func TestTheKernelKeepsAbsentNamesFromBeingMadeWithNoPlaceholder(t *testing.T) {
+	h := lsmHome(t)
+	owner := *h
+	owner.ownedByUser().own(h.dir)
+	owner.own(h.work)
+	owner.write("work/.git/HEAD", "ref: refs/heads/main\n")
+	owner.mkdir("work/.git/objects")
+	owner.mkdir("work/.git/refs")
+	owner.write("work/plain", "x")
+	owner.write("work/kept", "x")
+	owner.usePolicy("filesystem:\n  allowWrite: [.]\n  denyWrite: [absent, deep/er/absent, kept]\n  denyRead: ['**/*.pem']\n")
+	h.policy = owner.policy
+	r := h.sh(`mkdir -p sub/.git deep/er bare/objects bare/refs
+		for p in .git/commondir .bashrc absent deep/er/absent k.pem sub/.git/config bare/HEAD; do echo x > $p; done 2>/dev/null
+		mkdir sub/.git/hooks; ln plain .zshrc; ln -s plain .envrc; mv deep away; mv sub/.git sub/g
+		find . | sort`).ok()
+	for _, p := range []string{".git/commondir", ".bashrc", "absent", "k.pem", "sub/.git/config", "bare/HEAD", ".zshrc", ".envrc", "away", "sub/g"} {
+		if strings.Contains("\n"+r.out, "\n./"+p+"\n") {
+			t.Errorf("%s is there:\n%s", p, r.out)
+		}
+	}
+	want := map[string]event.Operation{".git/commondir": event.FileCreate, ".bashrc": event.FileCreate, "absent": event.FileCreate, "deep/er/absent": event.FileCreate,
+		"k.pem": event.FileCreate, "sub/.git/config": event.FileCreate, "bare/HEAD": event.FileCreate, "sub/.git/hooks": event.FileCreate,
+		"plain": event.FileLink, ".envrc": event.FileCreate, "deep": event.FileRename, "sub/.git": event.FileRename}
+	for _, e := range r.events {
+		name := strings.TrimPrefix(string(e.Object.Path), h.work+"/")
+		op, ok := want[name]
+		p := e.Process
+		if !ok || op != e.Operation || e.Layer != event.LayerLSM || e.Count != 1 || e.Errno != "EACCES" || e.Object.PathSource != "kernel" ||
+			e.Rule == "" || e.Reason == event.System || p == nil || p.UID == 0 || e.Sandbox.Tier != event.TierLSM {
+			t.Errorf("recorded: %s\n%+v", describe([]event.Event{e}), p)
+		}
+		delete(want, name)
+	}
+	if len(want) > 0 {
+		t.Errorf("not recorded: %v", want)
+	}
+	if left, _ := filepath.Glob(h.dir + "/.local/state/sallyport/stubs/*.json"); len(left) > 0 {
+		t.Errorf("journals of placeholders: %v", left)
+	}
+	if _, err := os.Lstat(h.work + "/.git/commondir"); err == nil {
+		t.Error("a placeholder is left")
+	}
+}
+
+func TestWhatAPlanHasTheKernelRefuseIsShown(t *testing.T) {
+	h := lsmHome(t)
+	r := h.runWith([]string{"--dry-run"}, "true").ok()
+	if !strings.Contains(r.out, "# names that the kernel decides about\n") || !strings.Contains(r.out, "name, all below  .git/hooks (builtin:protected:.git/hooks)\n") {
+		t.Error(r.out)
+	}
+}
