@@ -133,6 +133,7 @@ type run struct {
 	hangUps hangUps
 	asking  *asking       // nil: nobody is asked, or told
 	limits  *cgroup.Watch // nil: there are none
+	unseen  error         // why what they stop is not seen
 }
 
 // Run runs a command inside a boundary and returns when it has ended and its
@@ -237,8 +238,8 @@ func (r *run) putUp() error {
 	if err := r.startKernel(); err != nil {
 		return err
 	}
-	if err := r.watchLimits(); err != nil {
-		return err
+	if r.unseen = r.watchLimits(); r.unseen != nil && r.prep.policy.Require().Audit {
+		return r.unseen
 	}
 	r.asking.startTerminal(r.screen())
 	r.asking.startDesktop(&r.opts)
@@ -403,6 +404,9 @@ func (r *run) notRecorded() []string {
 	list := r.prep.plan.NotRecorded
 	if why := r.box.NoPing; why != "" {
 		list = append(list, "ICMP echo: "+why)
+	}
+	if r.unseen != nil {
+		list = append(list, "what limits stop: "+r.unseen.Error())
 	}
 	return list
 }

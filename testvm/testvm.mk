@@ -26,13 +26,14 @@ testvm-doc: ## every kernel, and docs/kernels.md from what was found
 	$(testvm_go) matrix $(testvm_flags) -doc docs/kernels.md
 
 # What came of machines is kept for as long as the programs are the same: run again,
-# it goes on. The host's own column is of this machine.
+# it goes on. BYPASSES_FLAGS=-kept-only: this machine's own column, and what is kept.
 BYPASSES_KEEP ?= bin/bypasses
+BYPASSES_FLAGS ?=
 bypasses: build need-test ## try the ways around on every kernel, and write docs/bypasses.md
 	mkdir -p $(BYPASSES_KEEP)
 	$(GO) test -c -o $(BYPASSES_KEEP)/e2e.test ./internal/e2e
 	cd internal/e2e && SALLYPORT_BIN=$(CURDIR)/bin/sallyport $(abspath $(BYPASSES_KEEP))/e2e.test -test.run 'TestBypass' -test.v=test2json >$(abspath $(BYPASSES_KEEP))/host.txt
-	$(testvm_go) bypasses -short -deadline 15m -keep $(BYPASSES_KEEP) -host $(BYPASSES_KEEP)/host.txt -doc docs/bypasses.md
+	$(testvm_go) bypasses -short -deadline 15m $(BYPASSES_FLAGS) -keep $(BYPASSES_KEEP) -host $(BYPASSES_KEEP)/host.txt -doc docs/bypasses.md
 
 testvm-fetch: ## resolve the newest kernels; FULL=1: build the boxes too
 	$(testvm_go) fetch $(if $(FULL),-boxes)

@@ -125,7 +125,7 @@ func TestTheDocumentHasEveryVector(t *testing.T) {
 			t.Errorf("the document has\n%s\nthe table\n%s\nmake bypasses", got, strings.Join(want, "\n"))
 		}
 	}
-	if sections == 0 || strings.Contains(string(text), "**failed**") || strings.Contains(string(text), "**unfinished**") {
+	if sections == 0 || strings.Contains(string(text), "| **") {
 		t.Errorf("%d sections; a run that failed is not for users", sections)
 	}
 }

@@ -43,6 +43,8 @@ func spaces() []Vector {
 	return []Vector{
 		{ID: "user-namespace", Text: "a user namespace of one's own", Area: Spaces, Try: []string{"clone", "0x10000000"}, Want: "EPERM", Outside: "ok", Records: namespace("clone")},
 		{ID: "network-namespace", Text: "a network namespace of one's own, by clone", Area: Spaces, Try: []string{"clone", "0x50000000"}, Want: "EPERM", Outside: "ok", Records: namespace("clone")},
+		{ID: "clone3", Text: "the same by clone3, whose flags no filter sees", Area: Spaces, Try: []string{"clone3", "0x10000000"}, Want: "ENOSYS",
+			Nothing: "the filter says that there is no such call, and programs take clone instead"},
 		{ID: "cgroup-namespace", Text: "unshare -UrCm, to mount cgroups and move out", Area: Spaces, Try: []string{"unshare", "0x12020000"}, Want: "EPERM", Records: namespace("unshare")},
 		{ID: "setns", Text: "into another namespace", Area: Spaces, Try: []string{"setns", "/proc/self/ns/net"}, Want: "EPERM", Outside: "ok", Records: namespace("setns")},
 		{ID: "cgroup-procs", Text: "into another cgroup, by its cgroup.procs", Area: Spaces, Try: []string{"write", "$cgroup/cgroup.procs"}, Want: "EROFS|EACCES",
@@ -154,7 +156,7 @@ func connects() []Vector {
 		tcp("fastopen-connect", "TCP_FASTOPEN_CONNECT", 2525, "fastopenconnect", "$there:2525"),
 		tcp("mapped", "an IPv4 address as IPv6", 2525, "mapped", "$there:2525"),
 		tcp("mptcp", "multipath TCP", 2525, "mptcp", "$there:2525"),
-		tcp("late-connect", "connect of a socket that was bound to the proxy's own address", 2525, "boundconnect", "$there:2525"),
+		tcp("late-connect", "connect of a socket that was bound before", 2525, "boundconnect", "$there:2525"),
 		udp("udp-mapped", "a datagram to an IPv4 address as IPv6", "$there", 5001, "sendto 10 mapped $there:%d"),
 		udp("udp-inet-on-inet6", "a datagram to an AF_INET address on an IPv6 socket", "$there", 5002, "sendto 10 inet $there:%d"),
 		udp("udp-unspec", "a datagram to an address of family AF_UNSPEC", "$there", 5003, "sendto 2 unspec $there:%d"),

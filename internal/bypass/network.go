@@ -202,6 +202,8 @@ func requests() []Vector {
 func asking() []Vector {
 	return []Vector{
 		{ID: "prompts", Text: "a flood of questions", Area: Asking, Held: []string{"proxy/ask.TestManyAtOnceAreOneCallAHostAndFewAtOnce"}},
+		{ID: "helper", Text: "a helper that fails, hangs or answers nonsense", Area: Asking, Held: []string{"proxy/ask.TestAnAuthorizerThatFailsRefuses",
+			"proxy/ask.TestAnAuthorizerThatHangsIsEndedWithAllItStarted", "proxy/ask.TestGarbageIsNoReply"}},
 		{ID: "idle", Text: "ten thousand idle connections; more than the cap", Area: Asking, Held: []string{"proxy.TestTenThousandIdleConnections", "proxy.TestConnectionsOverTheCapAreResetAndRecorded"}},
 		{ID: "resets", Text: "storms of resets, half-open connections", Area: Asking, Held: []string{"proxy.TestResetStormLeavesNothing", "proxy.TestIdleAndTotalLimitsEndConnections"}},
 		{ID: "refusals", Text: "a flood of refused calls, all alike or all different", Area: Asking, Held: []string{"TestFloodOfRefusedCallsIsCounted", "TestFloodOfDifferentCallsIsBounded"}},

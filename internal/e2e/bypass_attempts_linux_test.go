@@ -26,6 +26,14 @@ func init() {
 	attacks["hdrincl"] = func(a []string) error { return ownHead(netip.MustParseAddr(a[0])) }
 	attacks["vmwrite"] = func(a []string) error { return writeMemory(processOf(a[0])) }
 	attacks["getfd"] = func(a []string) error { return takeDescriptor(processOf(a[0])) }
+	attacks["clone3"] = func(a []string) error {
+		args := [11]uint64{uint64(atoi(a[0])), 4: uint64(unix.SIGCHLD)} // struct clone_args (clone(2))
+		pid, _, errno := unix.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0)
+		if pid == 0 && errno == 0 {
+			unix.RawSyscall(unix.SYS_EXIT, 0, 0, 0)
+		}
+		return known(errno)
+	}
 	attacks["pair"] = func(a []string) error { _, err := unix.Socketpair(unix.AF_UNIX, atoi(a[0]), 0); return err }
 	attacks["inherited"] = func([]string) error { return inherited() }
 	attacks["takefd"] = func(a []string) error { return takeHanded(a[0]) }
@@ -267,10 +275,10 @@ func tryMapped(args []string) error {
 	return talk(fd)
 }
 
-// tryBound connects from a port below 1024's neighbours, chosen by itself.
+// tryBound connects a socket that it has bound.
 func tryBound(args []string) error {
 	return connectWith(args[0], func(fd int) error {
-		return unix.Bind(fd, &unix.SockaddrInet4{Port: 20022})
+		return unix.Bind(fd, &unix.SockaddrInet4{})
 	})
 }
 

@@ -33,6 +33,9 @@ type Mount struct {
 	// Open marks a hidden directory below which something is visible again: it
 	// can be passed through but not listed.
 	Open bool
+	// Shut marks what stands for a name in such a directory, in which nothing of
+	// the host's is.
+	Shut bool
 	// Pin marks a mount that changes no access but makes its directory a mount
 	// point, which cannot be renamed away (EBUSY, rename(2)).
 	Pin bool
@@ -63,6 +66,7 @@ type mounter struct {
 	r      *resolver
 	home   string
 	fifos  bool              // hide those of the host
+	perms  bool              // directories can be made that nobody may read
 	points map[string]*point // by real path
 	notes  []string
 	stubs  []Stub
@@ -95,7 +99,11 @@ func (m *mounter) mounts(cwd string) ([]Mount, error) {
 		m.hideFIFOs()
 	}
 	m.pinAncestors()
-	return append(m.order(), m.maskedProc()...), nil
+	mounts := m.order()
+	if m.perms {
+		mounts = m.shut(mounts)
+	}
+	return append(mounts, m.maskedProc()...), nil
 }
 
 // sealSys keeps the kernel's settings from a payload that may write everything.

@@ -118,7 +118,7 @@ func TestNoLayerGoesBeyondACeilingsPortsAndLimits(t *testing.T) {
 		return layer + ": {" + strings.Join(append(keys, "require: {tier: rootless}"), ", ") + "}"
 	}
 	opened := 0
-	for range cases(2000, 400) {
+	for range cases(200, 60) {
 		above, other := file("ceiling"), file("ceiling")
 		texts := []string{above, other, file("own"), file([]string{"project", "trusted"}[r.IntN(2)])}
 		p := layered(t, texts...)

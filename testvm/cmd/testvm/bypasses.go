@@ -40,7 +40,7 @@ func (f *testFlags) writeBypasses(rows []matrix.Row) error {
 		if err != nil {
 			return fmt.Errorf("read tests of this system: %w", err)
 		}
-		rows = append(rows, matrix.Row{Kernel: "here", Bypasses: matrix.BypassesOf(report.ParseTests(output))})
+		rows = append(rows, matrix.Row{Kernel: "host", Bypasses: matrix.BypassesOf(report.ParseTests(output))})
 	}
 	if err := os.WriteFile(f.bypasses, matrix.BypassDocument(rows), 0o644); err != nil {
 		return fmt.Errorf("write document: %w", err)

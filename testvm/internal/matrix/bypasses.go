@@ -47,7 +47,8 @@ const bypassPreamble = `# Ways around
 
 Written by ` + "`make bypasses`" + ` from what came of the attempts; not edited by hand. The
 vectors are ` + "`internal/bypass`" + `, and ` + "`TestBypass`" + ` in ` + "`internal/e2e`" + ` makes them: each by a
-process of its own, under a kernel as Debian ships it. Each was refused, and nothing arrived
+process of its own, under a kernel as Debian ships it, and on the machine that wrote this
+(host). Each was refused, and nothing arrived
 outside: a vector that was not would say **failed**.
 
 - *recorded*: and it is in the record, once, with the process that tried, by its number, its
