@@ -12,6 +12,10 @@ import (
 // files, limits of the kernel, probes that found nothing to be allowed to do.
 const ruleSystem = "builtin:system"
 
+// ruleHeld is that of a name that a mount of the sandbox holds in place, for
+// something below that no rule names: a protected file that was there.
+const ruleHeld = "builtin:held"
+
 // classify says whose denial it was that the kernel reported: the policy's, if
 // that would refuse the same; else the host's own, reason system.
 func classify(p *policy.Policy, e *event.Event) {
@@ -25,6 +29,10 @@ func classify(p *policy.Policy, e *event.Event) {
 	case isFile(e.Operation):
 		if d := fileDecision(p, e); !d.Allowed() && d.Reason != event.RequestInvalid {
 			e.Reason, e.Rule, e.Detail = d.Reason, d.Rule.String(), event.Text(d.Text)
+			return
+		}
+		if e.Errno == "EBUSY" {
+			e.Reason, e.Rule, e.Detail = event.PathProtected, ruleHeld, "a mount holds it in place, or something below it"
 			return
 		}
 	}

@@ -59,7 +59,8 @@ var layers = map[string]struct {
 	"internal/manual":     {nil, []string{prometheus}, "pages are made from commands alone"},
 	"metrics":             {[]string{"internal/event"}, []string{"github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "whoever counts brings the figures: what speaks to Prometheus reads nothing by itself"},
 	"internal/fakemac":    {nil, nil, "only tests import fakemac"},
-	"testvm":              {nil, nil, "only tests import testvm"},
+	"internal/bypass":     {[]string{"internal/event"}, []string{prometheus, "github.com", "golang.org/x"}, "a table is data"},
+	"testvm":              {[]string{"internal/bypass"}, nil, "only tests import testvm; it writes a document of the table of bypasses"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {

@@ -62,13 +62,27 @@ func onePath(d *denial, name, dir bpf.KernelPart, cwd string) (p string, truncat
 	case d.state(name) == pathAbsent && d.state(dir) == pathAbsent:
 		return "", false
 	case strings.HasPrefix(text, "/"):
-		return text, false
+		return withoutProc(text, cwd), false
 	case text == "":
 		p = base
 	default:
 		p = strings.TrimSuffix(base, "/") + "/" + text
 	}
 	return p, strings.HasPrefix(p, "(cut)")
+}
+
+// withoutProc takes the magic links to the process's own root and working directory
+// out of a name: the resolver's own would be others.
+func withoutProc(p, cwd string) string {
+	for _, self := range []string{"/proc/self/", "/proc/thread-self/"} {
+		if rest, ok := strings.CutPrefix(p, self+"root/"); ok {
+			return "/" + rest
+		}
+		if rest, ok := strings.CutPrefix(p, self+"cwd/"); ok && strings.HasPrefix(cwd, "/") {
+			return cwd + "/" + rest
+		}
+	}
+	return p
 }
 
 // clean is absolute's cleaning for what nothing better was found.

@@ -30,35 +30,22 @@ func (b *box) resolve(p string, follow bool) (string, found) {
 	}
 	defer done()
 	cached := b.eyes != nil
-	if real, devIno, err := openPath(b.root, p, follow, cached); err == nil {
+	real, devIno, err := openPath(b.root, p, follow, cached)
+	switch {
+	case err == nil:
 		return real, found{true, true, devIno}
-	} else if !errors.Is(err, unix.ENOENT) {
-		return p, found{}
+	case errors.Is(err, unix.ENOENT):
+		return walk(b.root, p, follow, cached), found{ok: true}
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EAGAIN):
+		// EAGAIN is RESOLVE_CACHED's word for a refusal, too.
+		return walk(b.root, p, follow, cached), found{}
 	}
-	trimmed := strings.TrimRight(p, "/")
-	dir, last := path.Split(trimmed)
-	if last == "" || last == "." || last == ".." {
-		return p, found{}
-	}
-	real, _, err := openPath(b.root, dir, true, cached)
-	if err != nil {
-		return p, found{}
-	}
-	return path.Join(real, last), found{ok: true}
+	return p, found{}
 }
 
 // openPath resolves a path inside root to where it really is.
 func openPath(root *os.File, p string, follow, cached bool) (real, devInode string, err error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	if !follow {
-		how.Flags |= unix.O_NOFOLLOW
-	}
-	tries := 8
-	if cached {
-		how.Resolve |= resolveCached
-		tries = 1
-	}
-	fd, err := openRetry(int(root.Fd()), p, &how, tries)
+	fd, err := openIn(root, p, follow, cached)
 	if err != nil {
 		return "", "", err
 	}
@@ -73,6 +60,20 @@ func openPath(root *os.File, p string, follow, cached bool) (real, devInode stri
 	return real, devInode, err
 }
 
+// openIn opens what a path inside root leads to, for its path alone.
+func openIn(root *os.File, p string, follow, cached bool) (fd int, err error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	if !follow {
+		how.Flags |= unix.O_NOFOLLOW
+	}
+	tries := 8
+	if cached {
+		how.Resolve |= resolveCached
+		tries = 1
+	}
+	return openRetry(int(root.Fd()), p, &how, tries)
+}
+
 // openRetry: a rename beneath makes openat2 say EAGAIN (openat2(2)).
 func openRetry(root int, p string, how *unix.OpenHow, tries int) (fd int, err error) {
 	for range tries {
@@ -82,4 +83,55 @@ func openRetry(root int, p string, how *unix.OpenHow, tries int) (fd int, err er
 		}
 	}
 	return fd, err
+}
+
+// maxLinks is the kernel's limit, too (path_resolution(7)).
+const maxLinks = 40
+
+// walk resolves a path of which a part is not there, or out of reach, as what is
+// below a hidden directory: links up to there are followed, and the rest is as
+// the name has it.
+func walk(root *os.File, p string, follow, cached bool) string {
+	rest := strings.Split(strings.Trim(p, "/"), "/")
+	at := "/"
+	for links := 0; len(rest) > 0; {
+		next := at + "/" + rest[0]
+		if len(rest) > 1 || follow {
+			if target, err := readLink(root, next, cached); err == nil {
+				if links++; links > maxLinks {
+					return p
+				}
+				if strings.HasPrefix(target, "/") {
+					at, target = "/", withoutProc(target, "")
+				}
+				rest = append(strings.Split(strings.Trim(target, "/"), "/"), rest[1:]...)
+				continue
+			}
+		}
+		real, _, err := openPath(root, next, false, cached)
+		if err != nil {
+			return path.Join(at, path.Join(rest...))
+		}
+		at, rest = real, rest[1:]
+	}
+	return at
+}
+
+// readLink reads what a link inside root leads to.
+func readLink(root *os.File, p string, cached bool) (string, error) {
+	fd, err := openIn(root, p, false, cached)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil || fs.Type == unix.PROC_SUPER_MAGIC {
+		return "", unix.ELOOP // where those of /proc lead is another thing to everybody
+	}
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", buf) // EINVAL, ENOENT: no link
+	if err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
 }

@@ -27,7 +27,8 @@ func withRoot(t *testing.T) (b *testBox, d, self string) {
 
 func TestLinksAreFollowedToWhatWasRefused(t *testing.T) {
 	b, d, _ := withRoot(t)
-	for link, to := range map[string]string{"own/file": d + "/closed.txt", "own/folder": d + "/ro/d", "own/loop": "loop"} {
+	for link, to := range map[string]string{"own/file": d + "/closed.txt", "own/folder": d + "/ro/d", "own/loop": "loop",
+		"own/secret": "../closed/secret", "own/secrets": d + "/closed", "own/round": "/proc/self/root" + d + "/closed/secret"} {
 		if err := os.Symlink(to, d+"/"+link); err != nil {
 			t.Fatal(err)
 		}
@@ -43,6 +44,12 @@ func TestLinksAreFollowedToWhatWasRefused(t *testing.T) {
 	}{
 		{"cat own/file", d + "/closed.txt", inode, event.FileRead},
 		{"cat own/folder/../../closed.txt", d + "/closed.txt", inode, event.FileRead},
+		{"cat own/secret", d + "/closed/secret", "", event.FileRead},
+		{"cat own/secrets/secret", d + "/closed/secret", "", event.FileRead},
+		{"cat own/folder/../../own/secret", d + "/closed/secret", "", event.FileRead},
+		{"cat own/round", d + "/closed/secret", "", event.FileRead},
+		{"cat /proc/self/root" + d + "/closed/secret", d + "/closed/secret", "", event.FileRead},
+		{"cat /proc/self/cwd/own/secret", d + "/closed/secret", "", event.FileRead},
 		{"echo > closed.txt", d + "/closed.txt", inode, event.FileWrite},
 		{"echo > own/folder/new", d + "/ro/d/new", "", event.FileCreate},
 		{"mkdir own/folder/new", d + "/ro/d/new", "", event.FileCreate},

@@ -11,7 +11,7 @@ TESTVM_FLAGS ?= -short
 testvm_go = $(GO) run ./testvm/cmd/testvm
 testvm_flags = -packages "$(strip $(TESTVM_PACKAGES))" -deadline $(TESTVM_DEADLINE) $(TESTVM_FLAGS)
 
-.PHONY: testvm testvm-ci testvm-doc testvm-fetch testvm-harness testvm-packages vagrant-test vagrant-payload
+.PHONY: bypasses testvm testvm-ci testvm-doc testvm-fetch testvm-harness testvm-packages vagrant-test vagrant-payload
 
 testvm: testvm-harness ## every kernel and way of starting it, in virtual machines (first run: root, network)
 	$(testvm_go) matrix $(testvm_flags)
@@ -24,6 +24,15 @@ testvm-ci: ## the machines of every change: 6.1 and 6.12, plain
 
 testvm-doc: ## every kernel, and docs/kernels.md from what was found
 	$(testvm_go) matrix $(testvm_flags) -doc docs/kernels.md
+
+# What came of machines is kept for as long as the programs are the same: run again,
+# it goes on. The host's own column is of this machine.
+BYPASSES_KEEP ?= bin/bypasses
+bypasses: build need-test ## try the ways around on every kernel, and write docs/bypasses.md
+	mkdir -p $(BYPASSES_KEEP)
+	$(GO) test -c -o $(BYPASSES_KEEP)/e2e.test ./internal/e2e
+	cd internal/e2e && SALLYPORT_BIN=$(CURDIR)/bin/sallyport $(abspath $(BYPASSES_KEEP))/e2e.test -test.run 'TestBypass' -test.v=test2json >$(abspath $(BYPASSES_KEEP))/host.txt
+	$(testvm_go) bypasses -short -deadline 15m -keep $(BYPASSES_KEEP) -host $(BYPASSES_KEEP)/host.txt -doc docs/bypasses.md
 
 testvm-fetch: ## resolve the newest kernels; FULL=1: build the boxes too
 	$(testvm_go) fetch $(if $(FULL),-boxes)

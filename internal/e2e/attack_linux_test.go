@@ -26,6 +26,11 @@ var attacks = map[string]func(a []string) error{
 		_, err := os.ReadFile(a[0])
 		return err
 	},
+	"open": func(a []string) error { // one call
+		fd, err := unix.Open(a[0], unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		unix.Close(fd)
+		return err
+	},
 	"stat":    func(a []string) error { _, err := os.Stat(a[0]); return err },
 	"write":   func(a []string) error { return writeTo(a[0], unix.O_WRONLY|unix.O_APPEND) },
 	"rewrite": func(a []string) error { return writeTo(a[0], unix.O_RDWR|unix.O_TRUNC) },
@@ -85,7 +90,7 @@ var attacks = map[string]func(a []string) error{
 	"vmread": func(a []string) error {
 		b := make([]byte, 8)
 		local := []unix.Iovec{{Base: &b[0], Len: 8}}
-		_, err := unix.ProcessVMReadv(atoi(a[0]), local, []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&base)), Len: 8}}, 0)
+		_, err := unix.ProcessVMReadv(processOf(a[0]), local, []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&base)), Len: 8}}, 0)
 		return err
 	},
 	"socket": func(a []string) error {
@@ -163,6 +168,7 @@ func writeTo(path string, flags int) error {
 	if err != nil {
 		return err
 	}
+	defer unix.Close(fd)
 	_, err = unix.Write(fd, []byte("pwned"))
 	return err
 }

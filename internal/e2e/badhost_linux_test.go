@@ -119,7 +119,7 @@ func TestABadPolicyIsRefused(t *testing.T) {
 		"every host":    {"network: {allowedDomains: ['*']}", "every host"},
 		"empty":         {"", "empty"},
 		"not yaml":      {"a: [", "policy.yaml:1"},
-		"not built yet": {"require: {tier: lsm}", "lsm"},
+		"a higher tier": {"require: {tier: lsm}", "lsm"},
 		"audit":         {"require: {audit: true}", "complete record"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -89,30 +89,13 @@ type hostSocket struct {
 }
 
 // serveUnix listens below $HOME as a program of the user's would, or anywhere
-// if the path is absolute.
+// if the path is absolute or abstract.
 func (h *home) serveUnix(path string) *hostSocket {
 	h.t.Helper()
-	if !filepath.IsAbs(path) {
+	if !filepath.IsAbs(path) && !strings.HasPrefix(path, "@") {
 		path = filepath.Join(h.mkdir(filepath.Dir(path)), filepath.Base(path))
 	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	if err := os.Chmod(path, 0o777); err != nil {
-		h.t.Fatal(err)
-	}
-	h.own(path)
-	s := &hostSocket{Listener: l, path: path}
-	h.t.Cleanup(func() { l.Close() })
-	go func() {
-		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
-			s.count.Add(1)
-			_, _ = c.Write([]byte("hello"))
-			c.Close()
-		}
-	}()
-	return s
+	return h.serveAs(path, func(c *net.UnixConn) { _, _ = io.WriteString(c, "hello") })
 }
 
 // untouched fails the test if anybody came.

@@ -27,6 +27,8 @@ type testFlags struct {
 	logs     string
 	keep     string
 	doc      string
+	bypasses string
+	host     string
 	ci       bool
 	keptOnly bool
 }
@@ -238,6 +240,11 @@ func runTests(ctx context.Context, f *testFlags, machines []machine.Machine) err
 	if f.doc != "" {
 		if err := os.WriteFile(f.doc, matrix.Document(rows), 0o644); err != nil {
 			return fmt.Errorf("write document: %w", err)
+		}
+	}
+	if f.bypasses != "" {
+		if err := f.writeBypasses(rows); err != nil {
+			return err
 		}
 	}
 	if matrix.Failed(rows) > 0 {

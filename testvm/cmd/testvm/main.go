@@ -19,6 +19,8 @@ const usage = `usage: testvm COMMAND [FLAGS] [ARGUMENTS]
                        run one program as root in a machine
   test MACHINE...      run the tests on some machines
   matrix               run the tests on every machine; --ci: on the few of every change
+  bypasses [MACHINE...]
+                       try the ways around on some machines, or every kernel, and write the document
   vagrant [NAME...]    run the tests through Vagrant on boxes built here
   packages -deb FILE   install, upgrade and purge a package on fresh machines
   list                 print the machines of the matrix
@@ -33,7 +35,7 @@ type command func(ctx context.Context, args []string) error
 
 var commands = map[string]command{
 	"fetch": fetch, "run": runOne, "test": test, "matrix": runMatrix, "vagrant": runVagrant, "list": list,
-	"packages": runPackages, "payload": payload, "guest": runGuest, "survey": survey,
+	"bypasses": runBypasses, "packages": runPackages, "payload": payload, "guest": runGuest, "survey": survey,
 }
 
 // errFailed: everything was said already.

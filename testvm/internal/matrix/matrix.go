@@ -32,6 +32,7 @@ type Row struct {
 	// Features as an ordinary user found them, and as root did.
 	User, Root []feature.Result
 	Problems   []report.Problem
+	Bypasses   []Bypass // of vectors that were tried
 }
 
 // StepRow is what came of one test binary.
@@ -145,6 +146,7 @@ func (row *Row) read(job report.Job, rep report.Report, cpu []time.Duration) {
 				s.CPU = cpu[i]
 			}
 			row.Steps = append(row.Steps, s)
+			row.Bypasses = append(row.Bypasses, BypassesOf(report.ParseTests(rep.Steps[i].Output))...)
 		}
 	}
 }

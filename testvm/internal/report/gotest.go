@@ -118,6 +118,16 @@ func (t Test) lastWords() string {
 	return strings.TrimSpace(atLine.ReplaceAllString(lines[len(lines)-1], ""))
 }
 
+// Said is what a test logged after a prefix; empty if nothing.
+func (t Test) Said(prefix string) string {
+	for line := range strings.Lines(t.log) {
+		if text, ok := strings.CutPrefix(strings.TrimSpace(atLine.ReplaceAllString(line, "")), prefix); ok {
+			return text
+		}
+	}
+	return ""
+}
+
 // framing splits a line at its last marker: a test's own output may stand before
 // it when it lacks a newline. Without a marker all of it is output.
 func framing(line string) (text, frame string) {

@@ -48,6 +48,9 @@ type goPackage struct {
 // part of a package becomes a step.
 func BuildPayload(ctx context.Context, dir string, sel Selection) (Payload, error) {
 	p := Payload{Dir: dir, Steps: SurveySteps()}
+	if sel.Only != "" {
+		p.Steps = nil
+	}
 	module, err := ModuleDir(ctx)
 	if err != nil {
 		return p, err

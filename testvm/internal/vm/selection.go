@@ -17,6 +17,7 @@ type Selection struct {
 	Packages []string      // patterns
 	Deadline time.Duration // of one package
 	Short    bool          // -test.short
+	Only     string        // of each package these, as root, and nothing else
 	All      bool          // those too that a kernel has no say in, and as both users everywhere
 }
 
@@ -52,6 +53,9 @@ var whole = []part{{}, {user: true}}
 
 // parts are those of a package, by its folder.
 func (sel Selection) parts(rel string) []part {
+	if sel.Only != "" {
+		return []part{{only: []string{sel.Only}}}
+	}
 	if ps, ok := table[rel]; ok && !sel.All {
 		return ps
 	}
