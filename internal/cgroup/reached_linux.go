@@ -18,6 +18,7 @@ type Watch struct {
 	wake         *os.File // closed: look for the last time
 	woken        *os.File
 	last         Reached
+	gone         bool // the group is no more: poll(2) would not wait
 	ended        chan struct{}
 }
 
@@ -80,7 +81,7 @@ func (w *Watch) run(tell func(Reached)) {
 			fds = append(fds, unix.PollFd{Fd: int32(f.Fd()), Events: unix.POLLPRI})
 		}
 	}
-	for done := false; !done; {
+	for done := false; !done && !w.gone; {
 		_, err := unix.Poll(fds, int(lookEvery.Milliseconds()))
 		done = fds[0].Revents != 0 || err != nil && !errors.Is(err, unix.EINTR)
 		now := w.read()
@@ -94,23 +95,20 @@ func (w *Watch) run(tell func(Reached)) {
 // read gives what is known, where the group has gone.
 func (w *Watch) read() Reached {
 	now := w.last
-	if b, ok := contentOf(w.memory); ok {
-		now.Killed = max(now.Killed, counter(b, "oom_kill"))
-	}
-	if b, ok := contentOf(w.pids); ok {
-		now.Refused = max(now.Refused, counter(b, "max"))
-	}
+	now.Killed = max(now.Killed, counter(w.content(w.memory), "oom_kill"))
+	now.Refused = max(now.Refused, counter(w.content(w.pids), "max"))
 	return now
 }
 
-func contentOf(f *os.File) (string, bool) {
+func (w *Watch) content(f *os.File) string {
 	if f == nil {
-		return "", false
+		return ""
 	}
 	buf := make([]byte, 4096)
 	n, err := f.ReadAt(buf, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return "", false // ENODEV: the group has gone
+		w.gone = true // ENODEV
+		return ""
 	}
-	return string(buf[:n]), true
+	return string(buf[:n])
 }
