@@ -141,10 +141,11 @@ func (a *agentSide) Close() error { return nil }
 
 // Hello and the other methods of a keeper's client make it the kernel side.
 func (a *agentSide) Hello() keeper.Hello {
-	if _, err := a.contact.Status(); err != nil {
+	st, err := a.contact.Status()
+	if err != nil {
 		return keeper.Hello{Err: err.Error()}
 	}
-	return keeper.Hello{}
+	return keeper.Hello{Tier: st.Tier, Less: st.Less}
 }
 
 func (a *agentSide) Place(int, *os.File, keeper.Rules) error { return nil } // register did

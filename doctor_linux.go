@@ -11,6 +11,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/keeper"
 	"github.com/sallyport/sallyport/internal/plan"
 	"github.com/sallyport/sallyport/sandbox"
 )
@@ -27,13 +28,14 @@ func Doctor(ctx context.Context) Diagnosis {
 	d.agent()
 	k, err := findKernel(nil)
 	if err != nil {
-		d.add("tier trace", StateLess, err.Error(), "")
+		d.add("tier trace", StateLess, err.Error(), "unset "+keeper.Env+", which is for programs that sallyport starts itself")
 	}
 	var reason string
 	d.Tier, reason = k.tier()
 	if err == nil {
 		d.trace(k, d.Tier, reason)
 	}
+	d.limits(d.Tier >= event.TierTrace)
 	if d.Tier < event.TierTrace {
 		k = nil
 	}
@@ -118,23 +120,36 @@ func (d *Diagnosis) namespaces() {
 
 func (d *Diagnosis) landlock() {
 	abi := sandbox.LandlockABI()
-	found := fmt.Sprintf("ABI %d", abi)
-	switch {
-	case abi == 0:
-		d.add("landlock", StateLess, "not in this kernel, or not in its lsm= list: FIFOs of the host that lie deep can be written to, "+
-			"files as standard streams go through pipes", "boot Linux 5.13 or later with landlock in lsm=")
-	case abi == 1:
-		d.add("landlock", StateLess, found+": renaming across directories is refused (EXDEV)", "boot Linux 5.19 or later")
-	default:
-		d.add("landlock", StateOK, found, "")
+	d.add("landlock", landlockState(abi), landlockFound(abi), "boot Linux 6.2 or later with landlock in lsm=")
+}
+
+func landlockState(abi int) State {
+	if sandbox.ConfinesFiles(abi) {
+		return StateOK
 	}
+	return StateLess
+}
+
+// landlockFound says what an ABI of Landlock is short of.
+func landlockFound(abi int) string {
+	found := fmt.Sprintf("ABI %d", abi)
+	if abi == 0 {
+		found = "not in this kernel, or not in its lsm= list: FIFOs of the host that lie deep can be written to"
+	}
+	if abi == 1 {
+		found += ": renaming across directories is refused (EXDEV)"
+	}
+	if !sandbox.ConfinesFiles(abi) {
+		found += "; files as standard streams go through pipes"
+	}
+	return found
 }
 
 // cgroup says where cgroup v2 is; this tier does not need it.
 func (d *Diagnosis) cgroup() {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		d.add("cgroup v2", StateLess, err.Error(), "")
+		d.add("cgroup v2", StateLess, err.Error(), "mount -t proc proc /proc")
 		return
 	}
 	for line := range strings.Lines(string(b)) {
@@ -184,7 +199,8 @@ func (d *Diagnosis) trial(ctx context.Context, k *kernelSide) {
 		errors.As(err, &e)
 		d.add("trial run", StateMissing, err.Error(), e.Hint)
 	case result.Status != 0:
-		d.add("trial run", StateMissing, fmt.Sprintf("'true' exited with %d", result.Status), "")
+		d.add("trial run", StateMissing, fmt.Sprintf("'true' exited with %d", result.Status),
+			"see what 'sallyport run -- true' says; 'true' must be a program that everybody may start")
 	default:
 		d.add("trial run", StateOK, fmt.Sprintf("'true' ran in %d ms; the canary reached the proxy", time.Since(start).Milliseconds()), "")
 	}

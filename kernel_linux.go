@@ -115,8 +115,8 @@ func findKernel(warn func(message, hint string)) (*kernelSide, error) {
 	return k, nil
 }
 
-// tier waits for the kernel's self-test. A kernel side that is not whole is let
-// go: reason says what is missing.
+// tier waits for the kernel's self-test: reason says why it is not a higher one. A
+// kernel side that does not give tier trace is let go.
 func (k *kernelSide) tier() (t event.Tier, reason string) {
 	if k == nil {
 		return event.TierRootless, "it takes root"
@@ -128,7 +128,7 @@ func (k *kernelSide) tier() (t event.Tier, reason string) {
 		}
 		return event.TierRootless, k.hello.Err
 	}
-	return event.TierTrace, ""
+	return k.hello.Tier, k.hello.Less
 }
 
 // place moves stage 1, which waits and is alone, into the sandbox's cgroup.
@@ -388,16 +388,27 @@ func (d *Diagnosis) trace(k *kernelSide, tier event.Tier, reason string) {
 		d.add("tier trace", StateLess, "file denials are refused but not recorded: "+reason, cure)
 		return
 	}
-	if a := k.agentSide(); a != nil {
-		d.add("tier trace", StateOK, "through the agent", "")
+	found := "through the agent"
+	if k.agentSide() == nil {
+		found = worked(k.hello.Findings)
+	}
+	d.add("tier trace", StateOK, found, "")
+	if tier >= event.TierLSM {
+		d.add("tier lsm", StateOK, "LSM programs refuse what mounts and packet rules cannot", "")
 		return
 	}
+	d.add("tier lsm", StateLess, reason, "boot Linux 6.1 or later with bpf in lsm= on its command line (/sys/kernel/security/lsm lists what is)")
+}
+
+// worked says which programs a tier was found by.
+func worked(list []keeper.Finding) string {
 	var lack []string
 	n := 0
-	for _, f := range k.hello.Findings {
-		if f.State == "works" {
+	for _, f := range list {
+		switch {
+		case f.State == "works":
 			n++
-		} else {
+		case f.Tier != event.TierLSM: // why is said of the tier
 			lack = append(lack, f.Program+" "+f.State)
 		}
 	}
@@ -405,7 +416,7 @@ func (d *Diagnosis) trace(k *kernelSide, tier event.Tier, reason string) {
 	if len(lack) > 0 {
 		found += "; " + strings.Join(lack, ", ")
 	}
-	d.add("tier trace", StateOK, found, "")
+	return found
 }
 
 // findTier is for who plans and does not run.

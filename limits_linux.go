@@ -83,4 +83,48 @@ func noLimit(l policy.Limits, err error) error {
 	return &Error{Err: fmt.Errorf("enforce %s: %w", strings.Join(keys, ", "), err), Status: statusFailed, Hint: limitsHint}
 }
 
-const limitsHint = "memory, pids and cpu take cgroup v2 with these controllers, and root, the machine's agent or a systemd user manager (log in, or 'loginctl enable-linger')"
+const limitsHint = "memory, pids and cpu take cgroup v2 with these controllers (not systemd.unified_cgroup_hierarchy=0 nor cgroup_disable=), and root, the machine's agent or a systemd user manager (log in, or 'loginctl enable-linger')"
+
+// limits says whether a policy's limits could be enforced: by what holds the
+// kernel's programs, or by the user's own service manager.
+func (d *Diagnosis) limits(kernel bool) {
+	dir, err := cgroup.Mount()
+	if err == nil && !kernel {
+		dir, err = managerGroup(dir)
+	}
+	var have []byte
+	if err == nil {
+		have, err = os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	}
+	if err != nil {
+		d.add("limits", StateLess, "a policy's limits but that of time are refused: "+err.Error(), limitsHint)
+		return
+	}
+	state, found := limitsFound(dir, string(have))
+	d.add("limits", state, found, limitsHint)
+}
+
+// managerGroup is where a service manager of the user's, which must answer, makes
+// its scopes.
+func managerGroup(mount string) (string, error) {
+	uid := os.Getuid()
+	if err := scope.Ask(userBus(os.Getenv, uid), scopeLimit); err != nil {
+		return "", err
+	}
+	return filepath.Join(mount, fmt.Sprintf("user.slice/user-%d.slice/user@%d.service", uid, uid)), nil
+}
+
+// limitsFound says what controllers are short of.
+func limitsFound(dir, controllers string) (State, string) {
+	var lacking []string
+	for _, c := range []string{"memory", "pids", "cpu"} {
+		if !slices.Contains(strings.Fields(controllers), c) {
+			lacking = append(lacking, c)
+		}
+	}
+	if len(lacking) == 0 {
+		return StateOK, "memory, pids and cpu can be bounded"
+	}
+	return StateLess, fmt.Sprintf("a policy's limits on %s are refused: cgroup v2 has no such controller at %s (version 1 may have it)",
+		strings.Join(lacking, ", "), dir)
+}

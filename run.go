@@ -67,7 +67,7 @@ func suggest(p *policy.Policy, e event.Event) string {
 	if e.Operation == event.UnixConnect {
 		return p.DecideUnix(string(e.Object.Path)).Fix
 	}
-	if isFile(e.Operation) && e.Layer == event.LayerTrace {
+	if isFile(e.Operation) && (e.Layer == event.LayerTrace || e.Layer == event.LayerLSM) {
 		return suggestFile(p, e)
 	}
 	host := string(e.Object.Host)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/audit"
+	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/keeper"
 	"github.com/sallyport/sallyport/internal/plan"
@@ -130,7 +131,9 @@ type run struct {
 	live    *live
 	updates *updates
 	hangUps hangUps
-	asking  *asking // nil: nobody is asked, or told
+	asking  *asking       // nil: nobody is asked, or told
+	limits  *cgroup.Watch // nil: there are none
+	unseen  error         // why what they stop is not seen
 }
 
 // Run runs a command inside a boundary and returns when it has ended and its
@@ -235,6 +238,9 @@ func (r *run) putUp() error {
 	if err := r.startKernel(); err != nil {
 		return err
 	}
+	if r.unseen = r.watchLimits(); r.unseen != nil && r.prep.policy.Require().Audit {
+		return r.unseen
+	}
 	r.asking.startTerminal(r.screen())
 	r.asking.startDesktop(&r.opts)
 	r.running.Store(true)
@@ -335,6 +341,10 @@ func (r *run) serve() error {
 // finish completes the record after the payload has ended.
 func (r *run) finish(status sandbox.ExitStatus, late bool, runErr error) (*Result, error) {
 	r.speak()
+	r.limits.End()
+	if e, is := endedBy(status.Signal); is && runErr == nil {
+		r.record(e)
+	}
 	if late {
 		status.Code = statusTimeout
 	}
@@ -395,6 +405,9 @@ func (r *run) notRecorded() []string {
 	if why := r.box.NoPing; why != "" {
 		list = append(list, "ICMP echo: "+why)
 	}
+	if r.unseen != nil {
+		list = append(list, "what limits stop: "+r.unseen.Error())
+	}
 	return list
 }
 
@@ -411,6 +424,7 @@ func (r *run) release() {
 		}
 	}
 	r.asking.close()
+	r.limits.End()
 	r.kernel.abandon()
 	r.speak()
 	for _, s := range r.stubs {

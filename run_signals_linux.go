@@ -108,6 +108,7 @@ func (r *run) forwardSignals(ctx context.Context, signals <-chan os.Signal) (sto
 				ended = nil
 			case <-timeout:
 				late, grace = true, time.After(timeoutGrace)
+				r.record(timeOver(r.opts.Timeout, r.box.Payload(), r.prep.policy.Limits()))
 				_ = r.box.Signal(syscall.SIGTERM)
 				_ = r.box.Signal(syscall.SIGCONT)
 			case <-grace:

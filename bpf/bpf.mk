@@ -8,4 +8,4 @@ bpf: ## make the kernel programs again; needs clang-19 and llvm-19
 	cd bpf && $(GO) generate ./...
 
 bpf-check: bpf ## fail if the committed kernel programs are not what the source gives
-	@git diff --exit-code -- 'bpf/kernel_*' || { echo "bpf: run 'make bpf' and commit" >&2; exit 1; }
+	@git diff --exit-code -- 'bpf/*_bpfel.*' || { echo "bpf: run 'make bpf' and commit" >&2; exit 1; }

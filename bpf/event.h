@@ -42,6 +42,17 @@ enum hook {
 	HOOK_SENDMSG,
 	HOOK_SETSOCKOPT,
 	HOOK_UNIX,
+	HOOK_LSM, /* those from here on are LSM's */
+	HOOK_LSM_SOCKET = HOOK_LSM,
+	HOOK_LSM_CONNECT,
+	HOOK_LSM_SENDMSG,
+	HOOK_LSM_LISTEN,
+	HOOK_LSM_UNIX_STREAM,
+	HOOK_LSM_UNIX_SEND,
+	HOOK_LSM_RECEIVE,
+	HOOK_LSM_USERNS,
+	HOOK_LSM_PTRACE,
+	HOOK_LSM_FILE = 32, /* and those of files */
 };
 
 enum kind {
@@ -86,6 +97,8 @@ enum sandbox_flag {
 	SANDBOX_RECORD = 1,	/* denials of system calls are recorded */
 	SANDBOX_NO_REFUSED = 2, /* but not those that seccomp refuses: they have a record */
 	SANDBOX_ANY_UNIX = 4,	/* every unix socket may be reached */
+	SANDBOX_STARTED = 8,	/* what runs may be its command: LSM programs refuse */
+	SANDBOX_NESTED = 16,	/* user namespaces may be made */
 };
 
 /* What sockets a sandbox may make. */

@@ -175,7 +175,7 @@ static __noinline int refused(__u64 *ctx)
 	const volatile struct call *c = &calls[nr];
 	if (!c->id || (c->refused && sb->flags & SANDBOX_NO_REFUSED))
 		return 0;
-	if (ret == -EPERM && marked(now))
+	if ((ret == -EPERM || ret == -EACCES) && marked(now, nr, ret))
 		return 0;
 	s->d.key.call = c->id;
 	return collect(s, c) ? finish(s, nr) : 0;

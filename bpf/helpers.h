@@ -27,8 +27,10 @@ static __u64 (*const bpf_ktime_get_boot_ns)(void) = (void *)125;
 static long (*const bpf_ringbuf_output)(void *ring, void *data, __u64 size, __u64 flags) = (void *)130;
 static void *(*const bpf_ringbuf_reserve)(void *ring, __u64 size, __u64 flags) = (void *)131;
 static void (*const bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;
-static long (*const bpf_loop)(__u32 times, void *step, void *state, __u64 flags) = (void *)181;
 static __u64 (*const bpf_ringbuf_query)(void *ring, __u64 what) = (void *)134;
+static struct task_struct *(*const bpf_get_current_task_btf)(void) = (void *)158;
+static struct pt_regs *(*const bpf_task_pt_regs)(struct task_struct *task) = (void *)175;
+static long (*const bpf_loop)(__u32 times, void *step, void *state, __u64 flags) = (void *)181;
 
 enum { BPF_NOEXIST = 1 };                                   /* of bpf_map_update_elem */
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };     /* of bpf_ringbuf_output */

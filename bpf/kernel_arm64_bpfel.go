@@ -238,13 +238,24 @@ type KernelGone struct {
 type KernelHook uint32
 
 const (
-	KernelHookHOOK_NONE       KernelHook = 0
-	KernelHookHOOK_EXIT       KernelHook = 1
-	KernelHookHOOK_SOCKET     KernelHook = 2
-	KernelHookHOOK_CONNECT    KernelHook = 3
-	KernelHookHOOK_SENDMSG    KernelHook = 4
-	KernelHookHOOK_SETSOCKOPT KernelHook = 5
-	KernelHookHOOK_UNIX       KernelHook = 6
+	KernelHookHOOK_NONE            KernelHook = 0
+	KernelHookHOOK_EXIT            KernelHook = 1
+	KernelHookHOOK_SOCKET          KernelHook = 2
+	KernelHookHOOK_CONNECT         KernelHook = 3
+	KernelHookHOOK_SENDMSG         KernelHook = 4
+	KernelHookHOOK_SETSOCKOPT      KernelHook = 5
+	KernelHookHOOK_UNIX            KernelHook = 6
+	KernelHookHOOK_LSM             KernelHook = 7
+	KernelHookHOOK_LSM_SOCKET      KernelHook = 7
+	KernelHookHOOK_LSM_CONNECT     KernelHook = 8
+	KernelHookHOOK_LSM_SENDMSG     KernelHook = 9
+	KernelHookHOOK_LSM_LISTEN      KernelHook = 10
+	KernelHookHOOK_LSM_UNIX_STREAM KernelHook = 11
+	KernelHookHOOK_LSM_UNIX_SEND   KernelHook = 12
+	KernelHookHOOK_LSM_RECEIVE     KernelHook = 13
+	KernelHookHOOK_LSM_USERNS      KernelHook = 14
+	KernelHookHOOK_LSM_PTRACE      KernelHook = 15
+	KernelHookHOOK_LSM_FILE        KernelHook = 32
 )
 
 type KernelKind uint32
@@ -336,14 +347,16 @@ const (
 	KernelSandboxFlagSANDBOX_RECORD     KernelSandboxFlag = 1
 	KernelSandboxFlagSANDBOX_NO_REFUSED KernelSandboxFlag = 2
 	KernelSandboxFlagSANDBOX_ANY_UNIX   KernelSandboxFlag = 4
+	KernelSandboxFlagSANDBOX_STARTED    KernelSandboxFlag = 8
+	KernelSandboxFlagSANDBOX_NESTED     KernelSandboxFlag = 16
 )
 
 type KernelScratch struct {
-	_        structs.HostLayout
-	Used     uint32
-	Reserved uint32
-	D        KernelDenial
-	Data     [20480]uint8
+	_     structs.HostLayout
+	Used  uint32
+	Taken uint32
+	D     KernelDenial
+	Data  [20480]uint8
 }
 
 type KernelSocketBit uint32

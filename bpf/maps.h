@@ -50,8 +50,8 @@ struct {
 	__type(value, struct tally);
 } tallies SEC(".maps");
 
-/* Threads whose call a cgroup program has just refused and recorded, and when:
- * sys_exit leaves these alone. */
+/* Threads whose call a program has just refused and recorded, when, and in the
+ * last ten bits which call: sys_exit leaves these alone. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
@@ -70,29 +70,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");
-
-/* Room to put a record together. One a program: while one runs, no other
- * instance of it does on the same CPU (kernel/trace/bpf_trace.c). */
-struct scratch {
-	__u32 used; /* of data */
-	__u32 reserved;
-	struct denial d; /* a record begins here */
-	__u8 data[DATA_MAX];
-};
-
-enum { SCRATCH_EXIT, SCRATCH_EXEC, SCRATCH_FORK, SCRATCHES };
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, SCRATCHES);
-	__type(key, __u32);
-	__type(value, struct scratch);
-} scratches SEC(".maps");
-
-static __always_inline struct scratch *scratch(__u32 which)
-{
-	return bpf_map_lookup_elem(&scratches, &which);
-}
 
 /* The depth of a sandbox's cgroup in the hierarchy, and the cgroup above all of
  * them; from how many bytes in the

@@ -56,25 +56,38 @@ static __always_inline __u64 hash_addr(const struct addr *a)
 	return mix(mix(mix(0, w[0]), w[1]), w[2]);
 }
 
-/* hook_denial is what a cgroup program refused; name, if any, is the address of
- * a unix socket. The mark is made first: the call that fails now is this one. */
+enum { MARK_ANY = 1023, NO_CALL = 1024 }; /* a program may not know which call it is in */
+
+/* mark notes that the call that fails now was recorded. */
+static __always_inline void mark(__u64 now, __u32 nr)
+{
+	__u64 thread = thread_key();
+
+	now = (now & ~1023ULL) | nr;
+	if (nr != NO_CALL)
+		bpf_map_update_elem(&marks, &thread, &now, 0);
+}
+
+/* hook_denial is what a program refused; name, if any, is the address of a unix
+ * socket. */
 struct hook_denial {
 	struct denial d;
 	__u8 name[SUN_PATH + 4];
 };
 
-static __always_inline void hook_refused(__u64 id, __u8 op, __u8 hook, const struct addr *to, const __u8 *name)
+static __always_inline void note(__u64 id, __u8 op, __u8 hook, const struct addr *to, const __u8 *name, __u32 nr, __u64 about)
 {
-	__u64 now = bpf_ktime_get_boot_ns(), thread = thread_key();
+	__u64 now = bpf_ktime_get_boot_ns();
 	struct denial small = {.kind = KIND_DENIAL, .time = now};
 	struct hook_denial *h;
 
-	bpf_map_update_elem(&marks, &thread, &now, 0);
+	mark(now, nr); /* first: the call that fails now is this one */
+	small.args[0] = about;
 	small.to = *to;
 	fill_who(&small.who);
 	small.key.sandbox = id;
 	small.key.proc = who_key(&small.who);
-	small.key.object = hash_addr(to);
+	small.key.object = mix(hash_addr(to), about);
 	if (name)
 		for (int i = 0; i < SUN_PATH; i += 4)
 			small.key.object = mix(small.key.object, *(__u32 *)(name + i));
@@ -96,6 +109,12 @@ static __always_inline void hook_refused(__u64 id, __u8 op, __u8 hook, const str
 		bpf_ringbuf_submit(h, tell_flags());
 	}
 	told(&small, t, h != 0);
+}
+
+/* hook_refused records what a cgroup program refused. */
+static __always_inline void hook_refused(__u64 id, __u8 op, __u8 hook, const struct addr *to, const __u8 *name)
+{
+	note(id, op, hook, to, name, MARK_ANY, 0);
 }
 
 #endif

@@ -16,11 +16,9 @@ static __always_inline struct task_struct *current_task(void)
 	return (struct task_struct *)bpf_get_current_task();
 }
 
-/* sandbox_walk is bpf_get_current_ancestor_cgroup_id for programs that cannot
- * call it. */
-static __noinline __u64 sandbox_walk(void)
+/* sandbox_of gives the ancestor of a cgroup that would be its sandbox, or 0. */
+static __noinline __u64 sandbox_of(struct cgroup *group)
 {
-	struct cgroup *group = READ(READ(current_task(), cgroups), dfl_cgrp);
 	int depth = READ(group, level);
 	struct cgroup *above = 0;
 	__u64 id = 0;
@@ -35,6 +33,13 @@ static __noinline __u64 sandbox_walk(void)
 	bpf_probe_read_kernel(&id, sizeof(id),
 			      (void *)group + OFFSET(struct cgroup___old, ancestor_ids) + level * sizeof(id));
 	return id;
+}
+
+/* sandbox_walk is bpf_get_current_ancestor_cgroup_id for programs that cannot
+ * call it. */
+static __always_inline __u64 sandbox_walk(void)
+{
+	return sandbox_of(READ(READ(current_task(), cgroups), dfl_cgrp));
 }
 
 /* traced_sandbox is the sandbox of whoever is running, for tracing programs. */

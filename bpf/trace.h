@@ -46,23 +46,35 @@ static __always_inline long read_regs(struct pt_regs *regs, __u64 *args)
 #endif
 }
 
-/* marked reports, once, that a cgroup program refused this call. */
-static __always_inline int marked(__u64 now)
+/* marked reports, once, that a program refused this call. Cgroup programs, which
+ * do not know which it is, make it EPERM. */
+static __always_inline int marked(__u64 now, __u32 nr, long ret)
 {
 	__u64 thread = thread_key();
 	__u64 *when = bpf_map_lookup_elem(&marks, &thread);
 
 	if (!when)
 		return 0;
-	__u64 age = now - *when;
+	__u64 age = now - (*when & ~1023ULL), of = *when & 1023;
 	bpf_map_delete_elem(&marks, &thread);
-	return age < mark_ns;
+	return age < mark_ns && (of == MARK_ANY ? ret == -EPERM : of == nr);
 }
 
 /* arg is one of a call's arguments; NO is none. */
 static __always_inline __u64 arg(const struct denial *d, __u8 i)
 {
 	return i < 6 ? d->args[i] : 0;
+}
+
+/* file_of finds an open file by its descriptor. */
+static __noinline struct file *file_of(__u32 fd)
+{
+	struct fdtable *table = READ(READ(current_task(), files), fdt);
+	struct file *f = 0;
+
+	if (fd < READ(table, max_fds))
+		bpf_probe_read_kernel(&f, sizeof(f), READ(table, fd) + fd);
+	return f;
 }
 
 /* put_name appends a string of the process's; what it is relative to is hashed

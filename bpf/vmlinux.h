@@ -113,6 +113,14 @@ struct dentry {
 	struct inode *d_inode;
 };
 
+struct user_namespace {
+	struct user_namespace *parent;
+};
+
+struct mnt_namespace {
+	struct user_namespace *user_ns;
+};
+
 struct vfsmount {
 	struct dentry *mnt_root;
 };
@@ -121,6 +129,7 @@ struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
+	struct mnt_namespace *mnt_ns;
 };
 
 struct path {
@@ -132,6 +141,7 @@ struct file {
 	struct inode *f_inode;
 	struct path f_path;
 	void *private_data;
+	struct cred *f_cred;
 };
 
 struct fdtable {
@@ -155,6 +165,20 @@ struct mm_struct {
 
 struct cred {
 	kuid_t uid;
+	struct user_namespace *user_ns;
+};
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+};
+
+struct upid {
+	int nr;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
 };
 
 struct kernfs_node {
@@ -185,6 +209,9 @@ struct signal_struct {
 
 struct task_struct {
 	struct thread_info thread_info;
+	unsigned int flags;
+	struct nsproxy *nsproxy;
+	struct pid *thread_pid;
 	int pid;
 	int tgid;
 	struct task_struct *real_parent;
@@ -213,15 +240,38 @@ struct sock_common {
 	struct in6_addr skc_v6_daddr;
 };
 
+/* Since Linux 5.15. */
+struct sock_cgroup_data {
+	struct cgroup *cgroup;
+};
+
 struct sock {
 	struct sock_common __sk_common;
 	__u16 sk_type;
 	__u16 sk_protocol;
+	struct sock_cgroup_data sk_cgrp_data;
 };
 
 struct socket {
 	__s16 type;
+	struct file *file; /* none: the kernel's own */
 	struct sock *sk;
+};
+
+struct unix_address {
+	int len;
+	__u8 name[2]; /* struct sockaddr_un */
+};
+
+struct unix_sock {
+	struct unix_address *addr;
+	struct path path;
+	struct sock *peer;
+};
+
+struct msghdr {
+	void *msg_name;
+	int msg_namelen;
 };
 
 /* What cgroup/connect_unix gets, seen from inside. */

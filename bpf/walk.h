@@ -84,17 +84,6 @@ __attribute__((noinline)) int walk(__u32 which, __u64 d, __u64 v)
 	return c.state;
 }
 
-/* file_of finds an open file by its descriptor. */
-static __noinline struct file *file_of(__u32 fd)
-{
-	struct fdtable *table = READ(READ(current_task(), files), fdt);
-	struct file *f = 0;
-
-	if (fd < READ(table, max_fds))
-		bpf_probe_read_kernel(&f, sizeof(f), READ(table, fd) + fd);
-	return f;
-}
-
 /* sock_of is the socket behind a file, or 0. */
 static __noinline struct sock *sock_of(struct file *f)
 {

@@ -49,6 +49,26 @@ var hooks = map[bpf.KernelHook]string{
 	bpf.KernelHookHOOK_UNIX:       "connect",
 }
 
+// lsmHook says what of an LSM program's refusals an event has.
+type lsmHook struct {
+	program string
+	call    string // the hook, which stands where others have a system call
+	rule    string
+	reason  event.Reason
+}
+
+var lsmHooks = map[bpf.KernelHook]lsmHook{
+	bpf.KernelHookHOOK_LSM_SOCKET:      {"lsm_create", "socket_create", "builtin:socket-family", event.SocketRefused},
+	bpf.KernelHookHOOK_LSM_CONNECT:     {"lsm_connect", "socket_connect", "builtin:foreign-socket", event.SocketRefused},
+	bpf.KernelHookHOOK_LSM_SENDMSG:     {"lsm_sendmsg", "socket_sendmsg", "builtin:foreign-socket", event.SocketRefused},
+	bpf.KernelHookHOOK_LSM_LISTEN:      {"lsm_listen", "socket_listen", "builtin:foreign-socket", event.SocketRefused},
+	bpf.KernelHookHOOK_LSM_UNIX_STREAM: {"lsm_unix_stream", "unix_stream_connect", "builtin:unix-socket", event.NotAllowed},
+	bpf.KernelHookHOOK_LSM_UNIX_SEND:   {"lsm_unix_send", "unix_may_send", "builtin:unix-socket", event.NotAllowed},
+	bpf.KernelHookHOOK_LSM_RECEIVE:     {"lsm_receive", "file_receive", "builtin:foreign-descriptor", event.SocketRefused},
+	bpf.KernelHookHOOK_LSM_USERNS:      {"lsm_userns", "userns_create", "builtin:no-user-namespaces", event.SyscallRefused},
+	bpf.KernelHookHOOK_LSM_PTRACE:      {"lsm_ptrace", "ptrace_access_check", "builtin:no-outside-processes", event.SyscallRefused},
+}
+
 // names are the system calls' names by their number in the programs.
 type names []string
 

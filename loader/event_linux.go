@@ -36,10 +36,7 @@ func (l *Loader) record(d *denial, c clock) Record {
 	}
 	base := joinNames(d.parts[bpf.KernelPartPART_CWD], d.state(bpf.KernelPartPART_CWD))
 	r.Event.Process, r.Event.Ancestors = l.who(d, base)
-	if hook := bpf.KernelHook(d.Key.Hook); hook != bpf.KernelHookHOOK_EXIT {
-		r.Call = hooks[hook]
-		r.Event.Layer, r.Event.Rule = event.LayerCgroup, hookRules[hook]
-	} else {
+	if !r.byHook(bpf.KernelHook(d.Key.Hook)) {
 		r.Event.Object.Syscall = r.Call
 	}
 	if d.Compat != 0 {
@@ -65,15 +62,27 @@ func (l *Loader) unknownRecord(k bpf.KernelTallyKey, t bpf.KernelTally) Record {
 		Errno: errnoName(k.Err), Reason: reasonOf(d), Mono: int64(t.Last), Object: event.Object{Syscall: r.Call},
 		Detail: "what it aimed at could not be recorded",
 	}
-	if hook := bpf.KernelHook(k.Hook); hook != bpf.KernelHookHOOK_EXIT {
-		r.Call, r.Event.Object.Syscall = hooks[hook], ""
-		r.Event.Layer, r.Event.Rule = event.LayerCgroup, hookRules[hook]
+	if r.byHook(bpf.KernelHook(k.Hook)) {
+		r.Event.Object.Syscall = ""
 	}
 	if p := l.procs.get(k.Proc); p != nil {
 		process := p.Process
 		r.Event.Process, r.Event.Ancestors = &process, l.procs.ancestors(p)
 	}
 	return r
+}
+
+// byHook fills in what is known of a program that refuses by itself, if one did.
+func (r *Record) byHook(hook bpf.KernelHook) bool {
+	switch lsm, ok := lsmHooks[hook]; {
+	case ok:
+		r.Call, r.Event.Layer, r.Event.Rule = lsm.call, event.LayerLSM, lsm.rule
+	case hook == bpf.KernelHookHOOK_EXIT:
+		return false
+	default:
+		r.Call, r.Event.Layer, r.Event.Rule = hooks[hook], event.LayerCgroup, hookRules[hook]
+	}
+	return true
 }
 
 // hookRules name what the cgroup programs enforce; the packet rules and the
@@ -89,6 +98,9 @@ var hookRules = map[bpf.KernelHook]string{
 // reasonOf is what the kernel's answer alone says. Whether the policy would
 // refuse, too, is for others to find out.
 func reasonOf(d *denial) event.Reason {
+	if lsm, ok := lsmHooks[bpf.KernelHook(d.Key.Hook)]; ok {
+		return lsm.reason
+	}
 	switch bpf.KernelHook(d.Key.Hook) {
 	case bpf.KernelHookHOOK_SOCKET:
 		return event.SocketRefused

@@ -33,7 +33,7 @@ func (l *Loader) Programs() map[string]event.Program {
 
 // tables are the maps that refuse more when they are full. The others forget
 // what is oldest.
-var tables = []string{"sandboxes", "unix_names", "procs", "pids"}
+var tables = []string{"sandboxes", "unix_names", "unix_peers", "procs", "pids"}
 
 // Maps counts the entries of tables. It goes through them: not for every moment.
 func (l *Loader) Maps() map[string]event.Map {

@@ -27,6 +27,7 @@ type Loader struct {
 	types    *btf.Cache               // the kernel's
 	links    map[string]link.Link
 	missing  map[string]error // programs that are left out, and why
+	lsm      func() (*ebpf.CollectionSpec, error)
 	told     *tally
 	pins     *pins
 	names    names
@@ -52,6 +53,8 @@ func Load(o Options) (*Loader, error) {
 	l := &Loader{opts: o, maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{},
 		links: map[string]link.Link{}, types: types, missing: map[string]error{}}
 	l.boxes.byID = map[uint64]*box{}
+	l.lsm = sync.OnceValues(func() (*ebpf.CollectionSpec, error) { return lsmSpec(o, types) })
+	go l.lsm()
 	if err := l.load(parent); err != nil {
 		l.Close()
 		return nil, err
@@ -79,35 +82,31 @@ func (l *Loader) load(parent cgroup.Info) error {
 	if l.opts.One { // what is allocated beforehand takes a tenth of the time of loading
 		spec.Maps["conns"].MaxEntries, spec.Maps["marks"].MaxEntries = 8192, 1024
 	}
-	for name, value := range map[string]any{
-		"level": uint32(parent.Depth + 1), "parent": parent.ID, "wake_at": uint64(l.opts.RingBytes / 4),
-		"has_loop": has(asm.FnLoop), "has_ancestor": has(asm.FnGetCurrentAncestorCgroupId),
-	} {
-		if err := spec.Variables[name].Set(value); err != nil {
-			return fmt.Errorf("set %s: %w", name, err)
-		}
+	if err := l.setConstants(spec, parent); err != nil {
+		return err
 	}
 	if !has(asm.FnLoop) {
 		dropCallbacks(spec)
 	}
-	about, err := aboutOf(spec, parent, l.opts.RingBytes)
-	if err != nil {
-		return err
-	}
+	var about about
 	adopted := false
 	if l.opts.Pin != "" {
+		lsm, _ := l.lsm() // none: why is said with its programs
+		if about, err = aboutOf(parent, l.opts.RingBytes, spec, lsm); err != nil {
+			return err
+		}
 		if l.pins, adopted, err = openPins(l.opts.Pin, about); err != nil {
 			return err
 		}
 	}
-	if err := l.loadMaps(spec); err != nil {
+	if err := l.loadMaps(spec, map[string]*ebpf.MapSpec{"told": toldSpec()}); err != nil {
 		return err
 	}
 	if !adopted || l.pins.about.Build != about.Build {
-		if err := l.attachAll(spec, adopted); err != nil {
+		if err := l.attachAll(spec, parent, adopted); err != nil {
 			return err
 		}
-	} else if err := l.adoptLinks(); err != nil {
+	} else if err := l.adoptAll(); err != nil {
 		return err
 	}
 	if l.pins != nil {
@@ -116,6 +115,19 @@ func (l *Loader) load(parent cgroup.Info) error {
 		}
 	}
 	return l.begin(adopted)
+}
+
+// setConstants tells the programs of an object what does not change.
+func (l *Loader) setConstants(spec *ebpf.CollectionSpec, parent cgroup.Info) error {
+	for name, value := range map[string]any{
+		"level": uint32(parent.Depth + 1), "parent": parent.ID, "wake_at": uint64(l.opts.RingBytes / 4),
+		"has_loop": has(asm.FnLoop), "has_ancestor": has(asm.FnGetCurrentAncestorCgroupId),
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // begin starts what user space keeps beside the maps.
@@ -166,11 +178,11 @@ func dropCallbacks(spec *ebpf.CollectionSpec) {
 	}
 }
 
-// loadMaps makes the maps, or takes the pinned ones.
-func (l *Loader) loadMaps(spec *ebpf.CollectionSpec) error {
-	all := map[string]*ebpf.MapSpec{"told": toldSpec()}
+// loadMaps makes the maps of an object that there are not yet, or takes the
+// pinned ones, and more.
+func (l *Loader) loadMaps(spec *ebpf.CollectionSpec, all map[string]*ebpf.MapSpec) error {
 	for name, m := range spec.Maps {
-		if name != ".rodata" {
+		if name != ".rodata" && l.maps[name] == nil {
 			all[name] = m
 		}
 	}
@@ -185,14 +197,11 @@ func (l *Loader) loadMaps(spec *ebpf.CollectionSpec) error {
 }
 
 // attachAll loads and attaches every program that this kernel has.
-func (l *Loader) attachAll(spec *ebpf.CollectionSpec, replace bool) error {
-	own := map[string]*ebpf.Map{}
-	for name := range spec.Maps {
-		if m := l.maps[name]; m != nil {
-			own[name] = m
-		}
+func (l *Loader) attachAll(spec *ebpf.CollectionSpec, parent cgroup.Info, replace bool) error {
+	if err := l.loadPrograms(spec, l.mapsOf(spec)); err != nil {
+		return err
 	}
-	if err := l.loadPrograms(spec, own); err != nil {
+	if err := l.attachLSM(parent); err != nil {
 		return err
 	}
 	dir, err := os.Open(l.opts.Cgroup)
@@ -202,7 +211,7 @@ func (l *Loader) attachAll(spec *ebpf.CollectionSpec, replace bool) error {
 	defer dir.Close()
 	for _, p := range programs {
 		prog := l.programs[p.name]
-		if prog == nil {
+		if prog == nil || p.attach == attachLSM {
 			continue
 		}
 		if err := l.attach(p, prog, dir, replace); err != nil {
@@ -212,11 +221,22 @@ func (l *Loader) attachAll(spec *ebpf.CollectionSpec, replace bool) error {
 	return nil
 }
 
+// mapsOf are the maps that an object's programs share with others.
+func (l *Loader) mapsOf(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
+	own := map[string]*ebpf.Map{}
+	for name := range spec.Maps {
+		if m := l.maps[name]; m != nil {
+			own[name] = m
+		}
+	}
+	return own
+}
+
 // loadPrograms loads all programs. If the kernel refuses one that may be
 // missing, it is left out; the verifier is not run twice for nothing.
 func (l *Loader) loadPrograms(spec *ebpf.CollectionSpec, own map[string]*ebpf.Map) error {
 	for _, p := range programs {
-		if !p.optional {
+		if !p.optional || p.attach != attachCgroup {
 			continue
 		}
 		if err := probeAttach(p, l.opts.Cgroup, spec.Programs[p.name].AttachType); err != nil {
@@ -314,6 +334,19 @@ func (l *Loader) attach(p program, prog *ebpf.Program, dir *os.File, replace boo
 		return &ProgramError{p.name, p.purpose, "pin", err}
 	}
 	return nil
+}
+
+// adoptAll takes over what is attached already, and the maps of LSM programs.
+func (l *Loader) adoptAll() error {
+	if err := l.adoptLinks(); err != nil {
+		return err
+	}
+	lsm, err := l.lsm()
+	if err != nil {
+		l.missLSM(err)
+		return nil
+	}
+	return l.loadMaps(lsm, map[string]*ebpf.MapSpec{})
 }
 
 // adoptLinks takes over what is attached already.

@@ -31,6 +31,8 @@ type Options struct {
 	RingBytes uint32
 	// One: there will be one sandbox, and smaller tables do.
 	One bool
+	// NoLSM leaves LSM programs out where there could be some.
+	NoLSM bool
 }
 
 // Rules are what the kernel itself decides about one sandbox. The zero value
@@ -39,9 +41,12 @@ type Rules struct {
 	TCP, UDP, Ping, MPTCP bool // may be created; TCP leads to the proxy, UDP to resolvers
 	// UnixDirs are folders of the sandbox's own, in which it may connect to every
 	// socket; UnixSockets are sockets by their whole path. Paths as inside. They
-	// work where the kernel has connect_unix; see Has.
+	// work where the kernel has connect_unix; see Has. LSM programs let through
+	// what the sandbox made itself, and UnixSockets by their path outside, which
+	// must be the same.
 	UnixDirs, UnixSockets []string
 	AnyUnix               bool // every unix socket
+	Nested                bool // user namespaces may be made, where LSM programs refuse them
 	// NoRefused leaves out system calls that the seccomp filter refuses: they
 	// have a record already.
 	NoRefused bool

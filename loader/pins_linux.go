@@ -25,18 +25,28 @@ type about struct {
 	Build  [32]byte
 }
 
-func aboutOf(spec *ebpf.CollectionSpec, parent cgroup.Info, ring uint32) (about, error) {
+// aboutOf is about the programs of some objects, of which those that this kernel
+// does not take are nil.
+func aboutOf(parent cgroup.Info, ring uint32, specs ...*ebpf.CollectionSpec) (about, error) {
 	h := sha256.New()
-	for _, p := range programs {
-		//lint:ignore SA1019 it tells our own builds apart, and is not compared with the kernel's
-		tag, err := spec.Programs[p.name].Instructions.Tag(spec.ByteOrder)
-		if err != nil {
-			return about{}, fmt.Errorf("identify program %s: %w", p.name, err)
+	for _, spec := range specs {
+		if spec == nil {
+			continue
 		}
-		fmt.Fprintln(h, p.name, tag)
-	}
-	for _, kv := range spec.Maps[".rodata"].Contents {
-		fmt.Fprintf(h, "%x\n", kv.Value)
+		for _, p := range programs {
+			if spec.Programs[p.name] == nil {
+				continue
+			}
+			//lint:ignore SA1019 it tells our own builds apart, and is not compared with the kernel's
+			tag, err := spec.Programs[p.name].Instructions.Tag(spec.ByteOrder)
+			if err != nil {
+				return about{}, fmt.Errorf("identify program %s: %w", p.name, err)
+			}
+			fmt.Fprintln(h, p.name, tag)
+		}
+		for _, kv := range spec.Maps[".rodata"].Contents {
+			fmt.Fprintf(h, "%x\n", kv.Value)
+		}
 	}
 	a := about{ABI: uint32(bpf.KernelAbiABI), Level: uint32(parent.Depth + 1), Cgroup: parent.ID, Ring: uint64(ring)}
 	h.Sum(a.Build[:0])
@@ -148,7 +158,10 @@ func (p *pins) finish(a about) error {
 // loadMap makes a map, or takes the pinned one.
 func (p *pins) loadMap(name string, spec *ebpf.MapSpec) (*ebpf.Map, error) {
 	if p != nil && p.have {
-		return ebpf.LoadPinnedMap(p.path("maps", name), nil)
+		m, err := ebpf.LoadPinnedMap(p.path("maps", name), nil)
+		if !errors.Is(err, os.ErrNotExist) {
+			return m, err
+		} // of programs that the predecessor had not got
 	}
 	m, err := ebpf.NewMap(spec)
 	if err != nil || p == nil {
@@ -181,6 +194,17 @@ func (p *pins) putLink(name string, l link.Link) error {
 		return err
 	}
 	return os.Rename(next, p.path("links", name))
+}
+
+// dropLink removes the pin of a link that there may be.
+func (p *pins) dropLink(name string) error {
+	if p == nil {
+		return nil
+	}
+	if err := os.Remove(p.path("links", name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // clear removes every pin, links first: programs end before their maps do.

@@ -1,5 +1,7 @@
 package loader
 
+import "github.com/sallyport/sallyport/internal/event"
+
 // kind is how a program is attached.
 type attachment uint8
 
@@ -7,6 +9,7 @@ const (
 	attachNone attachment = iota
 	attachCgroup
 	attachTrace
+	attachLSM // of the object lsm.bpf.c: all of them, or none
 )
 
 // program is one of the kernel's programs: the table is pure, so that what is
@@ -37,4 +40,24 @@ var programs = []program{
 	{"process_exec", "follows new programs", "5.10", attachTrace, false},
 	{"process_exit", "follows the end of processes", "5.10", attachTrace, false},
 	{"syscall_exit", "records refused system calls", "5.10", attachTrace, false},
+	{"lsm_create", "refuses sockets that no packet rule confines", "6.1", attachLSM, true},
+	{"lsm_connect", "refuses to connect sockets from outside", "6.1", attachLSM, true},
+	{"lsm_sendmsg", "refuses to send by sockets from outside", "6.1", attachLSM, true},
+	{"lsm_listen", "refuses to listen at other sockets than the sandbox's", "6.1", attachLSM, true},
+	{"lsm_unix_stream", "refuses unix sockets by whose they are", "6.1", attachLSM, true},
+	{"lsm_unix_send", "refuses datagrams to unix sockets by whose they are", "6.1", attachLSM, true},
+	{"lsm_receive", "refuses descriptors from outside", "6.1", attachLSM, true},
+	{"lsm_userns", "refuses new user namespaces", "6.1", attachLSM, true},
+	{"lsm_ptrace", "refuses to look into processes outside", "6.1", attachLSM, true},
+}
+
+// tier is the one that a program is needed for; none where it may be missing.
+func (p program) tier() event.Tier {
+	switch {
+	case p.attach == attachLSM:
+		return event.TierLSM
+	case p.optional:
+		return event.TierNone
+	}
+	return event.TierTrace
 }

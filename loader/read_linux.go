@@ -116,8 +116,8 @@ func (l *Loader) Read(ctx context.Context, h Handler) error {
 		if err := r.pause(); err != nil {
 			return err
 		}
-		if ctx.Err() != nil {
-			return r.settleTwice()
+		if ctx.Err() != nil { // what is not counted waits, too: ends of processes
+			return errors.Join(r.empty(), r.settleTwice())
 		}
 	}
 }

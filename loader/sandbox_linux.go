@@ -94,6 +94,9 @@ func (l *Loader) AddSandbox(id uint64, r Rules) error {
 	if r.AnyUnix {
 		b.record.Flags |= uint32(bpf.KernelSandboxFlagSANDBOX_ANY_UNIX)
 	}
+	if r.Nested {
+		b.record.Flags |= uint32(bpf.KernelSandboxFlagSANDBOX_NESTED)
+	}
 	if r.Canary != "" {
 		b.record.Flags |= uint32(bpf.KernelSandboxFlagSANDBOX_RECORD)
 	}
@@ -108,11 +111,14 @@ func (l *Loader) AddSandbox(id uint64, r Rules) error {
 	}
 	for _, k := range keys {
 		if err := l.maps["unix_names"].Put(k, uint32(1)); err != nil {
-			return errors.Join(fmt.Errorf("add sandbox: allow unix socket: %w", full(err)), l.dropUnix(id))
+			return errors.Join(fmt.Errorf("add sandbox: allow unix socket: %w", full(err)), l.dropRules(id))
 		}
 	}
+	if err := l.addLSM(id, r); err != nil {
+		return errors.Join(fmt.Errorf("add sandbox: %w", full(err)), l.dropRules(id))
+	}
 	if err := l.maps["sandboxes"].Put(id, b.record); err != nil {
-		return errors.Join(fmt.Errorf("add sandbox: %w", full(err)), l.dropUnix(id))
+		return errors.Join(fmt.Errorf("add sandbox: %w", full(err)), l.dropRules(id))
 	}
 	l.boxes.byID[id] = b
 	return nil
@@ -166,11 +172,16 @@ func unixKey(id uint64, name string, whole bool) (bpf.KernelUnixKey, error) {
 	return k, nil
 }
 
-func (l *Loader) dropUnix(id uint64) error {
+// dropRules takes a sandbox's entries out of the maps of rules.
+func (l *Loader) dropRules(id uint64) error {
+	return errors.Join(l.dropUnix("unix_names", id), l.dropLSM(id))
+}
+
+func (l *Loader) dropUnix(name string, id uint64) error {
 	var k bpf.KernelUnixKey
 	var v uint32
 	var keys []bpf.KernelUnixKey
-	it := l.maps["unix_names"].Iterate()
+	it := l.maps[name].Iterate()
 	for it.Next(&k, &v) {
 		if binary.NativeEndian.Uint64(k.Sandbox[:]) == id {
 			keys = append(keys, k)
@@ -178,12 +189,13 @@ func (l *Loader) dropUnix(id uint64) error {
 	}
 	errs := []error{it.Err()}
 	for _, k := range keys {
-		errs = append(errs, l.maps["unix_names"].Delete(k))
+		errs = append(errs, l.maps[name].Delete(k))
 	}
 	return errors.Join(errs...)
 }
 
-// Start begins to record refused system calls. root, if not nil, is the
+// Start begins to record refused system calls, and to refuse what LSM programs do:
+// what sets a sandbox up needs some of it. root, if not nil, is the
 // sandbox's root folder (O_PATH will do): paths are then resolved in it, after
 // the fact; Start takes it over. Without it they are cleaned as text.
 //
@@ -200,7 +212,7 @@ func (l *Loader) Start(id uint64, root *os.File) error {
 		return fmt.Errorf("start recording: no sandbox has cgroup %d", id)
 	}
 	record := b.record
-	record.Flags |= uint32(bpf.KernelSandboxFlagSANDBOX_RECORD)
+	record.Flags |= uint32(bpf.KernelSandboxFlagSANDBOX_RECORD | bpf.KernelSandboxFlagSANDBOX_STARTED)
 	if err := l.maps["sandboxes"].Put(id, record); err != nil {
 		return fmt.Errorf("start recording: %w", err)
 	}
@@ -246,7 +258,7 @@ func (l *Loader) RemoveSandbox(id uint64) error {
 		return fmt.Errorf("remove sandbox: no sandbox has cgroup %d", id)
 	}
 	l.reader.drain()
-	errs := []error{l.maps["sandboxes"].Delete(id), l.dropUnix(id)}
+	errs := []error{l.maps["sandboxes"].Delete(id), l.dropRules(id)}
 	l.boxes.mu.Lock()
 	delete(l.boxes.byID, id)
 	l.boxes.mu.Unlock()

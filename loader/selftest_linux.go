@@ -21,8 +21,8 @@ import (
 // Finding says what became of one program in a self-test.
 type Finding struct {
 	Program, Purpose string
-	Since            string // the first Linux that can have it
-	Needed           bool   // without it there is no tier
+	Since            string     // the first Linux that can have it
+	Tier             event.Tier // the one that it is needed for, if any
 	State            State
 	Err              error // why not, if State is not Works
 }
@@ -83,8 +83,10 @@ func (l *Loader) SelfTest(ctx context.Context) ([]Finding, error) {
 	for _, p := range programs {
 		f := findingOf(p)
 		switch why := l.missing[p.name]; {
-		case why != nil:
+		case errors.Is(why, ErrMissing):
 			f.State, f.Err = Unsupported, why
+		case why != nil:
+			f.Err = why
 		case hits[p.name]:
 			f.State = Works
 		case hits[noIPv6] && (p.name == "connect6" || p.name == "sendmsg6"):
@@ -97,21 +99,22 @@ func (l *Loader) SelfTest(ctx context.Context) ([]Finding, error) {
 	return out, nil
 }
 
-// Lacking is the first thing that a self-test found missing for the tier, nil if
-// nothing is.
-func Lacking(list []Finding) error {
+// Tier is what a self-test has proven, and why it is not the next one.
+func Tier(list []Finding) (event.Tier, error) {
+	tier, why := event.TierLSM, error(nil)
 	for _, f := range list {
-		if f.Needed && f.State != Works && f.Err != nil && f.Err != errNoIPv6 {
-			return fmt.Errorf("program %s, which %s, %s: %w", f.Program, f.Purpose, f.State, f.Err)
+		if f.Tier == event.TierNone || f.Tier > tier || f.State == Works || f.Err == nil || f.Err == errNoIPv6 {
+			continue
 		}
+		tier, why = f.Tier-1, fmt.Errorf("program %s, which %s, %s: %w", f.Program, f.Purpose, f.State, f.Err)
 	}
-	return nil
+	return tier, why
 }
 
 var errNoIPv6 = errors.New("this machine has no IPv6")
 
 func findingOf(p program) Finding {
-	return Finding{Program: p.name, Purpose: p.purpose, Since: p.since, Needed: !p.optional}
+	return Finding{Program: p.name, Purpose: p.purpose, Since: p.since, Tier: p.tier()}
 }
 
 // judgeFailure makes findings of a Load that failed: one program is known not to
@@ -168,7 +171,7 @@ func (l *Loader) provoked(ctx context.Context, dir string) (map[string]bool, err
 	readCtx, stop := context.WithCancel(ctx)
 	read := make(chan error, 1)
 	go func() { read <- l.Read(readCtx, seen) }()
-	pid, out, err := startProvoking(ctx, box.Dir)
+	out, pid, err := l.startProvoking(ctx, box.Dir)
 	stop() // what has happened until now is read first
 	if err := errors.Join(err, <-read); err != nil {
 		return nil, err
@@ -201,6 +204,9 @@ func noteHit(hits map[string]bool, r Record, pid int) {
 		version = "6"
 	}
 	switch {
+	case r.Event.Layer == event.LayerLSM:
+		noteLSM(hits, r, pid)
+		return
 	case r.Event.Layer == event.LayerTrace && r.Event.Operation == event.FileExec:
 		hits["syscall_exit"] = true
 		hits["process_fork"] = len(r.Event.Ancestors) > 0 && r.Event.Ancestors[0].PID == pid
@@ -220,26 +226,34 @@ func noteHit(hits map[string]bool, r Record, pid int) {
 	}
 }
 
-func startProvoking(ctx context.Context, dir string) (pid int, out string, err error) {
+func (l *Loader) startProvoking(ctx context.Context, dir string) (out string, pid int, err error) {
 	f, err := os.Open(dir)
 	if err != nil {
-		return 0, "", err
+		return "", 0, err
 	}
 	defer f.Close()
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	self, err := filepath.EvalSymlinks("/proc/self/exe")
 	if err != nil {
-		return 0, "", err
+		return "", 0, err
 	}
 	cmd := exec.CommandContext(ctx, self)
 	cmd.Args = []string{selfTestName}
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(f.Fd())}
+	if l.hasLSM() {
+		o, err := makeOutside()
+		if err != nil {
+			return "", 0, err
+		}
+		defer o.close()
+		o.give(cmd)
+	}
 	b, err := cmd.Output()
 	if err != nil {
-		return 0, "", fmt.Errorf("provoke: %w", err)
+		return "", 0, fmt.Errorf("provoke: %w", err)
 	}
-	return cmd.Process.Pid, string(b), nil
+	return string(b), cmd.Process.Pid, nil
 }
 
 // provoke does one of everything; it returns the two ports that it used, and
@@ -287,6 +301,7 @@ func provoke() string {
 	socket(unix.AF_UNIX, unix.SOCK_STREAM, 0, func(fd int) { unix.Connect(fd, nowhere) })
 	socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0, func(fd int) { unix.Sendto(fd, nil, 0, nowhere) })
 	syscall.ForkExec("/", []string{"/"}, nil) // a folder: EACCES, in the child
+	provokeLSM()
 	for len(ports) < 2 {
 		ports = append(ports, 0)
 	}

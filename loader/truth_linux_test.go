@@ -170,6 +170,8 @@ func recordedAs(call string) string {
 	switch call {
 	case "sendto":
 		return "sendmsg"
+	case "socket_create":
+		return "socket"
 	case "syscall_0x1c4":
 		return "fchmodat2"
 	}

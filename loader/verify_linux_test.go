@@ -25,8 +25,12 @@ func TestTheKernelAcceptsEveryProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(spec.Programs) != len(programs) {
-		t.Errorf("%d programs in the object, %d in the table", len(spec.Programs), len(programs))
+	lsm, err := bpf.LoadLSM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(spec.Programs)+len(lsm.Programs) != len(programs) {
+		t.Errorf("%d and %d programs in the objects, %d in the table", len(spec.Programs), len(lsm.Programs), len(programs))
 	}
 	for name := range spec.Programs {
 		t.Run(name, func(t *testing.T) { verify(t, name, false) })

@@ -18,22 +18,29 @@ type job struct {
 	signals chan os.Signal
 	stopped chan syscall.Signal
 	end     chan struct{}
-	ended   chan struct{}
-	asked   bool // to stop, from outside
+	ended   chan struct{} // nil: it was not started
+	asked   bool          // to stop, from outside
 }
 
-func startJob(s *Sandbox, t *terminal) *job {
+// newJob catches the signals of job control, from before there is a payload: one
+// that stopped this process alone would leave the payload in front.
+func newJob(s *Sandbox, t *terminal) *job {
 	j := &job{box: s, term: t, signals: make(chan os.Signal, 8), stopped: make(chan syscall.Signal),
-		end: make(chan struct{}), ended: make(chan struct{})}
+		end: make(chan struct{})}
 	signal.Notify(j.signals, unix.SIGTSTP, unix.SIGCONT, unix.SIGWINCH)
+	return j
+}
+
+// start answers them, once there is a payload.
+func (j *job) start() {
+	j.ended = make(chan struct{})
 	go func() {
 		defer close(j.ended)
-		if t != nil {
-			defer t.restoreOnPanic()
+		if j.term != nil {
+			defer j.term.restoreOnPanic()
 		}
 		j.run()
 	}()
-	return j
 }
 
 // stop ends the job control. The terminal stays as it is.
@@ -47,7 +54,9 @@ func (j *job) stop() {
 	default:
 		close(j.end)
 	}
-	<-j.ended
+	if j.ended != nil {
+		<-j.ended
+	}
 }
 
 // payloadStopped is what stage 2 has seen.
@@ -61,6 +70,9 @@ func (j *job) payloadStopped(sig syscall.Signal) {
 func (j *job) run() {
 	if j.term != nil {
 		j.term.resize() // of a change since the payload's was made
+		if j.term.eager && !j.term.behind && !j.term.isHeld() {
+			j.resume(true, false) // put into the background since then
+		}
 	}
 	for {
 		select {

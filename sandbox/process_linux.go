@@ -113,6 +113,18 @@ func (p *processes) ask(request []byte) ([]byte, error) {
 	return buf[:n], nil
 }
 
+// Payload describes the command itself, as long as it runs: the first process
+// that stage 2 has made.
+func (s *Sandbox) Payload() *event.Process {
+	init, first := s.calls.inside.init, 0
+	for pid, parent := range descendants(init) {
+		if parent == init && (first == 0 || pid < first) {
+			first = pid
+		}
+	}
+	return readProcess(first)
+}
+
 // limitDiag keeps a kernel without inet_diag from holding the proxy up.
 func limitDiag(f *os.File) error {
 	if err := unix.SetsockoptTimeval(int(f.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {

@@ -51,6 +51,7 @@ type Sandbox struct {
 	opened    *opened
 	emit      func(event.Event)
 	plan      *plan.Plan
+	late      []plan.Late // of its mounts
 	calls     *listener
 	describe  Describe      // see Attribute
 	rights    *rightsReader // stage 2's messages
@@ -227,7 +228,7 @@ func (s *Sandbox) Launch(p *plan.Plan) error {
 	if _, err := s.launch.WriteAt([]byte(p.Caps.Bwrap), 0); err != nil {
 		return fmt.Errorf("write launch: %w", err)
 	}
-	s.plan, s.rights = p, &rightsReader{file: s.init}
+	s.plan, s.late, s.rights = p, p.LateMounts(), &rightsReader{file: s.init}
 	s.in, s.out = json.NewDecoder(s.rights), json.NewEncoder(s.init)
 	if _, err := s.control.Write([]byte{1}); err != nil {
 		if _, netErr := s.Sockets(); netErr != nil {
@@ -243,7 +244,7 @@ func (s *Sandbox) Launch(p *plan.Plan) error {
 func (s *Sandbox) Prove(canary Canary) error {
 	// Nothing here should block; a mount of the host's that does must not hang
 	// the start for ever. The death of stage 1 ends every wait below.
-	watchdog := time.AfterFunc(startTimeout+time.Duration(len(s.plan.LateMasks()))*maskTime, s.cmd.kill)
+	watchdog := time.AfterFunc(startTimeout+time.Duration(len(s.late))*mountTime, s.cmd.kill)
 	defer watchdog.Stop()
 	p := s.plan
 	filter, err := seccompFilter(p.Seccomp, true)
@@ -261,7 +262,7 @@ func (s *Sandbox) Prove(canary Canary) error {
 	if !m.Ready {
 		return errors.New("start stage 2: it did not get ready")
 	}
-	if err := s.maskRest(); err != nil {
+	if err := s.mountRest(); err != nil {
 		return err
 	}
 	if err := s.sockets.adoptUnix(s.rights.take()); err != nil {
@@ -273,6 +274,7 @@ func (s *Sandbox) Prove(canary Canary) error {
 // Release starts the payload.
 func (s *Sandbox) Release() error {
 	s.term.show(s.hangUp)
+	s.job = newJob(s, s.term)
 	if err := s.send(initCommand{Go: true}); err != nil {
 		return s.died("stage 2")
 	}
@@ -288,7 +290,7 @@ func (s *Sandbox) Release() error {
 		return err
 	}
 	s.relay.start()
-	s.job = startJob(s, s.term)
+	s.job.start()
 	return nil
 }
 

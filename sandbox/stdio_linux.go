@@ -9,15 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ConfinesFiles reports whether Landlock keeps a file that is handed over from
+// being opened again through /proc/self/fd with more rights (ABI 1), and from
+// being truncated there (ABI 3, Linux 6.2; landlock(7)).
+func ConfinesFiles(abi int) bool { return abi >= 3 }
+
 // stdio checks the three descriptors that the payload will have. It puts pipes
 // in the place of sockets with which one could reach others from the host's
-// network namespace, and, where Landlock is missing, of files: a file could be
-// opened again through /proc/self/fd with more rights than it was handed over
-// with.
+// network namespace, and of files that Landlock does not confine.
 func (s *Sandbox) stdio(cfg Config) ([3]*os.File, error) {
 	files := [3]*os.File{cfg.Stdin, cfg.Stdout, cfg.Stderr}
 	s.relay = &relay{}
-	confined := LandlockABI() > 0
+	confined := ConfinesFiles(LandlockABI())
 	for i, f := range files {
 		kind, err := streamKind(i, f)
 		if err != nil {

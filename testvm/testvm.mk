@@ -11,7 +11,7 @@ TESTVM_FLAGS ?= -short
 testvm_go = $(GO) run ./testvm/cmd/testvm
 testvm_flags = -packages "$(strip $(TESTVM_PACKAGES))" -deadline $(TESTVM_DEADLINE) $(TESTVM_FLAGS)
 
-.PHONY: bypasses testvm testvm-ci testvm-doc testvm-fetch testvm-harness vagrant-test vagrant-payload
+.PHONY: bypasses testvm testvm-ci testvm-doc testvm-fetch testvm-harness testvm-packages vagrant-test vagrant-payload
 
 testvm: testvm-harness ## every kernel and way of starting it, in virtual machines (first run: root, network)
 	$(testvm_go) matrix $(testvm_flags)
@@ -41,6 +41,9 @@ testvm-fetch: ## resolve the newest kernels; FULL=1: build the boxes too
 # Failures, hangs and panics inside have to be seen outside: the harness's own tests.
 testvm-harness:
 	SALLYPORT_TESTVM_BOOT=1 $(GO) test -count=1 -timeout 30m -run Boot ./testvm
+
+testvm-packages: dist ## the Debian package on fresh Debian 12 and 13: install, upgrade, purge
+	$(testvm_go) packages -deadline $(TESTVM_DEADLINE) -deb $$(ls $(CURDIR)/dist/*_amd64.deb)
 
 vagrant-test: ## the tests on Debian 12 through Vagrant; FULL=1: 11 and 13 too
 	$(testvm_go) vagrant $(testvm_flags) $(if $(FULL),-full)

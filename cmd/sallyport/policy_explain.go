@@ -122,6 +122,10 @@ func objectOf(e event.Event) string {
 }
 
 func explain(p *policy.Policy, q question) (answer, error) {
+	if e := q.event; e != nil && e.Reason == event.LimitExceeded && e.Object.Ref != "" {
+		return answer{Decision: policy.Decision{Verdict: e.Verdict, Reason: e.Reason},
+			flip: policy.Flip{Why: string(e.Object.Ref) + " decides it, " + e.Rule + ": there it can be raised"}}, nil
+	}
 	switch q.op {
 	case event.NetConnect:
 		req, err := policy.ParseNetTarget(q.object)

@@ -99,14 +99,17 @@ func TestADamagedLogSuggestsNothing(t *testing.T) {
 func TestExplainTakesRecordedEvents(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	dir := record(t, event.Event{Operation: event.NetConnect, Object: event.Object{Addr: "2001:db8::1", Port: 443}, Reason: event.AddressDenied, Rule: "builtin:x"},
-		event.Event{Operation: event.SysRefused, Object: event.Object{Syscall: "ptrace"}, Rule: "builtin:seccomp"})
+		event.Event{Operation: event.SysRefused, Object: event.Object{Syscall: "ptrace"}, Rule: "builtin:seccomp"},
+		event.Event{Operation: event.MemoryUse, Object: event.Object{Ref: "limits.memory"}, Reason: event.LimitExceeded, Rule: "p.yaml:3"},
+		event.Event{Operation: event.FileWrite, Object: event.Object{Ref: "RLIMIT_FSIZE"}, Reason: event.LimitExceeded, Rule: "builtin:rlimit"})
 	events := command(t, 0, "audit", "query", "--dir", dir, "-o", "json")
 	var out bytes.Buffer
 	if status := execute(context.Background(), []string{"policy", "explain", "-"}, strings.NewReader(events), &out, &out); status != 0 {
 		t.Fatalf("%d: %s", status, out.String())
 	}
 	for _, want := range []string{"net.connect [2001:db8::1]:443: deny", "builtin:address-documentation", "flip    network.allowedDomains: ['[2001:db8::1]:443']",
-		"careful it is a documentation address", "sys.refused", "final   no rule of a policy decides it: builtin:seccomp does"} {
+		"careful it is a documentation address", "sys.refused", "final   no rule of a policy decides it: builtin:seccomp does",
+		"mem.use", "final   limits.memory decides it, p.yaml:3: there it can be raised", "file.write", "RLIMIT_FSIZE decides it"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing of\n%s", want, out.String())
 		}
@@ -114,5 +117,8 @@ func TestExplainTakesRecordedEvents(t *testing.T) {
 	one, _, _ := strings.Cut(events, "\n")
 	if got := command(t, 0, "policy", "explain", one); !strings.HasPrefix(got, "net.connect [2001:db8::1]:443: deny") {
 		t.Errorf("an event as an argument: %s", got)
+	}
+	if got := command(t, 0, "policy", "suggest", "--dir", dir); strings.Contains(got, "limits") || strings.Contains(got, "allowWrite") {
+		t.Errorf("a limit is proposed away: %s", got)
 	}
 }

@@ -63,7 +63,8 @@ func refuse(hint, text string) *Refusal { return &Refusal{text, hint} }
 type Status struct {
 	Version   string     `json:"version"` // of the program
 	Tier      event.Tier `json:"tier"`
-	Sandboxes int        `json:"sandboxes"` // of the caller
+	Less      string     `json:"less,omitempty"` // why it is not a higher one
+	Sandboxes int        `json:"sandboxes"`      // of the caller
 	Limit     int        `json:"limit"`
 }
 

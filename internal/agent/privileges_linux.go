@@ -16,6 +16,7 @@ var kept = []uint{
 	unix.CAP_NET_ADMIN,  // programs on sockets
 	unix.CAP_KILL,       // where there is no cgroup.kill (before Linux 5.14)
 	unix.CAP_SYS_PTRACE, // namespaces of others' processes in /proc
+	unix.CAP_SYS_NICE,   // to move processes where the cpuset controller is on (before Linux 6.6 whenever it is: cpuset_can_attach)
 	unix.CAP_SETUID,     // to look at paths as the sandbox's user
 	unix.CAP_SETGID,
 }

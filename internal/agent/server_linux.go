@@ -44,6 +44,7 @@ type Server struct {
 	logs     *logbook
 	policies policies
 	tier     event.Tier
+	less     string // why it is not a higher one
 
 	draining atomic.Bool
 	refused  atomic.Uint64 // requests
@@ -77,7 +78,7 @@ func New(o Options) (*Server, error) {
 	if o.Warn == nil {
 		o.Warn = func(string) {}
 	}
-	s := &Server{opts: o, tier: event.TierTrace, quotas: newQuotas(o.Limits), boxes: map[string]*box{},
+	s := &Server{opts: o, quotas: newQuotas(o.Limits), boxes: map[string]*box{},
 		groups: map[uint64]*box{}, conns: map[*conn]bool{}}
 	if err := s.open(); err != nil {
 		_ = s.Close() // whatever there is of it
@@ -98,11 +99,11 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	host, _ := os.Hostname() // an event without it is still an event
-	head := audit.Header{Sandbox: event.Sandbox{Tier: s.tier}, Host: host, BootID: s.place.boot}
-	if s.logs, err = openLogbook(s.place.logs, head, s.quotas.limits.LogBytes); err != nil {
+	if err := s.selfTest(); err != nil {
 		return err
 	}
-	if err := s.selfTest(); err != nil {
+	head := audit.Header{Sandbox: event.Sandbox{Tier: s.tier}, Host: host, BootID: s.place.boot}
+	if s.logs, err = openLogbook(s.place.logs, head, s.quotas.limits.LogBytes); err != nil {
 		return err
 	}
 	journals, err := s.place.readJournals()
@@ -129,7 +130,7 @@ func (s *Server) open() (err error) {
 	return s.sweep()
 }
 
-// selfTest fails if the kernel does not do what the tier promises. It is made
+// selfTest finds the tier, and fails if there is none. It is made
 // apart from the sandboxes: programs that are pinned there refuse what is none.
 func (s *Server) selfTest() error {
 	mount, err := cgroup.Mount()
@@ -142,10 +143,13 @@ func (s *Server) selfTest() error {
 	if err != nil {
 		return err
 	}
-	for _, f := range findings {
-		if f.Needed && f.State != loader.Works {
-			return fmt.Errorf("tier %s: program %s, which %s, %s: %w", s.tier, f.Program, f.Purpose, f.State, f.Err)
-		}
+	tier, why := loader.Tier(findings)
+	if tier < event.TierTrace {
+		return fmt.Errorf("tier %s: %w", event.TierTrace, why)
+	}
+	s.tier = tier
+	if why != nil {
+		s.less = why.Error()
 	}
 	return nil
 }

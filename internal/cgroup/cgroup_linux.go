@@ -81,11 +81,24 @@ func Parent(name string) (string, error) {
 	if path != "/" && strings.HasPrefix("/"+name+"/", path+"/") {
 		return "", fmt.Errorf("make cgroup %s: %w", name, ErrOwn)
 	}
-	dir := filepath.Join(mount, name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("make cgroup: %w", err)
+	dir := mount
+	for _, part := range strings.Split(name, "/") {
+		dir = filepath.Join(dir, part)
+		if err := mkdir(dir); err != nil && !errors.Is(err, os.ErrExist) {
+			return "", fmt.Errorf("make cgroup: %w", err)
+		}
 	}
 	return dir, nil
+}
+
+// mkdir makes a folder that is everybody's to enter, as all others there are:
+// the owner of a sandbox reads what its limits have stopped. A service's umask
+// may say otherwise.
+func mkdir(dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
 }
 
 // Group is the cgroup of one sandbox.
@@ -101,7 +114,7 @@ func Make(parent, name string) (*Group, error) {
 		return nil, fmt.Errorf("make cgroup %q: not a name", name)
 	}
 	dir := filepath.Join(parent, name)
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := mkdir(dir); err != nil {
 		return nil, fmt.Errorf("make cgroup: %w", err)
 	}
 	g, err := Open(dir)

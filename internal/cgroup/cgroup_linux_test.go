@@ -219,3 +219,13 @@ func TestWarmingUpLeavesThisProcessWhereItIs(t *testing.T) {
 		t.Errorf("before: %s; after: %s, %v", before, after, err)
 	}
 }
+
+func TestAnybodyMayReadWhatLimitsHaveStopped(t *testing.T) {
+	old := syscall.Umask(0o077) // of a hardened service
+	defer syscall.Umask(old)
+	g := makeGroup(t, parent(t), "seen")
+	fi, err := os.Stat(g.Dir)
+	if err != nil || fi.Mode().Perm() != 0o755 {
+		t.Errorf("%v, %v", fi, err)
+	}
+}

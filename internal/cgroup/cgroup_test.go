@@ -61,6 +61,18 @@ func TestEventsAreRead(t *testing.T) {
 	}
 }
 
+func TestCountersAreRead(t *testing.T) {
+	const memory = "low 0\nhigh 0\nmax 17\noom 2\noom_kill 3\noom_group_kill 0\n"
+	for _, c := range []struct {
+		content, name string
+		want          uint64
+	}{{memory, "oom_kill", 3}, {memory, "max", 17}, {memory, "kill", 0}, {"max 5\n", "max", 5}, {"", "max", 0}, {"max\n", "max", 0}, {"max -1\n", "max", 0}, {"max 5", "max", 5}} {
+		if got := counter(c.content, c.name); got != c.want {
+			t.Errorf("%s of %q: %d, want %d", c.name, c.content, got, c.want)
+		}
+	}
+}
+
 func FuzzMountinfo(f *testing.F) {
 	f.Add("28 1 0:25 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
 	f.Add(`28 1 0:25 / /my\040cgroups rw - cgroup2 x rw`)

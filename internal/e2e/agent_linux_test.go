@@ -156,7 +156,7 @@ func TestAnOrdinaryUserWithAnAgentHasTheRecordThatRootHas(t *testing.T) {
 			}
 			continue
 		}
-		if e.Rule == "" || e.Sandbox.Tier != event.TierTrace || (e.Reported > 0) == (e.Layer == event.LayerTrace || e.Layer == event.LayerCgroup) {
+		if e.Rule == "" || e.Sandbox.Tier < event.TierTrace || (e.Reported > 0) == (e.Layer == event.LayerTrace || e.Layer == event.LayerCgroup || e.Layer == event.LayerLSM) {
 			t.Errorf("rule %q, tier %s, layer %s, reported %d", e.Rule, e.Sandbox.Tier, e.Layer, e.Reported)
 		}
 		if len(p.Argv) != 2 || string(p.Comm) != "helper" || len(e.Ancestors) != 0 {
@@ -201,7 +201,7 @@ func TestTheSummaryWithAnAgentSaysWhatItsLogSays(t *testing.T) {
 	m := newMachine(t)
 	h := m.home()
 	r, s := h.summarised(nil, "sh", "-c", "cat /etc/shadow; echo x >/etc/x; curl -s -m 5 http://denied.test/; exit 0")
-	if s.Tier != event.TierTrace.String() || s.Lost != 0 || r.code != 0 {
+	if !ofKernel(s.Tier) || s.Lost != 0 || r.code != 0 {
 		t.Errorf("summary %+v", s)
 	}
 	denied := map[string]uint64{}

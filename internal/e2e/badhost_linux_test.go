@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -117,7 +119,7 @@ func TestABadPolicyIsRefused(t *testing.T) {
 		"every host":    {"network: {allowedDomains: ['*']}", "every host"},
 		"empty":         {"", "empty"},
 		"not yaml":      {"a: [", "policy.yaml:1"},
-		"not built yet": {"require: {tier: lsm}", "lsm"},
+		"a higher tier": {"require: {tier: lsm}", "lsm"},
 		"audit":         {"require: {audit: true}", "complete record"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -165,9 +167,49 @@ func TestExitStatuses(t *testing.T) {
 	}
 }
 
+type finding struct{ Name, State, Found, Cure string }
+
 type diagnosis struct {
 	Tier     string
-	Findings []struct{ Name, State, Found, Cure string }
+	Findings []finding
+}
+
+// diagnosed reads what doctor says, in words and as JSON: both must say the same.
+func diagnosed(t *testing.T, text, asJSON *result, code int) (d diagnosis) {
+	t.Helper()
+	if text.code != code || asJSON.code != code {
+		t.Errorf("exit status %d and %d, want %d\n%s%s", text.code, asJSON.code, code, text.out, asJSON.err)
+	}
+	if err := json.Unmarshal([]byte(asJSON.out), &d); err != nil {
+		t.Fatalf("%v: %s", err, asJSON.out)
+	}
+	for _, f := range d.Findings {
+		if !strings.Contains(text.out, f.Name) || !strings.Contains(text.out, f.Cure) {
+			t.Errorf("the text lacks %q, or its cure %q:\n%s", f.Name, f.Cure, text.out)
+		}
+		if (f.State == "ok") != (f.Cure == "") {
+			t.Errorf("%s is %s, and its cure is %q", f.Name, f.State, f.Cure)
+		}
+	}
+	if strings.Contains(text.out, "CANNOT") != (code == 1) || (d.Tier == "none") != (code == 1) {
+		t.Errorf("tier %q, verdict:\n%s", d.Tier, text.out)
+	}
+	return d
+}
+
+// lacks is what is not as it should be.
+func (d diagnosis) lacks(state string) (list []finding) {
+	for _, f := range d.Findings {
+		if f.State == state {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+func (h *home) doctor(code int) diagnosis {
+	h.t.Helper()
+	return diagnosed(h.t, h.sallyport("doctor"), h.sallyport("doctor", "-o", "json"), code)
 }
 
 func TestDoctorSaysWhatIsMissing(t *testing.T) {
@@ -185,34 +227,48 @@ func TestDoctorSaysWhatIsMissing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHome(t)
 			h.wrap = test.wrap
-			text, asJSON := h.sallyport("doctor"), h.sallyport("doctor", "-o", "json")
-			if text.code != test.code || asJSON.code != test.code {
-				t.Errorf("exit status %d and %d, want %d\n%s%s", text.code, asJSON.code, test.code, text.out, asJSON.err)
-			}
-			var d diagnosis
-			if err := json.Unmarshal([]byte(asJSON.out), &d); err != nil {
-				t.Fatalf("%v: %s", err, asJSON.out)
-			}
-			if tier := map[int]string{0: "rootless", 1: "none"}[test.code]; d.Tier != tier {
-				t.Errorf("tier %q, want %q", d.Tier, tier)
-			}
 			var missing []string
-			for _, f := range d.Findings {
-				if !strings.Contains(text.out, f.Name) {
-					t.Errorf("text lacks %q:\n%s", f.Name, text.out)
-				}
-				if f.State == "missing" {
-					missing = append(missing, f.Name)
-					if !strings.Contains(f.Cure, test.cure) || !strings.Contains(text.out, f.Cure) {
-						t.Errorf("cure of %s: %q", f.Name, f.Cure)
-					}
+			for _, f := range h.doctor(test.code).lacks("missing") {
+				missing = append(missing, f.Name)
+				if !strings.Contains(f.Cure, test.cure) {
+					t.Errorf("cure of %s: %q", f.Name, f.Cure)
 				}
 			}
 			if strings.Join(missing, " ") != test.missing {
-				t.Errorf("missing: %q, want %q\n%s", missing, test.missing, text.out)
+				t.Errorf("missing: %q, want %q", missing, test.missing)
 			}
-			if strings.Contains(text.out, "CANNOT") != (test.code == 1) {
-				t.Errorf("verdict:\n%s", text.out)
+		})
+	}
+}
+
+// What an old bubblewrap has not got is not asked of it, and doctor says so.
+func TestAnOldBubblewrapIsUsedAsFarAsItGoes(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("takes root: a bubblewrap must be root's")
+	}
+	for version, options := range map[string][]string{"0.5": {"--disable-userns"}, "0.4": {"--disable-userns", "--perms"}} {
+		t.Run(version, func(t *testing.T) {
+			h := newHome(t)
+			b, err := os.ReadFile("/usr/bin/bwrap")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range options { // as many bytes: the program knows another option
+				b = bytes.ReplaceAll(b, []byte(o), []byte(o[:len(o)-1]+"X"))
+			}
+			old := h.dir + "/bwrap"
+			if err := os.WriteFile(old, b, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			h.wrap = []string{"replace=/usr/bin/bwrap:" + old}
+			h.write(".ssh/id_ed25519", "secret")
+			r := h.run("sh", "-c", "cat ~/.ssh/id_ed25519 2>/dev/null; unshare --user true 2>/dev/null; echo $?")
+			if r.ok().out == "0\n" || strings.Contains(r.out, "secret") {
+				t.Errorf("it says %q", r.out)
+			}
+			want := map[string]string{"0.5": "install 0.8 or later", "0.4": "install 0.5 or later"}[version]
+			if list := h.doctor(0).lacks("less"); !slices.ContainsFunc(list, func(f finding) bool { return f.Name == "bubblewrap" && f.Cure == want }) {
+				t.Errorf("no lack of bubblewrap with the cure %q: %+v", want, list)
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,8 +34,9 @@ func TestEveryBanOnNamespacesIsNamed(t *testing.T) {
 			h.run("touch", "started").badHost(test.say...)
 			h.notStarted()
 			h.nothingLeft(before)
-			if r := h.sallyport("doctor"); r.code != 1 || !strings.Contains(r.out, test.say[len(test.say)-1]) {
-				t.Errorf("doctor: exit status %d\n%s", r.code, r.out)
+			last := test.say[len(test.say)-1]
+			if d := h.doctor(1); !strings.Contains(fmt.Sprint(d.lacks("missing")), last) {
+				t.Errorf("doctor does not say %q: %+v", last, d)
 			}
 		})
 	}
@@ -294,13 +296,23 @@ func TestInAContainerItRunsOrSaysWhyNot(t *testing.T) {
 		_ = cmd.Run()
 		return &result{t: t, code: cmd.ProcessState.ExitCode(), out: out.String(), err: errOut.String()}
 	}
+	doctor := func(code int, args ...string) diagnosis {
+		t.Helper()
+		args = append(args, binary, "doctor")
+		return diagnosed(t, in("/usr/bin/bwrap", args...), in("/usr/bin/bwrap", append(args, "-o", "json")...), code)
+	}
 	run := []string{binary, "run", "--", "sh", "-c", "echo ran; touch started"}
 	in("/usr/bin/bwrap", append(outer, run...)...).ok().says("ran")
+	doctor(0, outer...)
 	in("/usr/bin/unshare", append([]string{"--user", "--map-current-user", "--pid", "--fork", "--mount-proc"}, run...)...).ok().says("ran")
 	os.Remove(h.work + "/started")
 	if help, _ := h.program(t.Context(), "/usr/bin/bwrap", "--help").Output(); strings.Contains(string(help), "--disable-userns") {
-		in("/usr/bin/bwrap", append(append(outer, "--unshare-user", "--disable-userns"), run...)...).badHost("namespaces", "container")
+		outer := append(slices.Clone(outer), "--unshare-user", "--disable-userns")
+		in("/usr/bin/bwrap", append(outer, run...)...).badHost("namespaces", "container")
 		h.notStarted()
+		if list := doctor(1, outer...).lacks("missing"); len(list) != 1 || !strings.Contains(list[0].Cure, "container") {
+			t.Errorf("doctor in a container without namespaces: %+v", list)
+		}
 	}
 	in("/usr/bin/unshare", append([]string{"--user", "--map-root-user", "--mount"}, run...)...).badHost("refusing to run the command as root", "--user")
 	h.notStarted()

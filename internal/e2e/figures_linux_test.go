@@ -240,7 +240,13 @@ func bareRelay(t *testing.T, port int) string {
 		}
 		defer up.Close()
 		go func() {
-			_, _ = io.Copy(up, c)
+			if _, err := io.Copy(up, c); err != nil {
+				// A reset goes on as one: what stays in TIME_WAIT makes the search
+				// for a port the dearest part of every later connection, whosever.
+				_ = up.(*net.TCPConn).SetLinger(0)
+				_ = up.Close()
+				return
+			}
 			_ = up.(*net.TCPConn).CloseWrite()
 		}()
 		_, _ = io.Copy(c, up)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/cgroup"
+	"github.com/sallyport/sallyport/internal/event"
 )
 
 // controllers fails to name what limits take where they are not in cgroup v2.
@@ -48,9 +49,42 @@ func TestARunEndsWhenItsTimeIsOver(t *testing.T) {
 		if r.code != 124 || !strings.Contains(r.err, "had not ended after "+c.want) {
 			t.Errorf("%s: exit status %d\n%s", name, r.code, r.err)
 		}
+		e := r.limited(event.TimeUse)
+		if len(r.limits(event.TimeUse)) != 1 || e.Count != 1 || e.Object.Ref != "limits.time" || e.Process == nil || !slices.Equal(e.Process.Argv, []event.Text{"sleep", "635"}) ||
+			strings.Contains(e.Rule, "policy.yaml:1") == (name == "the command line's is") {
+			t.Errorf("%s: in the record: %+v", name, e)
+		}
 	}
 	if r := h.usePolicy("limits: {time: 10m}").run("true"); r.code != 0 {
 		t.Errorf("exit status %d\n%s", r.code, r.err)
+	}
+}
+
+// limits gives the events of limits that a run has left.
+func (r *result) limits(op event.Operation) []event.Event {
+	return slices.DeleteFunc(slices.Clone(r.events), func(e event.Event) bool {
+		return e.Operation != op || e.Reason != event.LimitExceeded || e.Verdict != event.Deny
+	})
+}
+
+// limited is for where there must be one.
+func (r *result) limited(op event.Operation) event.Event {
+	r.t.Helper()
+	list := r.limits(op)
+	if len(list) == 0 {
+		r.t.Fatalf("no event of %s:\n%s", op, describe(r.events))
+	}
+	return list[0]
+}
+
+func TestALimitOfItsOwnThatEndsTheCommandIsRecorded(t *testing.T) {
+	h := newHome(t)
+	r := h.sh("ulimit -f 1; exec dd if=/dev/zero of=big bs=1k count=100")
+	if e := r.limited(event.FileWrite); r.code != 128+int(syscall.SIGXFSZ) || e.Object.Ref != "RLIMIT_FSIZE" || e.Rule != "builtin:rlimit" {
+		t.Errorf("exit status %d: %+v", r.code, e)
+	}
+	if r := h.sh("ulimit -f 1000; dd if=/dev/zero of=small bs=1k count=1").ok(); len(r.limits(event.FileWrite)) != 0 {
+		t.Errorf("%s", describe(r.events))
 	}
 }
 
@@ -142,6 +176,8 @@ func TestLimitsHold(t *testing.T) {
 			h := owner(t).usePolicy("limits: {memory: 96M}")
 			if r := h.helper("hungry", "memory", "256"); r.code == 0 || r.code == 125 || strings.Contains(r.out, "had it") {
 				t.Errorf("memory: exit status %d\n%s%s", r.code, r.out, r.err)
+			} else if e := r.limited(event.MemoryUse); e.Count < 1 || e.Object.Ref != "limits.memory" || !strings.HasSuffix(e.Rule, "policy.yaml:1") || e.Layer != event.LayerCgroup {
+				t.Errorf("memory: in the record: %+v", e)
 			}
 			if r := h.helper("hungry", "memory", "32"); r.code != 0 {
 				t.Errorf("memory within the limit: exit status %d\n%s", r.code, r.err)
@@ -150,6 +186,9 @@ func TestLimitsHold(t *testing.T) {
 			// Its own threads count, and what is set aside but not used.
 			if n, err := strconv.Atoi(strings.TrimSpace(r.out)); err != nil || n < 5 || n > 52 {
 				t.Errorf("pids: %q processes, %v\n%s", r.out, err, r.err)
+			}
+			if e := r.limited(event.ProcCreate); e.Count < 1 || e.Errno != "EAGAIN" || !strings.HasSuffix(e.Rule, "policy.yaml:1") {
+				t.Errorf("pids: in the record: %+v", e)
 			}
 			begun := time.Now()
 			r = h.usePolicy("limits: {cpu: 0.5}").helper("hungry", "processor")

@@ -307,7 +307,7 @@ last = time.monotonic(); longest = 0
 open("ready", "w").close()
 while not os.path.exists("stop"):
     now = time.monotonic(); longest = max(longest, now - last); last = now
-print(longest, state())'`
+print(max(longest, time.monotonic() - last), state())'`
 	cmd := h.command(t.Context(), h.runArgs("sh", "-c", script)...)
 	var out strings.Builder
 	cmd.Stdout = &out

@@ -3,18 +3,23 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
-// state is a process's, as /proc has it: T for stopped.
-func state(pid int) string {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	end := strings.LastIndexByte(string(stat), ')')
-	if err != nil || end < 0 {
-		return ""
+// isStopped says whether all threads of a process have stopped: their process has
+// not before.
+func isStopped(pid int) bool {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, f := range files {
+		stat, err := os.ReadFile(f)
+		end := strings.LastIndexByte(string(stat), ')')
+		if err != nil || end < 0 || strings.Fields(string(stat[end+1:]))[0] != "T" {
+			return false
+		}
 	}
-	return strings.Fields(string(stat[end+1:]))[0]
+	return len(files) > 0
 }
 
 // stops waits until the payload, a process with these arguments, is stopped,
@@ -25,7 +30,7 @@ func (s *screen) stops(args string) {
 		until(s.t, args+" stopped", func() bool {
 			for pid, p := range below(processes(s.t), s.cmd.Process.Pid) {
 				if strings.HasPrefix(p.args, args) {
-					return state(pid) == "T"
+					return isStopped(pid)
 				}
 			}
 			return false
@@ -83,7 +88,7 @@ func TestJobControlWorksInside(t *testing.T) {
 	s := h.onScreen("bash", "--norc", "--noprofile", "-i").wants("$ ")
 	s.types("PS1='inside$ '\r").wants("\x1b[?2004hinside$ ")
 	s.types("sh -c 'echo as''leep; exec sleep 605'\r").wants("asleep\r\n").types(ctrlZ).wants("Stopped").wants("inside$ ")
-	if s.cmd.ProcessState != nil || state(s.cmd.Process.Pid) == "T" {
+	if s.cmd.ProcessState != nil || isStopped(s.cmd.Process.Pid) {
 		t.Error("the run stopped with its shell's job")
 	}
 	s.types("jobs\r").wants("sleep 605").wants("inside$ ").types("fg\r").wants("sleep 605").types(ctrlC).wants("^C").wants("inside$ ")

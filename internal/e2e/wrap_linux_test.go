@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport"
+	"github.com/sallyport/sallyport/internal/event"
 )
 
 // wrapHelper makes conditions for one program: a host that lacks something, a
@@ -143,7 +144,16 @@ func (h *home) rootless() *home {
 	return h
 }
 
-// tier is what an ordinary run has.
+// ofKernel: a tier of those that take the kernel's programs. Which, the kernel says.
+func ofKernel(tier string) bool {
+	return tier == event.TierTrace.String() || tier == event.TierLSM.String()
+}
+
+func (h *home) inTier(tier string) bool {
+	return tier == h.tier() || h.hasKeeper() && ofKernel(tier)
+}
+
+// tier is the one that an ordinary run has at least.
 func (h *home) tier() string {
 	if h.hasKeeper() {
 		return "trace"

@@ -58,6 +58,9 @@ const (
 	GitPush
 	NetAccept    // somebody on the host connected to a published port
 	PolicyUpdate // the policy was replaced while the sandbox ran, or was not
+	MemoryUse    // more memory was wanted than there may be
+	ProcCreate   // another process or thread
+	TimeUse      // to run on
 )
 
 // Reason says why, in one of a bounded set of words, so that it can be a
@@ -111,7 +114,8 @@ var (
 	operationNames = []string{"unknown", "net.connect", "net.dns", "net.udp", "net.icmp", "net.bind",
 		"net.raw", "net.socket", "unix.connect", "file.read", "file.write", "file.create",
 		"file.delete", "file.rename", "file.link", "file.meta", "file.exec", "ns.create",
-		"sys.refused", "git.push", "net.accept", "policy.update"}
+		"sys.refused", "git.push", "net.accept", "policy.update",
+		"mem.use", "proc.create", "time.use"}
 	reasonNames = []string{"not-allowed", "rule-denied", "rule-allowed", "default-allowed",
 		"address-literal", "address-denied", "port-denied", "protocol-denied", "name-invalid",
 		"name-mismatch", "name-missing", "request-invalid", "dns-type", "path-hidden",

@@ -24,7 +24,7 @@ var enums = map[string]struct {
 }{
 	"verdict":   {Verdicts, func(i uint8) enum { return Verdict(i) }, decodeAs[Verdict], Audit},
 	"layer":     {Layers, func(i uint8) enum { return Layer(i) }, decodeAs[Layer], LayerSupervisor},
-	"operation": {Operations, func(i uint8) enum { return Operation(i) }, decodeAs[Operation], PolicyUpdate},
+	"operation": {Operations, func(i uint8) enum { return Operation(i) }, decodeAs[Operation], TimeUse},
 	"reason":    {Reasons, func(i uint8) enum { return Reason(i) }, decodeAs[Reason], AuthorizerAnswer},
 	"tier":      {Tiers, func(i uint8) enum { return Tier(i) }, decodeAs[Tier], TierSeatbelt},
 	"loss":      {Losses, func(i uint8) enum { return Loss(i) }, decodeAs[Loss], LossSystem},

@@ -59,7 +59,7 @@ func classOf(e *event.Event) class {
 		return class{fileActivity, otherActivity}
 	case event.FileExec:
 		return class{processActivity, 1} // Launch
-	case event.NSCreate, event.SysRefused:
+	case event.NSCreate, event.SysRefused, event.MemoryUse, event.ProcCreate, event.TimeUse:
 		return class{processActivity, otherActivity}
 	}
 	return class{detectionFinding, 1}

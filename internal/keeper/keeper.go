@@ -41,16 +41,19 @@ type Rules struct {
 
 // Finding is what a self-test found out about one program.
 type Finding struct {
-	Program string `json:"program"`
-	Purpose string `json:"purpose"`
-	Needed  bool   `json:"needed,omitempty"`
-	State   string `json:"state"`
-	Err     string `json:"err,omitempty"`
+	Program string     `json:"program"`
+	Purpose string     `json:"purpose"`
+	Tier    event.Tier `json:"tier"` // that needs it, if any
+	State   string     `json:"state"`
+	Err     string     `json:"err,omitempty"`
 }
 
 // Hello is a keeper's first message.
 type Hello struct {
-	Findings []Finding `json:"findings,omitempty"`
+	Findings []Finding  `json:"findings,omitempty"`
+	Tier     event.Tier `json:"tier"`
+	// Less says why it is not tier lsm.
+	Less string `json:"less,omitempty"`
 	// Err says why there is no tier; empty: all that is needed works.
 	Err string `json:"err,omitempty"`
 }

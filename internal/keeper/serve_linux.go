@@ -58,7 +58,7 @@ func serve(conn *net.UnixConn, uid, gid int) error {
 	err = k.open()
 	hello := &Hello{}
 	if err == nil {
-		hello.Findings, err = k.selfTest()
+		err = k.selfTest(hello)
 	}
 	if err != nil {
 		hello.Err = err.Error()
@@ -84,21 +84,27 @@ func (k *keeper) open() error {
 	return err
 }
 
-func (k *keeper) selfTest() ([]Finding, error) {
+func (k *keeper) selfTest(h *Hello) error {
 	go cgroup.Warm() // a process will be placed right after
 	found, err := k.l.SelfTest(context.Background())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var out []Finding
 	for _, f := range found {
 		text := ""
 		if f.Err != nil {
 			text = f.Err.Error()
 		}
-		out = append(out, Finding{Program: f.Program, Purpose: f.Purpose, Needed: f.Needed, State: f.State.String(), Err: text})
+		h.Findings = append(h.Findings, Finding{Program: f.Program, Purpose: f.Purpose, Tier: f.Tier, State: f.State.String(), Err: text})
 	}
-	return out, loader.Lacking(found)
+	h.Tier, err = loader.Tier(found)
+	if h.Tier < event.TierTrace {
+		return err
+	}
+	if err != nil {
+		h.Less = err.Error()
+	}
+	return nil
 }
 
 func (k *keeper) tell(m message) error {

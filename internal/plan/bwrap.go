@@ -82,8 +82,8 @@ func (b *bwrapArgs) root() Mount {
 
 func (b *bwrapArgs) mounts() {
 	late := map[string]bool{}
-	for _, m := range b.plan.LateMasks() {
-		late[m.Path] = true
+	for _, l := range b.plan.LateMounts() {
+		late[l.Path] = true
 	}
 	for _, m := range b.plan.Mounts {
 		switch {
@@ -98,6 +98,9 @@ func (b *bwrapArgs) mounts() {
 			b.add("--ro-bind", m.Path, m.Path)
 		case m.Access == Private:
 			b.private(m.Path)
+		case m.Dir && m.Shut: // on the tmpfs of a hidden directory, read-only in the end
+			b.perms(shutMode(m))
+			b.add("--dir", m.Path)
 		case m.Dir:
 			b.hideDir(m)
 		default:
@@ -108,12 +111,16 @@ func (b *bwrapArgs) mounts() {
 	}
 }
 
-func (b *bwrapArgs) hideDir(m Mount) {
+// shutMode lets pass what is open in a hidden directory, and nothing be listed.
+func shutMode(m Mount) string {
 	if m.Open {
-		b.perms("0111")
-	} else {
-		b.perms("0000")
+		return "0111"
 	}
+	return "0000"
+}
+
+func (b *bwrapArgs) hideDir(m Mount) {
+	b.perms(shutMode(m))
 	b.add("--tmpfs", m.Path)
 	b.last = append(b.last, "--remount-ro", m.Path)
 }

@@ -2,53 +2,95 @@ package plan
 
 import "path"
 
-// bwrapMasks is how many masks bubblewrap is given. It takes no more than 9000
-// arguments, and reads the whole list of mounts after making each.
-const bwrapMasks = 200
+// lateFrom is from how many on mounts are left to the supervisor. bubblewrap
+// takes no more than 9000 arguments, and reads the whole list of mounts anew
+// after making each; but a process that makes them takes its time to start.
+const lateFrom = 40
 
-// LateMasks are those of the mounts that are left to the supervisor, once
-// bubblewrap has made the others and before the payload is there: masks beyond a
-// number that have nothing mounted below them, on what is the host's.
-func (p *Plan) LateMasks() []Mount {
-	if len(p.Mounts) <= bwrapMasks {
+// Late is a mount that is left to the supervisor, once bubblewrap has made the
+// others and before the payload is there.
+type Late struct {
+	Mount
+	// Base is the nearest mount above it that bubblewrap makes, or "/".
+	Base string
+}
+
+// LateMounts are masks and pins on what is the host's, with nothing below them
+// that is bubblewrap's, if there are many; parents before children.
+func (p *Plan) LateMounts() []Late { return p.late(lateFrom) }
+
+func (p *Plan) late(from int) []Late {
+	if len(p.Mounts) < from {
 		return nil
 	}
-	at := make(map[string]Mount, len(p.Mounts))
-	inner := map[string]bool{} // something is mounted below
-	for _, m := range p.Mounts {
-		at[m.Path] = m
-		for dir := path.Dir(m.Path); !inner[dir]; dir = path.Dir(dir) {
-			inner[dir] = true
-		}
+	at := make(map[string]int, len(p.Mounts))
+	for i, m := range p.Mounts {
+		at[m.Path] = i
 	}
-	for _, f := range p.Files {
-		inner[f.Path] = true
-	}
-	var late []Mount
-	n := 0
-	for _, m := range p.Mounts {
-		if m.Link != "" || m.Pin || m.Access != Hidden && m.Access != ReadOnly || inner[m.Path] || !onHost(at, m.Path) {
+	early := p.early(at)
+	var late []Late
+	for i, m := range p.Mounts {
+		if early[i] {
 			continue
 		}
-		if n++; n > bwrapMasks {
-			late = append(late, m)
+		base := above(at, m.Path)
+		for base >= 0 && !early[base] {
+			base = above(at, p.Mounts[base].Path)
 		}
+		l := Late{Mount: m, Base: "/"}
+		if base >= 0 {
+			l.Base = p.Mounts[base].Path
+		}
+		late = append(late, l)
+	}
+	if len(late) < from {
+		return nil
 	}
 	return late
 }
 
-// onHost reports whether what lies at a path, under its mask, is the host's own:
-// in what is the sandbox's nothing lies there before it is made.
-func onHost(at map[string]Mount, name string) bool {
-	if privateOf(name) != "" || below(name, "/proc") || below(name, "/dev") {
+// early marks the mounts that are bubblewrap's.
+func (p *Plan) early(at map[string]int) []bool {
+	early := make([]bool, len(p.Mounts))
+	claim := func(name string) { // what it stands on, too
+		for i := above(at, name); i >= 0 && !early[i]; i = above(at, p.Mounts[i].Path) {
+			early[i] = true
+		}
+	}
+	for _, f := range p.Files {
+		if i, ok := at[f.Path]; ok {
+			early[i] = true
+		}
+		claim(f.Path)
+	}
+	for i, m := range p.Mounts {
+		if !p.canWait(at, m) {
+			early[i] = true
+			claim(m.Path)
+		}
+	}
+	return early
+}
+
+// canWait reports whether a mount only covers what is the host's.
+func (p *Plan) canWait(at map[string]int, m Mount) bool {
+	switch {
+	case m.Path == "/", m.Link != "", m.Open, privateOf(m.Path) != "":
+		return false
+	case m.Access == Private, m.Access == ReadWrite && !m.Pin:
 		return false
 	}
-	for dir := path.Dir(name); ; dir = path.Dir(dir) {
-		if m, ok := at[dir]; ok {
-			return m.Link == "" && (m.Access == ReadOnly || m.Access == ReadWrite)
-		}
-		if dir == "/" {
-			return true
+	i := above(at, m.Path)
+	return i < 0 || p.Mounts[i].Access == ReadOnly || p.Mounts[i].Access == ReadWrite
+}
+
+// above finds the nearest mount above a path, -1 if there is none.
+func above(at map[string]int, name string) int {
+	for name != "/" {
+		name = path.Dir(name)
+		if i, ok := at[name]; ok {
+			return i
 		}
 	}
+	return -1
 }

@@ -13,7 +13,7 @@ func (p *Plan) Masks() []Mount {
 	var out []Mount
 	for _, m := range p.Mounts {
 		switch {
-		case m.Path == "/", m.Link != "", below(m.Path, "/proc"), below(m.Path, "/dev"):
+		case m.Path == "/", m.Link != "", m.Shut, below(m.Path, "/proc"), below(m.Path, "/dev"):
 		case m.Access == Private && privateOf(m.Path) != "":
 		case m.Access != ReadWrite, m.Pin:
 			out = append(out, m)

@@ -3,7 +3,7 @@ package plan
 import (
 	"fmt"
 	"path"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/sallyport/sallyport/internal/event"
@@ -33,6 +33,9 @@ type Mount struct {
 	// Open marks a hidden directory below which something is visible again: it
 	// can be passed through but not listed.
 	Open bool
+	// Shut marks what stands for a name in such a directory, in which nothing of
+	// the host's is.
+	Shut bool
 	// Pin marks a mount that changes no access but makes its directory a mount
 	// point, which cannot be renamed away (EBUSY, rename(2)).
 	Pin bool
@@ -63,6 +66,7 @@ type mounter struct {
 	r      *resolver
 	home   string
 	fifos  bool              // hide those of the host
+	perms  bool              // directories can be made that nobody may read
 	points map[string]*point // by real path
 	notes  []string
 	stubs  []Stub
@@ -95,7 +99,11 @@ func (m *mounter) mounts(cwd string) ([]Mount, error) {
 		m.hideFIFOs()
 	}
 	m.pinAncestors()
-	return append(m.order(), m.maskedProc()...), nil
+	mounts := m.order()
+	if m.perms {
+		mounts = m.shut(mounts)
+	}
+	return append(mounts, m.maskedProc()...), nil
 }
 
 // sealSys keeps the kernel's settings from a payload that may write everything.
@@ -273,37 +281,41 @@ func (m *mounter) decide(name string, dir bool) (Access, policy.Rule) {
 }
 
 func (m *mounter) writeRoots() []*point {
-	var roots []*point
-	for _, p := range m.sorted() {
-		if p.access == ReadWrite && p.listed {
-			roots = append(roots, p)
-		}
-	}
-	return roots
+	return m.sorted(func(p *point) bool { return p.access == ReadWrite && p.listed })
 }
 
-func (m *mounter) sorted() []*point {
+// sorted gives some of the points, a directory directly before what is below it.
+func (m *mounter) sorted(want func(*point) bool) []*point {
 	list := make([]*point, 0, len(m.points))
 	for _, p := range m.points {
-		list = append(list, p)
+		if want(p) {
+			list = append(list, p)
+		}
 	}
-	// "/" sorts before every other byte, so that a directory comes directly
-	// before what is below it.
-	sort.Slice(list, func(i, j int) bool { return pathLess(list[i].real, list[j].real) })
+	slices.SortFunc(list, func(a, b *point) int { return comparePaths(a.real, b.real) })
 	return list
 }
 
-func pathLess(a, b string) bool {
-	return strings.ReplaceAll(a, "/", "\x00") < strings.ReplaceAll(b, "/", "\x00")
+// comparePaths sorts "/" before every other byte.
+func comparePaths(a, b string) int {
+	for i := range min(len(a), len(b)) {
+		switch {
+		case a[i] == b[i]:
+		case a[i] == '/':
+			return -1
+		case b[i] == '/':
+			return 1
+		default:
+			return int(a[i]) - int(b[i])
+		}
+	}
+	return len(a) - len(b)
 }
 
 // pinAncestors makes every directory between a protected path and its write
 // root a mount point, so that no ancestor can be renamed away under it.
 func (m *mounter) pinAncestors() {
-	for _, p := range m.sorted() {
-		if p.access == ReadWrite {
-			continue
-		}
+	for _, p := range m.sorted(func(p *point) bool { return p.access != ReadWrite }) {
 		for dir := path.Dir(p.real); dir != "/" && m.above(dir) == ReadWrite; dir = path.Dir(dir) {
 			if _, ok := m.points[dir]; !ok {
 				m.points[dir] = &point{name: dir, real: dir, dir: true, access: ReadWrite, rule: p.rule}
@@ -332,7 +344,7 @@ func (m *mounter) above(dir string) Access {
 func (m *mounter) order() []Mount {
 	var out []Mount
 	index := map[string]int{} // of emitted mounts, by path
-	for _, p := range m.sorted() {
+	for _, p := range m.sorted(func(*point) bool { return true }) {
 		parent, access := nearest(out, index, p.real)
 		if !p.wanted(access) {
 			continue

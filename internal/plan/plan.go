@@ -102,6 +102,7 @@ func Make(in Input) (*Plan, error) {
 		r:      newResolver(in.FS),
 		home:   in.Home,
 		fifos:  in.Caps.LandlockABI == 0,
+		perms:  in.Caps.Perms,
 		points: map[string]*point{},
 	}
 	in.RuntimeDir = m.addRuntimeDir(in.RuntimeDir)
@@ -273,6 +274,8 @@ func (m Mount) String() string {
 		kind = "rw, pinned"
 	case m.Open:
 		kind = "hidden, passable"
+	case m.Shut:
+		kind = "hidden, empty"
 	}
 	p := m.Path
 	if m.Dir && p != "/" {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
 )
@@ -75,5 +76,26 @@ func BenchmarkDecideBelowACeiling(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// The bounds are far above what it takes (50 ms, 5 µs), and far below what it
+// would take if every rule were looked at.
+func TestALargePolicyIsLoadedAndDecidesInTime(t *testing.T) {
+	begun := time.Now()
+	p, err := Make(testEnv, []Source{{Name: "p", Data: large(many)}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded := time.Since(begun)
+	begun = time.Now()
+	const decisions = 20_000
+	for i := range decisions {
+		p.DecideFile(event.FileWrite, fmt.Sprintf("/srv/a%d/b%d/secret/x", i%97, i))
+	}
+	each := time.Since(begun) / decisions
+	t.Logf("loaded in %s, a write is decided in %s", loaded, each)
+	if loaded > 10*time.Second || each > 500*time.Microsecond {
+		t.Errorf("loaded in %s, a write is decided in %s", loaded, each)
 	}
 }

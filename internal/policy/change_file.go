@@ -73,7 +73,8 @@ func (p *Policy) flipDenied(op event.Operation, path string) Flip {
 	if p.files.Disabled {
 		return f
 	}
-	if r, ok := p.protectedName(op, kind, path); ok {
+	root, depth := p.allowWrite.deepest(path)
+	if r, ok := p.protectedName(op, kind, path, depth >= 0); ok {
 		if !p.openedByGitConfig(op, kind, path) {
 			return Flip{Why: whyName + ", " + r.String()}
 		}
@@ -82,7 +83,7 @@ func (p *Policy) flipDenied(op event.Operation, path string) Flip {
 	for _, r := range p.denyWrite.covering(path) {
 		f.Changes = append(f.Changes, Change{Key: "filesystem.denyWrite", Remove: r.Path, Rule: r.Rule})
 	}
-	if !p.decideWrite(path).Allowed() {
+	if !p.decideWrite(path, root, depth).Allowed() {
 		f.Changes = append(f.Changes, addPath("filesystem.allowWrite", path))
 	}
 	return f
@@ -109,6 +110,6 @@ func (p *Policy) immovable(path string) string {
 func (p *Policy) openedByGitConfig(op event.Operation, kind access, path string) bool {
 	open := *p
 	open.names = newNameMatchers(protectedNames(true))
-	_, still := open.protectedName(op, kind, path)
+	_, still := open.protectedName(op, kind, path, true)
 	return !still
 }

@@ -71,9 +71,10 @@ func (p *Policy) decideFile(op event.Operation, path string) Decision {
 	if kind == accessRead {
 		return read
 	}
-	write, refused := p.refuseWrite(op, kind, path)
+	root, depth := p.allowWrite.deepest(path)
+	write, refused := p.refuseWrite(op, kind, path, depth >= 0)
 	if !refused {
-		write = p.decideWrite(path)
+		write = p.decideWrite(path, root, depth)
 	}
 	if read.Allowed() {
 		return write
@@ -117,8 +118,9 @@ func (p *Policy) secret(path string) bool {
 	return depth >= 0
 }
 
-// refuseWrite gives the denial that no allowWrite overrides.
-func (p *Policy) refuseWrite(op event.Operation, kind access, path string) (Decision, bool) {
+// refuseWrite gives the denial that no allowWrite overrides. inRoot: one covers
+// the path.
+func (p *Policy) refuseWrite(op event.Operation, kind access, path string, inRoot bool) (Decision, bool) {
 	if r, depth := p.protectedPaths.deepest(path); depth >= 0 {
 		return denied(event.PathProtected, r.Rule), true
 	}
@@ -130,7 +132,7 @@ func (p *Policy) refuseWrite(op event.Operation, kind access, path string) (Deci
 	if p.files.Disabled {
 		return Decision{}, false
 	}
-	if r, ok := p.protectedName(op, kind, path); ok {
+	if r, ok := p.protectedName(op, kind, path, inRoot); ok {
 		return denied(event.PathProtected, r), true
 	}
 	r, depth := p.denyWrite.deepest(path)
@@ -154,13 +156,14 @@ func (p *Policy) refuseWrite(op event.Operation, kind access, path string) (Deci
 	return d, true
 }
 
-func (p *Policy) decideWrite(path string) Decision {
+// decideWrite takes what allowWrite says of the path.
+func (p *Policy) decideWrite(path string, root PathRule, depth int) Decision {
 	if p.files.Disabled {
 		return Decision{Verdict: event.Allow, Reason: event.DefaultAllowed, Rule: builtin(ruleNoFiles)}
 	}
-	if r, depth := p.allowWrite.deepest(path); depth >= 0 {
-		d := allowed(r.Rule)
-		if r.Rule.File == "" {
+	if depth >= 0 {
+		d := allowed(root.Rule)
+		if root.Rule.File == "" {
 			d.Reason = event.DefaultAllowed
 		}
 		return d
@@ -188,8 +191,8 @@ func (p *Policy) private(path string) bool {
 
 // protectedName gives the rule of the mandatory denial that covers a path
 // under a write root or the home directory.
-func (p *Policy) protectedName(op event.Operation, kind access, path string) (Rule, bool) {
-	if _, depth := p.allowWrite.deepest(path); depth < 0 && !within(path, p.env.Home) {
+func (p *Policy) protectedName(op event.Operation, kind access, path string, inRoot bool) (Rule, bool) {
+	if !inRoot && !within(path, p.env.Home) {
 		return Rule{}, false
 	}
 	folded := strings.ToLower(path) // .GIT is .git where case does not count

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"math/bits"
 	"strings"
 	"unicode/utf8"
 )
@@ -38,10 +39,16 @@ type globState struct {
 type glob struct {
 	states []globState
 	sets   [][]rune // pairs of first and last
+	// reach has for each state the bits of those that are switched on with it,
+	// where all fit.
+	reach []uint64
 }
 
+// fewStates is how many have a bit each; one more is the end.
+const fewStates = 63
+
 // isGlob reports whether a pattern has anything but text.
-func (g glob) isGlob() bool {
+func (g *glob) isGlob() bool {
 	for _, s := range g.states {
 		if s.op != globUnit {
 			return true
@@ -73,7 +80,29 @@ func compileGlob(pattern string) glob {
 		g.add(globState{op: globUnit, text: pattern[:n]})
 		pattern = pattern[n:]
 	}
+	g.connect()
 	return g
+}
+
+// connect fills in reach.
+func (g *glob) connect() {
+	n := len(g.states)
+	if n > fewStates {
+		return
+	}
+	g.reach = make([]uint64, n+1)
+	for s := n; s >= 0; s-- {
+		g.reach[s] = 1 << s
+		if s == n {
+			continue
+		}
+		switch g.states[s].op {
+		case globStar, globDeep:
+			g.reach[s] |= g.reach[s+1]
+		case globDirs:
+			g.reach[s] |= g.reach[s+1] | g.reach[s+2]
+		}
+	}
 }
 
 func (g *glob) add(s globState) { g.states = append(g.states, s) }
@@ -123,18 +152,74 @@ func GlobSet(pattern string) (set []rune, rest string, ok bool) {
 
 // deepest gives the length of the longest leading part of path, cut at a
 // slash or at the end, that the pattern matches whole; or -1.
-func (g glob) deepest(path string) int {
-	const few = 96
-	var space [2 * few]bool
-	n := len(g.states) + 1
-	now, next := space[:few][:min(n, few)], space[few:][:min(n, few)]
-	if n > few {
-		now, next = make([]bool, n), make([]bool, n)
+func (g *glob) deepest(path string) int {
+	if g.reach != nil {
+		return g.deepestOfFew(path)
 	}
+	return g.deepestOfMany(path)
+}
+
+func (g *glob) deepestOfFew(path string) int {
+	end := uint64(1) << len(g.states)
+	now, found := g.reach[0], -1
+	for i, size := 0, 0; i < len(path) && now != 0; i += size {
+		r := rune(path[i])
+		if size = 1; r >= utf8.RuneSelf {
+			r, size = utf8.DecodeRuneInString(path[i:])
+		}
+		if r == '/' && now&end != 0 {
+			found = i
+		}
+		var next uint64
+		for left := now &^ end; left != 0; left &= left - 1 {
+			next |= g.after(bits.TrailingZeros64(left), path[i:i+size], r)
+		}
+		now = next
+	}
+	if now&end != 0 {
+		found = len(path)
+	}
+	return found
+}
+
+// after gives the states that one character in state s leads to.
+func (g *glob) after(s int, unit string, r rune) uint64 {
+	st := &g.states[s]
+	switch st.op {
+	case globUnit:
+		if st.text[0] == unit[0] && st.text == unit {
+			return g.reach[s+1]
+		}
+	case globAny:
+		if r != '/' {
+			return g.reach[s+1]
+		}
+	case globSet:
+		if r != '/' && inSet(g.sets[st.set], unit, r) {
+			return g.reach[s+1]
+		}
+	case globStar:
+		if r != '/' {
+			return g.reach[s]
+		}
+	case globDeep:
+		return g.reach[s]
+	case globInDir:
+		if r == '/' {
+			return 1<<s | g.reach[s+1]
+		}
+		return 1 << s
+	}
+	return 0
+}
+
+func (g *glob) deepestOfMany(path string) int {
+	n := len(g.states) + 1
+	now, next := make([]bool, n), make([]bool, n)
 	found := -1
 	g.enter(now, 0)
 	for i := 0; i < len(path); {
-		if path[i] == '/' && i > 0 && now[n-1] {
+		if path[i] == '/' && now[n-1] {
 			found = i
 		}
 		r, size := utf8.DecodeRuneInString(path[i:])
@@ -154,7 +239,7 @@ func (g glob) deepest(path string) int {
 }
 
 // enter switches a state on, and those reached from it without a character.
-func (g glob) enter(states []bool, s int) {
+func (g *glob) enter(states []bool, s int) {
 	for ; s < len(states) && !states[s]; s++ {
 		states[s] = true
 		if s == len(g.states) {
@@ -171,7 +256,7 @@ func (g glob) enter(states []bool, s int) {
 }
 
 // step takes one character in state s.
-func (g glob) step(next []bool, s int, unit string, r rune) {
+func (g *glob) step(next []bool, s int, unit string, r rune) {
 	slash := unit == "/"
 	switch st := g.states[s]; st.op {
 	case globUnit:
@@ -223,7 +308,8 @@ func MatchGlob(pattern, path string) bool {
 	if pattern == "/" {
 		return strings.HasPrefix(path, "/")
 	}
-	return compileGlob(pattern).deepest(path) >= 0
+	g := compileGlob(pattern)
+	return g.deepest(path) >= 0
 }
 
 // trimGlob takes off what the rule of coverage makes superfluous, so that a

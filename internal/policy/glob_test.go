@@ -119,6 +119,10 @@ func TestMatchGlobAgreesWithRegexp(t *testing.T) {
 			t.Fatalf("MatchGlob(%q, %q) = %v, the expression says %v", pattern, path, got, want)
 		}
 		agreed[want]++
+		g := compileGlob(trimGlob(pattern))
+		if few, many := g.deepest(path), g.deepestOfMany(path); few != many {
+			t.Fatalf("%q matches %d of %q, and %d as a pattern of many states", pattern, few, path, many)
+		}
 	}
 	if agreed[true] < 1500 || agreed[false] < 1500 {
 		t.Errorf("one-sided sample: %v", agreed)

@@ -64,7 +64,7 @@ func makeKeys() grammar {
 		"limits":    limits(),
 		"publish":   list(publishEntry),
 		"hostPorts": list(hostPort),
-		"mode":      choice(func(f *File, s string, _ Rule) { f.off["mode"] = s == "enforce" }, "enforce", "audit"),
+		"mode":      mode(),
 		"audit":     auditKeys(),
 	}
 	g := grammar{root: object(top), homes: map[string][]string{}}

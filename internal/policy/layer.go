@@ -66,9 +66,9 @@ var untrustedIgnored = []string{"ignoreViolations", "credentials", "publish", "h
 // ceilingErrors are those that can narrow nothing, or are not met with what is
 // below: to read them and go on would be to ignore them.
 var ceilingErrors = []string{
-	"mode", "limits", "publish", "hostPorts", "network.authorizer", "ask", "git", "credentials", "ignoreViolations", "env.set", "windows", "bwrapPath", "socatPath", "ripgrep", "seccomp",
+	"ask", "git", "credentials", "ignoreViolations", "env.set", "windows", "bwrapPath", "socatPath", "ripgrep", "seccomp",
 	"javaAgentJarPath", "network.mitmProxy", "network.parentProxy", "network.httpProxyPort", "network.socksProxyPort",
-	"network.tlsTerminate", "network.stripResponseHeaders", "network.allowPlaintextHeaderSet", "network.authorizer",
+	"network.tlsTerminate", "network.stripResponseHeaders", "network.allowPlaintextHeaderSet",
 }
 
 // take hands a value to its field, as far as the file's layer may give it. What

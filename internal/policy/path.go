@@ -69,7 +69,13 @@ func escapeGlob(name string) string {
 	return strings.NewReplacer("[", "[[]", "*", "[*]", "?", "[?]").Replace(name)
 }
 
-func isPattern(s string) bool { return strings.ContainsAny(s, "*?[") && compileGlob(s).isGlob() }
+func isPattern(s string) bool {
+	if !strings.ContainsAny(s, "*?[") {
+		return false
+	}
+	g := compileGlob(s)
+	return g.isGlob()
+}
 
 func dotsAfterGlob(p string) bool {
 	glob := false
@@ -98,7 +104,9 @@ func within(p, dir string) bool {
 // pathSet finds the rule that covers a path: names by map, patterns in turn.
 type pathSet struct {
 	names map[string]PathRule
-	globs []compiledRule
+	// No name is shorter or longer.
+	shortest, longest int
+	globs             []compiledRule
 	// sorted are the names, once somebody asks what lies below a path.
 	sorting sync.Once
 	sorted  []string
@@ -106,16 +114,21 @@ type pathSet struct {
 
 type compiledRule struct {
 	PathRule
-	glob  glob
 	fixed string // how everything begins that it matches
+	glob  glob   // of the rest
 }
 
-// deepest is the glob's, without a look at what begins otherwise.
+// deepest gives how much of a path the rule matches, -1 if it does not.
 func (c *compiledRule) deepest(p string) int {
-	if !strings.HasPrefix(p, c.fixed) {
+	rest, ok := strings.CutPrefix(p, c.fixed)
+	if !ok {
 		return -1
 	}
-	return c.glob.deepest(p)
+	d := c.glob.deepest(rest)
+	if d < 0 {
+		return -1
+	}
+	return len(c.fixed) + d
 }
 
 func newPathSet(rules []PathRule) *pathSet {
@@ -123,8 +136,13 @@ func newPathSet(rules []PathRule) *pathSet {
 	for _, r := range rules {
 		if r.Glob {
 			fixed := r.Path[:strings.IndexAny(r.Path, "*?[")]
-			s.globs = append(s.globs, compiledRule{r, compileGlob(r.Path), fixed})
+			s.globs = append(s.globs, compiledRule{r, fixed, compileGlob(r.Path[len(fixed):])})
 		} else if _, dup := s.names[r.Path]; !dup {
+			if n := len(r.Path); len(s.names) == 0 {
+				s.shortest, s.longest = n, n
+			} else {
+				s.shortest, s.longest = min(s.shortest, n), max(s.longest, n)
+			}
 			s.names[r.Path] = r
 		}
 	}
@@ -151,8 +169,13 @@ func (s *pathSet) deepestName(p string) (PathRule, int) {
 		if dir == "" {
 			dir = "/"
 		}
-		if r, ok := s.names[dir]; ok {
-			return r, len(dir)
+		if len(dir) < s.shortest {
+			return PathRule{}, -1
+		}
+		if len(dir) <= s.longest {
+			if r, ok := s.names[dir]; ok {
+				return r, len(dir)
+			}
 		}
 		if dir == "/" {
 			return PathRule{}, -1

@@ -125,10 +125,9 @@ func New(env Env, files ...*File) (*Policy, error) {
 	p.hostViews = p.within
 	p.audit = mergeAudit(append(slices.Clone(counted), ceilings...)) // whose word is the last
 	p.combine()
-	p.publish, p.hostPorts = mergePorts(counted, ceilings)
-	p.limits = mergeLimits(counted, append(slices.Clone(ceilings), untrusted...))
 	all := append(slices.Clone(ceilings), append(counted, untrusted...)...)
 	p.unbuilt, p.linuxOnly = findUnbuilt(all, unbuiltKeys), findUnbuilt(all, linuxKeys)
+	p.combineOnce(counted, untrusted, ceilings)
 	p.warn(counted)
 	p.warnUntrusted(untrusted)
 	return p, nil

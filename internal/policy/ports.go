@@ -31,32 +31,32 @@ func (p *Policy) Publish() []Publish { return slices.Clone(p.publish) }
 func (p *Policy) HostPorts() []HostPort { return slices.Clone(p.hostPorts) }
 
 // mergePorts unites what files open, as far as every ceiling that has such a list
-// has it, too. A project that is not trusted opens none.
-func mergePorts(files, ceilings []*File) (published []Publish, hosts []HostPort) {
+// has it, too; taken is what they take away. A project that is not trusted opens
+// none.
+func mergePorts(files, ceilings []*File) (published []Publish, hosts []HostPort, taken []takenAway) {
 	for _, f := range files {
 		for _, r := range f.publish {
 			same := func(o Publish) bool { return o.Host == r.Host && o.Port == r.Port }
-			if !slices.ContainsFunc(published, same) && slices.IndexFunc(ceilings, func(c *File) bool {
-				return c.has("publish") && !slices.ContainsFunc(c.publish, same)
-			}) < 0 {
+			above := bound(ceilings, "publish", func(c *File) bool { return slices.ContainsFunc(c.publish, same) })
+			switch {
+			case above != nil:
+				taken = append(taken, takenAway{fmt.Sprintf("publish: port %d at %s", r.Port, r.Host), r.Rule, above.keys["publish"]})
+			case !slices.ContainsFunc(published, same):
 				published = append(published, r)
 			}
 		}
 		for _, r := range f.hostPorts {
 			same := func(o HostPort) bool { return o.Port == r.Port }
-			if !slices.ContainsFunc(hosts, same) && slices.IndexFunc(ceilings, func(c *File) bool {
-				return c.has("hostPorts") && !slices.ContainsFunc(c.hostPorts, same)
-			}) < 0 {
+			above := bound(ceilings, "hostPorts", func(c *File) bool { return slices.ContainsFunc(c.hostPorts, same) })
+			switch {
+			case above != nil:
+				taken = append(taken, takenAway{fmt.Sprintf("hostPorts: port %d", r.Port), r.Rule, above.keys["hostPorts"]})
+			case !slices.ContainsFunc(hosts, same):
 				hosts = append(hosts, r)
 			}
 		}
 	}
-	return published, hosts
-}
-
-func (f *File) has(key string) bool {
-	_, given := f.keys[key]
-	return given
+	return published, hosts, taken
 }
 
 // ownPort is taken in every sandbox: its resolver listens on every address.

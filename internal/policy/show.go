@@ -26,6 +26,8 @@ func (p *Policy) Lines() []Line {
 	l.environment()
 	l.requirements()
 	l.asking()
+	l.ports()
+	l.limits()
 	l.rest()
 	return l.out
 }
@@ -245,6 +247,51 @@ func (l *liner) requirements() {
 	}
 	if r.Audit {
 		l.line(r.AuditRule.String(), "  audit: true")
+	}
+}
+
+// ports shows what is open across the boundary.
+func (l *liner) ports() {
+	var published, hosts []Line
+	for _, r := range l.p.publish {
+		published = append(published, Line{Text: fmt.Sprintf(`  - "%s:%d"`, r.Host, r.Port), Source: r.Rule.String()})
+	}
+	for _, r := range l.p.hostPorts {
+		hosts = append(hosts, Line{Text: fmt.Sprintf("  - %d", r.Port), Source: r.Rule.String()})
+	}
+	for _, list := range []struct {
+		key   string
+		lines []Line
+	}{{"publish", published}, {"hostPorts", hosts}} {
+		l.shown[list.key] = true
+		if given, source := l.given(list.key); len(list.lines) > 0 {
+			l.line("", "%s:", list.key)
+			l.out = append(l.out, list.lines...)
+		} else if given {
+			l.line(source, "%s: []", list.key)
+		}
+	}
+}
+
+// limits shows the least of what the layers say.
+func (l *liner) limits() {
+	of := l.p.limits
+	for _, key := range []string{"memory", "pids", "cpu", "time"} {
+		l.shown["limits."+key] = true
+	}
+	l.shown["limits"] = true
+	if len(of.Rules) == 0 {
+		return
+	}
+	l.line("", "limits:")
+	for _, v := range []struct {
+		key   string
+		value any
+		set   bool
+	}{{"memory", of.Memory, of.Memory > 0}, {"pids", of.PIDs, of.PIDs > 0}, {"cpu", of.CPU, of.CPU > 0}, {"time", of.Time, of.Time > 0}} {
+		if v.set {
+			l.line(of.Rules["limits."+v.key].String(), "  %s: %v", v.key, v.value)
+		}
 	}
 }
 

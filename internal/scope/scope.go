@@ -61,6 +61,19 @@ func properties(pid int, l Limits) []property {
 // it. That the manager has agreed does not mean that it is done, nor that the
 // kernel does as it is told: the caller looks.
 func Start(address, name string, pid int, l Limits, limit time.Duration) error {
+	err := call(address, limit, "org.freedesktop.systemd1.Manager.StartTransientUnit", name, "fail", properties(pid, l), []auxiliary{})
+	if err != nil && !errors.Is(err, ErrNone) {
+		return fmt.Errorf("start scope %s: %w", name, err)
+	}
+	return err
+}
+
+// Ask returns nil if a manager on the bus at an address answers.
+func Ask(address string, limit time.Duration) error {
+	return call(address, limit, "org.freedesktop.DBus.Peer.Ping")
+}
+
+func call(address string, limit time.Duration, method string, args ...any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	conn, err := dbus.Connect(address, dbus.WithContext(ctx))
@@ -69,14 +82,10 @@ func Start(address, name string, pid int, l Limits, limit time.Duration) error {
 	}
 	defer conn.Close()
 	manager := conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
-	call := manager.CallWithContext(ctx, "org.freedesktop.systemd1.Manager.StartTransientUnit", 0,
-		name, "fail", properties(pid, l), []auxiliary{})
+	err = manager.CallWithContext(ctx, method, 0, args...).Err
 	var failed dbus.Error
-	switch {
-	case errors.As(call.Err, &failed) && failed.Name == "org.freedesktop.DBus.Error.ServiceUnknown":
-		return fmt.Errorf("%w: %w", ErrNone, call.Err)
-	case call.Err != nil:
-		return fmt.Errorf("start scope %s: %w", name, call.Err)
+	if errors.As(err, &failed) && failed.Name == "org.freedesktop.DBus.Error.ServiceUnknown" {
+		return fmt.Errorf("%w: %w", ErrNone, err)
 	}
-	return nil
+	return err
 }

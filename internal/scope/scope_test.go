@@ -40,10 +40,13 @@ func fakeBus(t *testing.T, answer string) (address string, asked <-chan []any) {
 			if err != nil {
 				return
 			}
-			if member, _ := m.Headers[dbus.FieldMember].Value().(string); member == "StartTransientUnit" {
+			switch member, _ := m.Headers[dbus.FieldMember].Value().(string); member {
+			case "StartTransientUnit":
 				calls <- m.Body
 				reply(c, m, answer, dbus.ObjectPath("/org/freedesktop/systemd1/job/7"))
-			} else {
+			case "Ping":
+				reply(c, m, answer, "")
+			default:
 				reply(c, m, "", ":1.1")
 			}
 		}
@@ -127,6 +130,20 @@ func TestWithoutAManagerThereIsNoScope(t *testing.T) {
 	address, _ = fakeBus(t, "org.freedesktop.DBus.Error.AccessDenied")
 	if err := Start(address, "a.scope", 1, Limits{Tasks: 1}, time.Minute); err == nil || errors.Is(err, ErrNone) {
 		t.Errorf("refused: %v", err)
+	}
+}
+
+func TestWhetherAManagerAnswersIsAsked(t *testing.T) {
+	address, _ := fakeBus(t, "")
+	if err := Ask(address, time.Minute); err != nil {
+		t.Error(err)
+	}
+	address, _ = fakeBus(t, "org.freedesktop.DBus.Error.ServiceUnknown")
+	if err := Ask(address, time.Minute); !errors.Is(err, ErrNone) {
+		t.Errorf("no manager: %v", err)
+	}
+	if err := Ask("unix:path=/nonexistent/bus", time.Minute); !errors.Is(err, ErrNone) {
+		t.Errorf("no bus: %v", err)
 	}
 }
 

@@ -20,17 +20,24 @@ const ordinaryUID = 1000
 func sallyport(t *testing.T, dir string, args ...string) (stderr string, status int) {
 	t.Helper()
 	var complaints bytes.Buffer
-	cmd := exec.Command("/payload/bin/sallyport", args...)
-	cmd.Dir, cmd.Stderr = filepath.Join(dir, "project"), &complaints
-	if os.Geteuid() == 0 {
-		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUID, Gid: ordinaryUID}}
-	}
+	cmd := inProject(dir, args...)
+	cmd.Stderr = &complaints
 	var exit *exec.ExitError
 	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
 	return complaints.String(), cmd.ProcessState.ExitCode()
+}
+
+// inProject prepares a command line of the ordinary user's.
+func inProject(dir string, args ...string) *exec.Cmd {
+	cmd := exec.Command("/payload/bin/sallyport", args...)
+	cmd.Dir = filepath.Join(dir, "project")
+	if os.Geteuid() == 0 {
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUID, Gid: ordinaryUID}}
+	}
+	return cmd
 }
 
 // userHome is a home of the ordinary user's with a project in it.

@@ -40,7 +40,7 @@ func newFlags(name string) *testFlags {
 	f.BoolVar(&f.tests.Short, "short", false, "leave out what tests leave out with -short")
 	f.BoolVar(&f.tests.All, "all", false, "run those tests too that a kernel has no say in, as both users everywhere")
 	f.IntVar(&f.atOnce, "at-once", 2, "how many machines run side by side")
-	f.StringVar(&f.keep, "keep", "", "folder of machines that passed: those of the same programs are not run again")
+	f.StringVar(&f.keep, "keep", "", "folder of what came of machines: those that passed with the same programs are not run again")
 	f.StringVar(&f.logs, "logs", "", "folder that takes all that the steps print, as they do")
 	return f
 }
@@ -94,7 +94,7 @@ const unusedFor = 30 * 24 * time.Hour
 // reached but was built before is kept.
 func fetch(_ context.Context, args []string) error {
 	f := flag.NewFlagSet("fetch", flag.ContinueOnError)
-	boxes := f.Bool("boxes", false, "build the boxes for Vagrant too")
+	boxes := f.Bool("boxes", false, "build the boxes for Vagrant, and what packages are installed on, too")
 	if err := f.Parse(args); err != nil {
 		return usageError{err}
 	}
@@ -134,7 +134,7 @@ func fetchBoxes(c image.Cache) error {
 		}
 		fmt.Printf("%-8s %s\n", b.Name, filepath.Base(home))
 	}
-	return nil
+	return fetchFresh(c)
 }
 
 func fetchKernels(c image.Cache, machines []machine.Machine) error {

@@ -22,6 +22,7 @@ const usage = `usage: testvm COMMAND [FLAGS] [ARGUMENTS]
   bypasses [MACHINE...]
                        try the ways around on some machines, or every kernel, and write the document
   vagrant [NAME...]    run the tests through Vagrant on boxes built here
+  packages -deb FILE   install, upgrade and purge a package on fresh machines
   list                 print the machines of the matrix
 
 A machine is KERNEL-INIT or KERNEL-INIT-BOOT. For example:
@@ -34,7 +35,7 @@ type command func(ctx context.Context, args []string) error
 
 var commands = map[string]command{
 	"fetch": fetch, "run": runOne, "test": test, "matrix": runMatrix, "vagrant": runVagrant, "list": list,
-	"bypasses": runBypasses, "payload": payload, "guest": runGuest, "survey": survey,
+	"bypasses": runBypasses, "packages": runPackages, "payload": payload, "guest": runGuest, "survey": survey,
 }
 
 // errFailed: everything was said already.

@@ -46,6 +46,8 @@ func TestExitStatuses(t *testing.T) {
 		"nothing to run":        {[]string{"run", "6.1-plain"}, 2},
 		"run where":             {[]string{"run", "4.4-plain", "true"}, 2},
 		"a box nobody can make": {[]string{"vagrant", "fedora"}, 2},
+		"no package":            {[]string{"packages"}, 2},
+		"no such box":           {[]string{"packages", "-deb", "x.deb", "debian99"}, 2},
 		"payload without place": {[]string{"payload"}, 2},
 		"no job":                {[]string{"guest", "-job", "/nonexistent"}, 1},
 		"list":                  {[]string{"list"}, 0},

@@ -26,11 +26,19 @@ var rootPackages = slices.Concat(testPackages, systemPackages, []string{"apparmo
 
 // Root returns the root file system of test VMs, an ext4 image that machines
 // start from a snapshot of. It serves both variants: init= chooses.
-func (c Cache) Root() (string, error) {
+func (c Cache) Root() (string, error) { return c.system(rootSuite, rootPackages) }
+
+// Fresh returns the root file system of a Debian release on which nothing was
+// installed that sallyport needs.
+func (c Cache) Fresh(suite string) (string, error) {
+	return c.system(suite, slices.Concat(systemPackages, []string{"apparmor"}))
+}
+
+func (c Cache) system(suite string, packages []string) (string, error) {
 	recipe := files("root.sh", "debloat.sh", "plain-init", "job", "testvm.service", "testvm-nocaps")
-	key := digest(append(recipe, rootPackages...)...)
-	return c.Make("root/"+rootSuite+"-"+key+".ext4", func(path string) error {
-		tree, err := c.userland(rootSuite, rootPackages)
+	key := digest(append(recipe, packages...)...)
+	return c.Make("root/"+suite+"-"+key+".ext4", func(path string) error {
+		tree, err := c.userland(suite, packages)
 		if err != nil {
 			return err
 		}

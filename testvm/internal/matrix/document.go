@@ -30,6 +30,8 @@ func Document(rows []Row) []byte {
 	writeMachines(&b, rows)
 	b.WriteString("\n## Tests\n\nPassed/failed/skipped; tests count with their subtests. A plain\nmachine runs most packages as root, one with systemd in an ordinary user's session.\n\n")
 	writeTests(&b, rows)
+	b.WriteString("\n## Failed tests\n\nThose that failed, or had not ended when their time was over.\n\n")
+	writeFailures(&b, rows)
 	b.WriteString("\n## Skipped tests\n\n")
 	writeSkips(&b, rows)
 	return b.Bytes()
@@ -146,6 +148,23 @@ func (row Row) tests(name string) string {
 		return text
 	}
 	return ""
+}
+
+// writeFailures lists each problem of a machine, and the tests behind it.
+func writeFailures(b *bytes.Buffer, rows []Row) {
+	table := [][]string{{"machine", "step", "problem", "tests"}}
+	for _, r := range rows {
+		for _, p := range r.Problems {
+			broken := []string{}
+			for _, s := range r.Steps {
+				if s.Name == p.Step {
+					broken = append(broken, s.Broken...)
+				}
+			}
+			table = append(table, []string{r.Machine, p.Step, p.Text, strings.Join(broken, ", ")})
+		}
+	}
+	writeTable(b, table)
 }
 
 // writeSkips lists the reasons, each with the machines that gave it.

@@ -14,8 +14,9 @@ import (
 	"github.com/sallyport/sallyport/testvm/internal/report"
 )
 
-// Kept is a folder of what came of machines: a matrix that was cut short goes on
-// where it was. Only machines that passed are kept, for the same programs, steps and kernel.
+// Kept is a folder of what came of machines, with the same programs, steps and
+// kernel: a matrix that was cut short goes on where it was. Machines that failed
+// are run again.
 type Kept struct {
 	Dir    string // empty: nothing is kept
 	Digest string // of the programs and steps
@@ -71,9 +72,9 @@ func (k Kept) find(m machine.Machine, release string) (Row, bool) {
 	return kept.Row, true
 }
 
-// keep takes a machine in if it passed.
+// keep takes a machine in.
 func (k Kept) keep(m machine.Machine, row Row) error {
-	if k.Dir == "" || len(row.Problems) > 0 {
+	if k.Dir == "" {
 		return nil
 	}
 	data, err := json.MarshalIndent(keptRow{k.Digest, row}, "", "\t")

@@ -10,30 +10,26 @@ import (
 	"github.com/sallyport/sallyport/testvm/internal/report"
 )
 
-func TestOnlyPassedRowsOfTheSameAreKept(t *testing.T) {
+func TestRowsOfTheSameAreKept(t *testing.T) {
 	m := machine.Machine{Kernel: machine.Linux61, Init: machine.Plain}
 	k := Kept{Dir: t.TempDir(), Digest: "one"}
-	row := sample()[1]
-	if err := k.keep(m, Row{Release: "6.1", Problems: []report.Problem{{Text: "bad"}}}); err != nil {
-		t.Fatal(err)
-	}
-	if got, ok := k.find(m, "6.1"); ok {
-		t.Errorf("one that failed is kept: %+v", got)
-	}
-	if err := k.keep(m, row); err != nil {
-		t.Fatal(err)
-	}
-	if got, ok := k.find(m, row.Release); !ok || !reflect.DeepEqual(got, row) {
-		t.Errorf("found %+v, %t", got, ok)
-	}
-	if _, ok := k.find(m, "6.2"); ok {
-		t.Error("found for another kernel")
-	}
-	if _, ok := (Kept{Dir: k.Dir, Digest: "two"}).find(m, row.Release); ok {
-		t.Error("found for other programs")
-	}
-	if _, ok := (Kept{Digest: "one"}).find(m, row.Release); ok {
-		t.Error("found where nothing is kept")
+	failed := Row{Release: "6.1", Problems: []report.Problem{{Step: "x as root", Text: "bad", Output: []byte("why\n")}}}
+	for _, row := range []Row{failed, sample()[1]} {
+		if err := k.keep(m, row); err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := k.find(m, row.Release); !ok || !reflect.DeepEqual(got, row) {
+			t.Errorf("found %+v, %t", got, ok)
+		}
+		if _, ok := k.find(m, "6.2"); ok {
+			t.Error("found for another kernel")
+		}
+		if _, ok := (Kept{Dir: k.Dir, Digest: "two"}).find(m, row.Release); ok {
+			t.Error("found for other programs")
+		}
+		if _, ok := (Kept{Digest: "one"}).find(m, row.Release); ok {
+			t.Error("found where nothing is kept")
+		}
 	}
 }
 

@@ -42,6 +42,7 @@ type StepRow struct {
 	CPU     time.Duration // that the machine's qemu used; zero: nobody looked
 	Passed  int
 	Failed  int
+	Broken  []string      // tests that failed or never ended
 	Skipped []report.Test // with their reasons
 	OK      bool
 }
@@ -89,13 +90,13 @@ func Run(ctx context.Context, r vm.Runner, p Plan, out io.Writer) ([]Row, error)
 	return rows, context.Cause(ctx)
 }
 
-// row runs one machine, unless what came of it is kept.
+// row runs one machine, unless it is kept, and passed.
 func (p Plan) row(ctx context.Context, r vm.Runner, m machine.Machine) (Row, error) {
 	kernel, err := r.Images.Kernel(m.Kernel)
 	if err != nil {
 		return Row{}, err
 	}
-	if row, ok := p.Kept.find(m, kernel.Release); ok {
+	if row, ok := p.Kept.find(m, kernel.Release); ok && (p.KeptOnly || len(row.Problems) == 0) {
 		return row, nil
 	}
 	if p.KeptOnly {
@@ -195,8 +196,11 @@ func stepRow(step report.Step, rep report.Report, i int) StepRow {
 	s := StepRow{Name: step.Name, Took: rep.Steps[i].Took, Passed: report.Count(tests, report.Passed), Failed: report.Count(tests, report.Failed),
 		OK: rep.Steps[i].Passed(step)}
 	for _, t := range tests {
-		if t.Status == report.Skipped {
+		switch t.Status {
+		case report.Skipped:
 			s.Skipped = append(s.Skipped, t)
+		case report.Failed, report.Unfinished:
+			s.Broken = append(s.Broken, t.Name)
 		}
 	}
 	return s

@@ -13,7 +13,7 @@ install -m 644 "$files/testvm-nocaps" "$tree/etc/apparmor.d/"
 chroot "$tree" useradd -m -s /bin/bash -u 1000 tester
 install -m 644 "$files/testvm.service" "$tree/etc/systemd/system/"
 chroot "$tree" systemctl enable -q testvm.service
-chroot "$tree" systemctl disable -q ssh.service
+[ ! -e "$tree/lib/systemd/system/ssh.service" ] || chroot "$tree" systemctl disable -q ssh.service
 # Profiles take seconds to compile; a login nobody uses, a seed for the next boot.
 # Devices are the kernel's: without KVM udev takes longer than the rest of a boot.
 for unit in apparmor.service serial-getty@ttyS0.service systemd-binfmt.service systemd-random-seed.service \
@@ -31,8 +31,10 @@ for generator in "$tree"/lib/systemd/system-generators/* "$tree"/usr/lib/systemd
 	kind=$(basename "$(dirname "$generator")")
 	ln -sfn /dev/null "$tree/etc/systemd/$kind/$(basename "$generator")"
 done
-cp "$tree/usr/share/systemd/tmp.mount" "$tree/etc/systemd/system/"
-chroot "$tree" systemctl enable -q tmp.mount
+if [ -e "$tree/usr/share/systemd/tmp.mount" ]; then # since Debian 13 it is as it is here
+	cp "$tree/usr/share/systemd/tmp.mount" "$tree/etc/systemd/system/"
+	chroot "$tree" systemctl enable -q tmp.mount
+fi
 mkdir -p "$tree/var/lib/systemd/linger"
 : >"$tree/var/lib/systemd/linger/tester"
 echo testvm >"$tree/etc/hostname"
