@@ -151,11 +151,13 @@ func connects() []Vector {
 	}
 	v6 := tcp("fastopen6", "MSG_FASTOPEN over IPv6", 2525, "fastopen", "[$there6]:2525")
 	v6.Records = always(literal("$there6", 2525))
+	mptcp6 := tcp("mptcp6", "multipath TCP over IPv6", 2525, "mptcp", "[$there6]:2525")
+	mptcp6.Records = v6.Records
 	return []Vector{
 		tcp("fastopen", "MSG_FASTOPEN: first bytes without connect", 2525, "fastopen", "$there:2525"), v6,
 		tcp("fastopen-connect", "TCP_FASTOPEN_CONNECT", 2525, "fastopenconnect", "$there:2525"),
 		tcp("mapped", "an IPv4 address as IPv6", 2525, "mapped", "$there:2525"),
-		tcp("mptcp", "multipath TCP", 2525, "mptcp", "$there:2525"),
+		tcp("mptcp", "multipath TCP", 2525, "mptcp", "$there:2525"), mptcp6,
 		tcp("late-connect", "connect of a socket that was bound before", 2525, "boundconnect", "$there:2525"),
 		udp("udp-mapped", "a datagram to an IPv4 address as IPv6", "$there", 5001, "sendto 10 mapped $there:%d"),
 		udp("udp-inet-on-inet6", "a datagram to an AF_INET address on an IPv6 socket", "$there", 5002, "sendto 10 inet $there:%d"),

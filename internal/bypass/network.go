@@ -49,7 +49,6 @@ func literals() []Vector {
 		v("literal-other", "a plain address, any protocol", literal("$there", 4444), "tcp", "$there:4444", "hello"),
 		v("literal-v6-http", "a plain IPv6 address, HTTP", literal("$there6", 80), "tcp", "[$there6]:80", someRequest),
 		v("literal-v6-https", "a plain IPv6 address, TLS", literal("$there6", 443), "tls", "[$there6]:443", "allowed.test"),
-		v("literal-v6-mptcp", "a plain IPv6 address, multipath TCP", literal("$there6", 2525), "mptcp", "[$there6]:2525"),
 		v("doh-literal", "DNS over HTTPS, by address", literal("8.8.8.8", 443), "tls", "8.8.8.8:443", "dns.google"),
 		v("dot", "DNS over TLS", literal("8.8.8.8", 853), "tls", "8.8.8.8:853", "dns.google"),
 		v("dot-host", "DNS over TLS, the host's resolver", literal("$dns", 853), "tls", "$dns:853", ""),
