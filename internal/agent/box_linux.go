@@ -61,7 +61,7 @@ func (s *Server) newBox(j journal) (*box, error) {
 	if s.tier >= event.TierLSM {
 		// Where links lead the user's process knows: it makes placeholders there.
 		env := j.Registration.Env
-		b.rules.Files = plan.CompileFiles(plan.KernelFiles(p.Files(), nil, env.Home, env.RuntimeDir))
+		b.rules.Files = plan.CompileFiles(plan.KernelFiles(plan.WithoutGit(p.Files()), nil, env.Home, env.RuntimeDir))
 	}
 	sha := p.SHA256()
 	if j.PolicySHA256 != "" {

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -31,25 +30,21 @@ func TestTheKernelKeepsAbsentNamesFromBeingMadeWithNoPlaceholder(t *testing.T) {
 	owner := *h
 	owner.ownedByUser().own(h.dir)
 	owner.own(h.work)
-	owner.write("work/.git/HEAD", "ref: refs/heads/main\n")
-	owner.mkdir("work/.git/objects")
-	owner.mkdir("work/.git/refs")
 	owner.write("work/plain", "x")
 	owner.write("work/kept", "x")
 	owner.usePolicy("filesystem:\n  allowWrite: [.]\n  denyWrite: [absent, deep/er/absent, kept]\n  denyRead: ['**/*.pem']\n")
 	h.policy = owner.policy
-	r := h.sh(`mkdir -p sub/.git deep/er bare/objects bare/refs
-		for p in .git/commondir .bashrc absent deep/er/absent k.pem sub/.git/config bare/HEAD; do echo x > $p; done 2>/dev/null
-		mkdir sub/.git/hooks; ln plain .zshrc; ln -s plain .envrc; mv deep away; mv sub/.git sub/g
+	r := h.sh(`mkdir -p deep/er bare/objects bare/refs
+		for p in .bashrc absent deep/er/absent k.pem bare/HEAD; do echo x > $p; done 2>/dev/null
+		ln plain .zshrc; ln -s plain .envrc; mv deep away
 		find . | sort`).ok()
-	for _, p := range []string{".git/commondir", ".bashrc", "absent", "k.pem", "sub/.git/config", "bare/HEAD", ".zshrc", ".envrc", "away", "sub/g"} {
+	for _, p := range []string{".bashrc", "absent", "k.pem", "bare/HEAD", ".zshrc", ".envrc", "away"} {
 		if strings.Contains("\n"+r.out, "\n./"+p+"\n") {
 			t.Errorf("%s is there:\n%s", p, r.out)
 		}
 	}
-	want := map[string]event.Operation{".git/commondir": event.FileCreate, ".bashrc": event.FileCreate, "absent": event.FileCreate, "deep/er/absent": event.FileCreate,
-		"k.pem": event.FileCreate, "sub/.git/config": event.FileCreate, "bare/HEAD": event.FileCreate, "sub/.git/hooks": event.FileCreate,
-		"plain": event.FileLink, ".envrc": event.FileCreate, "deep": event.FileRename, "sub/.git": event.FileRename}
+	want := map[string]event.Operation{".bashrc": event.FileCreate, "absent": event.FileCreate, "deep/er/absent": event.FileCreate,
+		"k.pem": event.FileCreate, "bare/HEAD": event.FileCreate, "plain": event.FileLink, ".envrc": event.FileCreate, "deep": event.FileRename}
 	for _, e := range r.events {
 		name := strings.TrimPrefix(string(e.Object.Path), h.work+"/")
 		op, ok := want[name]
@@ -66,15 +61,22 @@ func TestTheKernelKeepsAbsentNamesFromBeingMadeWithNoPlaceholder(t *testing.T) {
 	if left, _ := filepath.Glob(h.dir + "/.local/state/sallyport/stubs/*.json"); len(left) > 0 {
 		t.Errorf("journals of placeholders: %v", left)
 	}
-	if _, err := os.Lstat(h.work + "/.git/commondir"); err == nil {
-		t.Error("a placeholder is left")
-	}
+}
+
+// What is git's own is held where a repository is, and made where none was.
+func TestRepositoriesAreMadeWhereTheKernelDecidesAboutNames(t *testing.T) {
+	need(t, "git")
+	h := lsmHome(t)
+	owner := *h
+	owner.ownedByUser().own(h.dir)
+	owner.own(h.work)
+	h.sh(`git init -q a && cd a && git -c user.name=n -c user.email=e commit -q --allow-empty -m m && git clone -q . ../b && git worktree add -q ../c && git -C ../c log -1 --format=%s`).ok()
 }
 
 func TestWhatAPlanHasTheKernelRefuseIsShown(t *testing.T) {
 	h := lsmHome(t)
 	r := h.runWith([]string{"--dry-run"}, "true").ok()
-	if !strings.Contains(r.out, "# names that the kernel decides about\n") || !strings.Contains(r.out, "name, all below  .git/hooks (builtin:protected:.git/hooks)\n") {
+	if !strings.Contains(r.out, "# names that the kernel decides about\n") || !strings.Contains(r.out, "name, all below  .vscode (builtin:protected:.vscode)\n") {
 		t.Error(r.out)
 	}
 }

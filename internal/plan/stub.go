@@ -58,7 +58,7 @@ func (m *mounter) nameFiles(in Input) FileRules {
 	if in.Linked {
 		fsys = in.FS
 	}
-	rules := KernelFiles(m.rules, fsys, m.home, m.runtimeDir)
+	rules := KernelFiles(WithoutGit(m.rules), fsys, m.home, m.runtimeDir)
 	m.names = CompileFiles(rules)
 	for _, r := range m.names.Left {
 		m.note("%s: the kernel cannot follow the pattern %s: it holds for what exists at the start", r.Rule, r.Path)
