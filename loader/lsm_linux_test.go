@@ -113,7 +113,9 @@ func came(t *testing.T, b *testBox, given []*os.File, name string, args ...strin
 func TestWhatComesFromOutsideIsRefusedAndRecordedOnce(t *testing.T) {
 	needLSM(t)
 	d := scratchDir(t)
-	b := sharedWorld(t).add(everything)
+	rules := everything
+	rules.UnixDirs = []string{d} // by its name it may be reached: whose it is decides
+	b := sharedWorld(t).add(rules)
 	errnos, pid := came(t, b, outsideWorld(t, d), "lsm-refused", d)
 	wants := map[string]string{ // what each attempt is recorded as
 		"packet": "socket_create net.raw", "vsock": "socket_create net.socket", "alg": "socket_create net.socket",
