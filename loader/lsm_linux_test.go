@@ -126,7 +126,8 @@ func TestWhatComesFromOutsideIsRefusedAndRecordedOnce(t *testing.T) {
 		"datagram by path":        "unix_may_send unix.connect " + d + "/datagram", "datagram by abstract name": "unix_may_send unix.connect @" + d + "/datagram",
 		"user namespace": "userns_create ns.create", "memory": "ptrace_access_check sys.refused",
 		"process_vm_readv": "ptrace_access_check sys.refused", "receive socket": "file_receive net.socket",
-		"receive file":   "file_receive file.read (unreachable)" + d, // by other mounts "ring socket": "socket_create net.raw", "ring connect": "socket_connect net.connect",
+		"receive file": "file_receive file.read (unreachable)" + d,
+		"ring socket":  "socket_create net.raw", "ring connect": "socket_connect net.connect",
 		"after the ring": "fchmodat file.meta /proc/self/status",
 	}
 	allowed := []string{"receive pipe", "receive memory"}
