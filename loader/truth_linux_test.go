@@ -136,7 +136,7 @@ func TestEveryRefusalOfTheCorpusIsRecordedOnce(t *testing.T) {
 		if argv := fmt.Sprint(p.Argv); argv != fmt.Sprintf("[%s %s argument]", self, d) {
 			t.Errorf("%s: argv %s", r.Call, argv)
 		}
-		inside := string(p.Cwd) == d+"/own" || r.Event.Layer == event.LayerCgroup // that is the folder at exec
+		inside := string(p.Cwd) == d+"/own" || r.Event.Layer == event.LayerCgroup || r.Event.Layer == event.LayerLSM // that is the folder at exec
 		if p.UID != 65534 || !inside || string(p.Comm) != "corpus-program" {
 			t.Errorf("%s: process %+v", r.Call, p)
 		}
