@@ -132,9 +132,13 @@ func (l *Loader) loadLSM(spec *ebpf.CollectionSpec, parent cgroup.Info) error {
 	if err := l.loadMaps(spec, map[string]*ebpf.MapSpec{}); err != nil {
 		return err
 	}
+	shared := l.mapsOf(spec)
+	for name, m := range shared { // some are smaller, for one sandbox
+		spec.Maps[name].MaxEntries = m.MaxEntries()
+	}
 	types, _ := l.types.Kernel()
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-		MapReplacements: l.mapsOf(spec), Cache: l.types, Programs: ebpf.ProgramOptions{KernelTypes: types}})
+		MapReplacements: shared, Cache: l.types, Programs: ebpf.ProgramOptions{KernelTypes: types}})
 	if err != nil {
 		return loadError(err)
 	}
@@ -177,7 +181,7 @@ func (l *Loader) HasLSM() error {
 	return nil
 }
 
-func (l *Loader) hasLSM() bool { return l.maps["unix_peers"] != nil }
+func (l *Loader) hasLSM() bool { return l.maps["unix_peers"] != nil && l.HasLSM() == nil }
 
 // addLSM fills in the rules that LSM programs alone look at.
 func (l *Loader) addLSM(id uint64, r Rules) error {
