@@ -121,8 +121,7 @@ func identify(path string) identity {
 	return identity{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino, st.Btime}
 }
 
-// identifyProtected notes which files the protected ones are, while they are
-// covered.
+// identifyProtected notes which files the protected ones are.
 func (r *run) identifyProtected() {
 	r.known = map[identity]string{}
 	for p := range r.before {

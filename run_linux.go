@@ -123,7 +123,7 @@ type run struct {
 	proxy   *proxy.Proxy
 	summary *audit.Summariser
 	before  map[plan.Protected]bool
-	known   map[identity]string // what was before; set while serving
+	known   map[identity]string // what was before
 	running atomic.Bool         // the command may have the terminal
 	held    []warning           // until it has not
 	holding sync.Mutex          // of held
@@ -227,6 +227,9 @@ func (r *run) putUp() error {
 	if err := r.serve(); err != nil {
 		return err
 	}
+	var identified sync.WaitGroup // before there is anybody inside, and whatever the host does then
+	identified.Go(r.identifyProtected)
+	defer identified.Wait()
 	canary := sandbox.Canary{Addr: canaryAddr, Token: r.token}
 	if r.kernel != nil {
 		canary.Refused = loader.CanaryPath(r.id)
@@ -247,11 +250,11 @@ func (r *run) putUp() error {
 	r.asking.startTerminal(r.screen())
 	r.asking.startDesktop(&r.opts)
 	r.running.Store(true)
+	identified.Wait()
 	if err := r.box.Release(); err != nil {
 		return err
 	}
 	r.outlets.begin(time.Since(r.begun), r.proxy.Traffic)
-	r.serving.Go(r.identifyProtected)
 	return r.box.KeepMasks(sandbox.MaskOptions{Stub: r.stub, Warn: r.warn})
 }
 
