@@ -74,7 +74,7 @@ func (d *Diagnosis) agent() {
 // register makes the run a sandbox of the agent's, with stage 1, which waits and
 // is alone, in it.
 func (a *agentSide) register(r *run, pid int) (err error) {
-	reg := agent.Registration{ID: r.id, Name: r.opts.Name, PID: pid, Canary: true, Env: r.prep.env, Flags: r.opts.Policy.Flags}
+	reg := agent.Registration{ID: r.id, Name: r.opts.Name, PID: pid, Canary: true, Env: r.prep.env, Flags: r.opts.Policy.Flags, Absent: r.prep.plan.Absent}
 	for _, s := range r.prep.sources {
 		reg.Files = append(reg.Files, agent.PolicyFile(s))
 	}

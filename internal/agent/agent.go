@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/internal/plan"
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
@@ -79,6 +80,9 @@ type Registration struct {
 	Env   policy.Env   `json:"env"`
 	Files []PolicyFile `json:"files,omitempty"`
 	Flags policy.Flags `json:"flags,omitempty"`
+	// Absent are paths that the caller wants kept from being made, beside what the
+	// policy says: it knows the files. They refuse things to its own sandbox alone.
+	Absent []plan.Absent `json:"absent,omitempty"`
 	// Canary: the sandbox provokes a refusal upon loader.CanaryPath(ID) before
 	// Start, which fails if it was not seen.
 	Canary bool `json:"canary,omitempty"`

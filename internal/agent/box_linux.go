@@ -61,7 +61,9 @@ func (s *Server) newBox(j journal) (*box, error) {
 	if s.tier >= event.TierLSM {
 		// Where links lead the user's process knows: it makes placeholders there.
 		env := j.Registration.Env
-		b.rules.Files = plan.CompileFiles(plan.KernelFiles(plan.WithoutGit(p.Files()), nil, env.Home, env.RuntimeDir))
+		files := plan.KernelFiles(plan.WithoutGit(p.Files()), nil, env.Home, env.RuntimeDir)
+		files.KeepAbsent(j.Registration.Absent)
+		b.rules.Files = plan.CompileFiles(files)
 	}
 	sha := p.SHA256()
 	if j.PolicySHA256 != "" {
@@ -96,6 +98,11 @@ func (s *Server) register(k *conn, r *Registration) (_ *registered, err error) {
 	}
 	if r.size() > policyBytes {
 		return nil, refuse("", fmt.Sprintf("the policy has more than %d bytes", policyBytes))
+	}
+	for _, a := range r.Absent {
+		if !filepath.IsAbs(a.Path) || filepath.Clean(a.Path) != a.Path {
+			return nil, refuse("", fmt.Sprintf("%q is no path from the root", a.Path))
+		}
 	}
 	if !validID(r.ID) {
 		return nil, refuse("", "the sandbox's id is not 12 hexadecimal digits")

@@ -65,5 +65,8 @@ func (r *Registration) size() (n int) {
 	for _, f := range r.Flags {
 		n += len(f.Value)
 	}
+	for _, a := range r.Absent {
+		n += len(a.Path) + 32 // the kernel keeps each of its names
+	}
 	return n
 }

@@ -69,7 +69,23 @@ func TestRepositoriesAreMadeWhereTheKernelDecidesAboutNames(t *testing.T) {
 	h := lsmHome(t)
 	owner := *h
 	owner.ownedByUser().own(h.dir)
+	owner.outside("git init -q old && cd old && git -c user.name=n -c user.email=e commit -q --allow-empty -m m && rm -r .git/hooks .git/info")
 	owner.own(h.work)
+	made := map[string]event.Operation{"hooks": event.FileMkdir, "config.worktree": event.FileCreate, "commondir": event.FileCreate, "info/attributes": event.FileCreate}
+	r := h.sh(`cd old/.git && mkdir info hooks; for f in config.worktree commondir info/attributes; do echo x >$f; done; ls . info; git log --format=%s`).ok()
+	if strings.Contains(r.out, "hooks\n") || strings.Contains(r.out, "commondir\n") || strings.Contains(r.out, "attributes\n") || strings.Contains(r.out, "config.worktree\n") || !strings.HasSuffix(r.out, "m\n") {
+		t.Errorf("in a repository that there was:\n%s", r.out)
+	}
+	for _, e := range r.events {
+		name := strings.TrimPrefix(string(e.Object.Path), h.work+"/old/.git/")
+		if op, ok := made[name]; !ok || op != e.Operation || e.Layer != event.LayerLSM || e.Count != 1 || !strings.HasPrefix(e.Rule, "builtin:protected:.git/") {
+			t.Errorf("recorded: %s", describe([]event.Event{e}))
+		}
+		delete(made, name)
+	}
+	if len(made) > 0 {
+		t.Errorf("not recorded: %v", made)
+	}
 	h.sh(`git init -q a && cd a && git -c user.name=n -c user.email=e commit -q --allow-empty -m m && git clone -q . ../b && git worktree add -q ../c && git -C ../c log -1 --format=%s`).ok()
 }
 

@@ -218,37 +218,42 @@ func FuzzTheKernelsFormOfPatterns(f *testing.F) {
 }
 
 func TestWhereTheKernelDecidesByNameNothingIsPutOnTheHost(t *testing.T) {
-	repository := func(s Stub) bool { // its names are held by placeholders
-		return strings.HasPrefix(s.Path, "/home/u/w/.git/") || strings.HasPrefix(s.Path, "/home/u/w/r/")
-	}
 	tree := "/home/u/w/.git/HEAD\n/home/u/w/r/HEAD\n/home/u/w/r/objects/\n/home/u/w/r/refs/\n/data/\n/home/u/w/l -> /data\n"
 	text := "filesystem:\n  allowWrite: [., /data]\n  denyWrite: [late, l/linked]\n  denyRead: [secret, 'odd?']\n"
 	in := testInput(t, newTree(tree), text)
 	before := mustMake(t, in)
 	in.ByName, in.Linked = true, true
 	p := mustMake(t, in)
-	for _, s := range p.Stubs {
-		if !repository(s) {
-			t.Errorf("placeholder %s (%s)", s.Path, s.Rule)
+	if len(p.Stubs) > 0 || len(before.Stubs) == 0 || before.Names != nil || len(before.Absent) > 0 {
+		t.Errorf("placeholders without the kernel: %v, with it: %v", before.Stubs, p.Stubs)
+	}
+	kept := func(p *Plan) {
+		t.Helper()
+		for _, s := range before.Stubs {
+			leads := slices.ContainsFunc(before.Stubs, func(o Stub) bool { return strings.HasPrefix(o.Path, s.Path+"/") })
+			if !leads && !(p.Names.Refuses(FileOpWrite, s.Path) && p.Names.Refuses(FileOpMkdir, s.Path)) {
+				t.Errorf("nothing keeps %s from being made", s.Path)
+			}
+		}
+		// Not those of a repository that is made inside.
+		if p.Names.Refuses(FileOpMkdir, "/home/u/w/new/.git/hooks") {
+			t.Error("git init would be refused")
 		}
 	}
-	if len(before.Stubs) <= len(p.Stubs) || before.Names != nil {
-		t.Errorf("%d placeholders without the kernel, %d with it", len(before.Stubs), len(p.Stubs))
-	}
-	for _, s := range before.Stubs {
-		leads := slices.ContainsFunc(before.Stubs, func(o Stub) bool { return strings.HasPrefix(o.Path, s.Path+"/") })
-		if !leads && !repository(s) && !p.Names.Refuses(FileOpWrite, s.Path) {
-			t.Errorf("nothing keeps %s from being made", s.Path)
-		}
-	}
+	kept(p)
 	if !strings.Contains(p.String(), "# names that the kernel decides about\nname             .gitconfig (builtin:protected:.gitconfig)\n") {
 		t.Error(p)
 	}
 	if !slices.ContainsFunc(p.Notes, func(n string) bool { return strings.Contains(n, "odd?") }) {
 		t.Errorf("not said what the kernel cannot follow: %v", p.Notes)
 	}
-	in.Linked = false // who does not know the link cannot refuse what it leads to
-	if p := mustMake(t, in); !slices.ContainsFunc(p.Stubs, func(s Stub) bool { return s.Path == "/data/linked" }) {
-		t.Errorf("no placeholder for what a link leads to: %v", p.Stubs)
+	if linked := slices.IndexFunc(p.Absent, func(a Absent) bool { return a.Path == "/data/linked" }); linked >= 0 {
+		t.Errorf("told twice: %v", p.Absent)
 	}
+	in.Linked = false // who does not know the link is told what it leads to
+	p = mustMake(t, in)
+	if linked := slices.IndexFunc(p.Absent, func(a Absent) bool { return a.Path == "/data/linked" }); linked < 0 || len(p.Stubs) > 0 {
+		t.Errorf("not kept: what a link leads to: %v %v", p.Absent, p.Stubs)
+	}
+	kept(p)
 }

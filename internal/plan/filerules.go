@@ -93,9 +93,9 @@ func KernelFiles(rules policy.FileRules, fsys FS, home string, dirs ...string) F
 	return k.out
 }
 
-// WithoutGit leaves out the protected names that are git's own. Mounts and
-// placeholders hold them where a repository is; one that is made inside, git has to
-// be let make ('git clone'), and what was made is looked at when the run ends.
+// WithoutGit leaves out the protected names that are git's own. Where a repository
+// is, mounts hold them, and KeepAbsent; one that is made inside, git has to be let
+// make ('git clone'), and what was made is looked at when the run ends.
 func WithoutGit(rules policy.FileRules) policy.FileRules {
 	rules.Protected = slices.DeleteFunc(slices.Clone(rules.Protected), func(n policy.ProtectedName) bool {
 		return n.Path == ".git" || strings.HasPrefix(n.Path, ".git/")

@@ -71,7 +71,9 @@ type mounter struct {
 	notes  []string
 	stubs  []Stub
 	unix   []UnixSocket
-	names  *FileTable // of the kernel's, or nil
+	named  FileRules
+	names  *FileTable // named, as the kernel has it; nil where it does not decide
+	absent []Absent   // what it has to be told beside
 	// runtimeDir is private, wherever it is.
 	runtimeDir string
 }

@@ -63,6 +63,8 @@ type Plan struct {
 	WriteRoots []string
 	// Names are the rules that the kernel enforces by name; nil below tier lsm.
 	Names *FileTable
+	// Absent are those of them that are not of the policy alone.
+	Absent []Absent
 	// UnixSockets are those of the host that may be reached.
 	UnixSockets []UnixSocket
 	// Notes are for the user: entries that had no effect and why.
@@ -113,7 +115,7 @@ func Make(in Input) (*Plan, error) {
 	}
 	in.RuntimeDir = m.addRuntimeDir(in.RuntimeDir)
 	m.runtimeDir = in.RuntimeDir
-	named := m.nameFiles(in)
+	m.nameFiles(in)
 	mounts, err := m.mounts(in.Cwd)
 	if err != nil {
 		return nil, fmt.Errorf("plan mounts: %w", err)
@@ -121,8 +123,12 @@ func Make(in Input) (*Plan, error) {
 	p := &Plan{
 		Argv: in.Argv, Dir: in.Cwd, Caps: in.Caps, Exe: in.Exe, Root: in.Root, RuntimeDir: in.RuntimeDir,
 		Mounts: mounts, Stubs: m.stubs, Notes: m.notes,
-		Network: DefaultNetwork(), Names: m.names,
-		policy: in.Policy, named: named,
+		Network: DefaultNetwork(), Absent: m.absent,
+		policy: in.Policy, named: m.named,
+	}
+	if in.ByName {
+		p.named.KeepAbsent(m.absent)
+		p.Names = CompileFiles(p.named)
 	}
 	p.planUnix(m.unix)
 	p.Files = ownFiles(m.r, mounts, &p.Notes)

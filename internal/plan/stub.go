@@ -50,20 +50,38 @@ func (m *mounter) addAbsent(name string, rule policy.PathRule) {
 }
 
 // nameFiles has the kernel decide about names, where it can.
-func (m *mounter) nameFiles(in Input) FileRules {
+func (m *mounter) nameFiles(in Input) {
 	if !in.ByName {
-		return FileRules{}
+		return
 	}
 	var fsys FS
 	if in.Linked {
 		fsys = in.FS
 	}
-	rules := KernelFiles(WithoutGit(m.rules), fsys, m.home, m.runtimeDir)
-	m.names = CompileFiles(rules)
+	m.named = KernelFiles(WithoutGit(m.rules), fsys, m.home, m.runtimeDir)
+	m.names = CompileFiles(m.named)
 	for _, r := range m.names.Left {
 		m.note("%s: the kernel cannot follow the pattern %s: it holds for what exists at the start", r.Rule, r.Path)
 	}
-	return rules
+}
+
+// Absent is a path that does not exist and is not to come to be, beside what a
+// policy says of names: what git trusts in a repository that there is, and where
+// links of the policy's lead.
+type Absent struct {
+	Path   string `json:"path"` // absolute
+	Hidden bool   `json:"hidden,omitempty"`
+}
+
+// KeepAbsent adds paths to the rules. They can only take away.
+func (f *FileRules) KeepAbsent(paths []Absent) {
+	for _, p := range paths {
+		kind := FileProtect
+		if p.Hidden {
+			kind = FileSeal
+		}
+		f.Rules = append(f.Rules, FileRule{Kind: kind, Path: p.Path})
+	}
 }
 
 // nobodyMakes reports whether the kernel refuses to make a path by its name, so
@@ -77,9 +95,13 @@ func (m *mounter) nobodyMakes(p string, access Access) bool {
 const emptyPolicy = "{}\n"
 
 // stub plans a placeholder on the host, the directories that lead to it, and
-// the mount that covers it.
+// the mount that covers it; where the kernel decides about names, only a name.
 func (m *mounter) stub(s Stub, name string, access Access) {
 	if _, done := m.points[s.Path]; done || m.nobodyMakes(s.Path, access) {
+		return
+	}
+	if m.names != nil {
+		m.absent = append(m.absent, Absent{Path: s.Path, Hidden: access == Hidden})
 		return
 	}
 	var dirs []Stub
