@@ -71,7 +71,7 @@ func TestRepositoriesAreMadeWhereTheKernelDecidesAboutNames(t *testing.T) {
 	owner.ownedByUser().own(h.dir)
 	owner.outside("git init -q old && cd old && git -c user.name=n -c user.email=e commit -q --allow-empty -m m && rm -r .git/hooks .git/info")
 	owner.own(h.work)
-	made := map[string]event.Operation{"hooks": event.FileMkdir, "config.worktree": event.FileCreate, "commondir": event.FileCreate, "info/attributes": event.FileCreate}
+	made := map[string]event.Operation{"hooks": event.FileCreate, "config.worktree": event.FileCreate, "commondir": event.FileCreate, "info/attributes": event.FileCreate}
 	r := h.sh(`cd old/.git && mkdir info hooks; for f in config.worktree commondir info/attributes; do echo x >$f; done; ls . info; git log --format=%s`).ok()
 	if strings.Contains(r.out, "hooks\n") || strings.Contains(r.out, "commondir\n") || strings.Contains(r.out, "attributes\n") || strings.Contains(r.out, "config.worktree\n") || !strings.HasSuffix(r.out, "m\n") {
 		t.Errorf("in a repository that there was:\n%s", r.out)
