@@ -20,12 +20,7 @@ func TestBypass(t *testing.T) { testBypasses(t, newHome(t)) }
 
 // TestBypassAsRoot makes them where root starts sallyport, for the ordinary user.
 func TestBypassAsRoot(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("takes root: the tests were started by an ordinary user")
-	}
-	if why := traceTier(); why != "" {
-		t.Skipf("this kernel, or what confines root here, has no kernel tier: %s", why)
-	}
+	needKernelTier(t)
 	if os.Getenv(tierEnv) == "trace" {
 		t.Skip("TestBypass is the same")
 	}
