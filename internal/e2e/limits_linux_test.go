@@ -115,10 +115,10 @@ func TestALimitThatCannotBeEnforcedStartsNothing(t *testing.T) {
 }
 
 func TestTheAgentStartsNothingWithALimitThatTheKernelHasNot(t *testing.T) {
-	h := newMachine(t).home()
 	if controllers() == "" {
 		t.Skip("this kernel has them, see TestLimitsHold")
 	}
+	h := newMachine(t).home()
 	r := h.usePolicy("limits: {memory: 1G}").run("touch", "ran")
 	if _, err := os.Stat(h.work + "/ran"); err == nil || r.code != 125 || !strings.Contains(r.err, "no such controller") {
 		t.Errorf("exit status %d, ran: %v\n%s", r.code, err == nil, r.err)
