@@ -8,7 +8,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,10 +16,20 @@ func returns(value int32) asm.Instructions {
 	return asm.Instructions{asm.Mov.Imm(asm.R0, value), asm.Return()}
 }
 
-// load loads a program; kernels before 5.11 charge its memory to RLIMIT_MEMLOCK.
+// removeMemlock is for kernels before 5.11, which charge BPF's memory to this limit.
+// Package rlimit of cilium/ebpf would do, but tries whether it has to when a program
+// starts: a system call that every payload of the tests would be recorded with.
+func removeMemlock() error {
+	all := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &all); err != nil {
+		return fmt.Errorf("raise memlock limit: %w", err)
+	}
+	return nil
+}
+
 func load(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("raise memlock limit: %w", err)
+	if err := removeMemlock(); err != nil {
+		return nil, err
 	}
 	spec.License = "GPL"
 	prog, err := ebpf.NewProgram(spec)
@@ -59,8 +68,8 @@ func probeCgroupUnix() (string, error) {
 }
 
 func probeRingBuffer() (string, error) {
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return "", fmt.Errorf("raise memlock limit: %w", err)
+	if err := removeMemlock(); err != nil {
+		return "", err
 	}
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "probe", Type: ebpf.RingBuf, MaxEntries: 4096})
 	if err != nil {
