@@ -194,8 +194,11 @@ func (b *bypasses) judge(t *testing.T, v bypass.Vector) {
 		t.Skipf("%s%s: %s%s", bypass.Prefix, b.tier, bypass.CannotTry, m.outside) // the kernel knows of no such thing
 	}
 	word := bypass.NotThere
+	cannot := v.Outside != "" && m.outside != v.Outside
 	if record, ok := v.At(b.tier); ok && record.Barred != "" && strings.HasPrefix(m.result, record.Barred) {
 		t.Skipf("%s%s: %s%s", bypass.Prefix, b.tier, bypass.CannotTry, "the kernel refuses it to every ordinary user: "+m.result)
+	} else if ok && record.Program != "" && cannot {
+		t.Logf("%s starts, and has nobody to turn to", record.Program)
 	} else if ok {
 		b.judgeRecord(t, v, record)
 		word = bypass.Recorded
@@ -210,7 +213,7 @@ func (b *bypasses) judge(t *testing.T, v bypass.Vector) {
 			t.Errorf("not recorded, and doctor does not say so:\n%s", b.doctor)
 		}
 	}
-	if v.Outside != "" && m.outside != v.Outside {
+	if cannot {
 		t.Skipf("%s%s: %s%s", bypass.Prefix, b.tier, bypass.CannotTry, m.outside)
 	}
 	t.Logf("%s%s: %s", bypass.Prefix, b.tier, word)
@@ -265,6 +268,10 @@ func (b *bypasses) judgeRecord(t *testing.T, v bypass.Vector, want bypass.Record
 		}
 		if p := e.Process; p == nil && (want.Late || b.tier == event.TierRootless && e.Layer == event.LayerNFT) {
 			t.Log("who it was could not be found out afterwards")
+		} else if want.Program != "" {
+			if p == nil || filepath.Base(string(p.Exe)) != want.Program || len(e.Ancestors) == 0 || e.Ancestors[0].PID != m.pid {
+				t.Errorf("by process %+v, want %s, below %d", p, want.Program, m.pid)
+			}
 		} else if p == nil || p.PID != m.pid || string(p.Exe) != b.h.helperPath() || topOf(e).PID != b.driver[v.Policy] {
 			t.Errorf("by process %+v, want %d, below %d", p, m.pid, b.driver[v.Policy])
 		}
