@@ -278,7 +278,7 @@ func (b *bypasses) judgeRecord(t *testing.T, v bypass.Vector, want bypass.Record
 	}
 	times := max(want.Count, 1)
 	sscan(m.result, "EROFS %d", &times) // a race, which says how often
-	if n != times {
+	if n != times && !(want.Resent && n > times) {
 		t.Errorf("%d attempts recorded, want %d", n, times)
 	}
 	if t.Failed() {
