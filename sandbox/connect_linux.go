@@ -26,6 +26,7 @@ type connecting struct {
 	addr   []byte // as the payload gave it
 	domain int
 	kind   int
+	denied *event.Event // not yet in the record: see recordDenied
 }
 
 // connect decides and performs a connect(2), or hands it to a goroutine if that
@@ -199,14 +200,24 @@ func (l *listener) decide(c *connecting, fd int) unix.Errno {
 		return 0
 	}
 	e := connectEvent(where, d)
-	if !d.Allowed() {
-		e.Errno = "EACCES"
+	if d.Allowed() {
+		l.record(c.notification, e)
+		return 0
 	}
-	l.record(c.notification, e)
-	if !d.Allowed() {
-		return unix.EACCES
+	e.Errno = "EACCES"
+	l.recordDenied(c, e)
+	return unix.EACCES
+}
+
+// recordDenied records what is about to be refused. A call that a signal may
+// interrupt is made anew, and recorded when it has its answer: see finish.
+func (l *listener) recordDenied(c *connecting, e event.Event) {
+	e = l.signed(c.notification, e)
+	if l.restarts {
+		c.denied = &e
+		return
 	}
-	return 0
+	l.emit(e)
 }
 
 // recordHidden records an attempt at a socket that the host has under a name
@@ -223,7 +234,7 @@ func (l *listener) recordHidden(c *connecting, name string, errno unix.Errno) {
 	d.Verdict, d.Reason = event.Deny, event.PathHidden
 	e := connectEvent(name, d)
 	e.Errno = unix.ErrnoName(errno)
-	l.record(c.notification, e)
+	l.recordDenied(c, e)
 }
 
 func connectEvent(where string, d policy.Decision) event.Event {
@@ -239,6 +250,10 @@ func connectEvent(where string, d policy.Decision) event.Event {
 // payload that is willing to wait does so on its own, not on this thread.
 func (l *listener) try(c *connecting, addr []byte) (again func()) {
 	opened := l.opening(c, addr)
+	if opened == nil { // killed; or interrupted, and asks again
+		l.finish(c, unix.EINTR)
+		return nil
+	}
 	errno, waits := c.attempt(addr)
 	opened(errno)
 	if waits && c.domain != unix.AF_UNIX && c.writable() { // most often at once
@@ -323,6 +338,9 @@ func (l *listener) finish(c *connecting, errno unix.Errno) {
 	answered := l.answer(c.notification, errno)
 	if l.restarts && errno == 0 {
 		l.redone.set(c, answered)
+	}
+	if c.denied != nil && (answered || !lives(c.tid)) {
+		l.emit(*c.denied)
 	}
 	unix.Close(c.sock)
 }

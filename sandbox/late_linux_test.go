@@ -91,19 +91,27 @@ func (g *masks) state(t testing.TB, path string) (flags int64, device, mounted b
 	return int64(vfs.Flags), st.Mode&unix.S_IFMT == unix.S_IFCHR, st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }
 
+const since512 = "since Linux 5.12"
+
+// needAttributes skips the way of kernels that have mount_setattr(2) on others.
+func needAttributes(t *testing.T, way string) {
+	t.Helper()
+	if way == since512 && !canSetAttributes() {
+		t.Skip("there is no mount_setattr(2)")
+	}
+}
+
 func TestLateMountsAreMadeTheSameOnAllKernels(t *testing.T) {
 	const files = 12
 	const rest = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
 	for name, make := range map[string]func(g *masks, late []plan.Late) error{
-		"since Linux 5.12": func(g *masks, late []plan.Late) error {
-			if !canSetAttributes() {
-				t.Skip("there is no mount_setattr(2)")
-			}
+		since512: func(g *masks, late []plan.Late) error {
 			return lateProgram(late, g.user, g.mount).runAlone(time.Minute)
 		},
 		"before": func(g *masks, late []plan.Late) error { return g.coverRest(late) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			needAttributes(t, name)
 			g, dir := aWorld(t, files)
 			late := lateOf(dir, files)
 			if err := make(g, late); err != nil {
@@ -128,25 +136,28 @@ func TestLateMountsAreMadeTheSameOnAllKernels(t *testing.T) {
 
 func TestALateMountThatCannotBeMadeIsAnError(t *testing.T) {
 	for name, make := range map[string]func(g *masks, late []plan.Late) error{
-		"since Linux 5.12": func(g *masks, late []plan.Late) error {
+		since512: func(g *masks, late []plan.Late) error {
 			return lateProgram(late, g.user, g.mount).runAlone(time.Minute)
 		},
 		"before": func(g *masks, late []plan.Late) error { return g.coverRest(late) },
 	} {
-		for _, spoil := range []func(file string) error{
-			os.Remove,
-			func(file string) error { return os.RemoveAll(filepath.Dir(file)) },
-		} {
-			g, dir := aWorld(t, 4)
-			late := lateOf(dir, 4)
-			last := late[len(late)-1].Path
-			if err := spoil(last); err != nil {
-				t.Fatal(err)
+		t.Run(name, func(t *testing.T) {
+			needAttributes(t, name)
+			for _, spoil := range []func(file string) error{
+				os.Remove,
+				func(file string) error { return os.RemoveAll(filepath.Dir(file)) },
+			} {
+				g, dir := aWorld(t, 4)
+				late := lateOf(dir, 4)
+				last := late[len(late)-1].Path
+				if err := spoil(last); err != nil {
+					t.Fatal(err)
+				}
+				if err := make(g, late); err == nil || !strings.Contains(err.Error(), last) {
+					t.Errorf("a mask without its file: %v", err)
+				}
 			}
-			if err := make(g, late); err == nil || !strings.Contains(err.Error(), last) {
-				t.Errorf("%s: a mask without its file: %v", name, err)
-			}
-		}
+		})
 	}
 }
 

@@ -21,9 +21,11 @@ type opened struct {
 	// The newer half and the older: what nobody asks for, since the connection
 	// was refused before, falls out.
 	fresh, old map[ends]opener
-	// How many calls have begun and ended: a connection can reach the proxy before
-	// connect(2) returns here.
-	begun, done uint64
+	// How many calls have begun, and which of them have not ended: a connection can
+	// reach the proxy before connect(2) returns here. Before Linux 5.19 (see redone)
+	// they end in another order.
+	begun uint64
+	under map[uint64]struct{}
 }
 
 type ends struct{ client, origin netip.AddrPort }
@@ -41,23 +43,25 @@ const (
 )
 
 func newOpened() *opened {
-	o := &opened{fresh: map[ends]opener{}}
+	o := &opened{fresh: map[ends]opener{}, under: map[uint64]struct{}{}}
 	o.ended.L = &o.mu
 	return o
 }
 
-// begin is called before a connect(2), and end after it.
-func (o *opened) begin() {
+// begin is called before a connect(2), and end, with its number, after it.
+func (o *opened) begin() (call uint64) {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.begun++
-	o.mu.Unlock()
+	o.under[o.begun] = struct{}{}
+	return o.begun
 }
 
 // end remembers a connection, unless its ends are invalid.
-func (o *opened) end(e ends, who opener) {
+func (o *opened) end(call uint64, e ends, who opener) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.done++
+	delete(o.under, call)
 	if e.client.IsValid() && e.origin.IsValid() {
 		if len(o.fresh) >= maxOpened/2 {
 			o.fresh, o.old = map[ends]opener{}, o.fresh
@@ -80,29 +84,44 @@ func (o *opened) take(client, origin netip.AddrPort) (opener, bool) {
 				return who, time.Since(who.at) < openedFor
 			}
 		}
-		if o.done >= until {
+		if o.over(until) {
 			return opener{}, false
 		}
 	}
 }
 
-// opening begins a connect(2) that may reach the proxy; the result ends it.
+// over reports whether every call up to one has ended.
+func (o *opened) over(last uint64) bool {
+	for call := range o.under {
+		if call <= last {
+			return false
+		}
+	}
+	return true
+}
+
+// opening begins a connect(2) that may reach the proxy; the result ends it. nil:
+// nobody waits for it any more, and what is connected now would be nobody's.
 func (l *listener) opening(c *connecting, addr []byte) func(unix.Errno) {
 	origin := networkAddress(addr)
 	if l.opened == nil || c.kind != unix.SOCK_STREAM || !origin.IsValid() || origin.Addr().IsLoopback() {
 		return func(unix.Errno) {}
 	}
 	who := opener{at: time.Now()}
-	if who.process, who.ancestors = l.callers.of(c.tid); !l.valid(c.id) || who.process == nil {
+	who.process, who.ancestors = l.callers.of(c.tid)
+	if !l.valid(c.id) {
+		return nil
+	}
+	if who.process == nil {
 		return func(unix.Errno) {}
 	}
-	l.opened.begin()
+	call := l.opened.begin()
 	return func(errno unix.Errno) {
 		var client netip.AddrPort
 		if errno == 0 || errno == unix.EINPROGRESS {
 			client = localAddress(c.sock)
 		}
-		l.opened.end(ends{client, origin}, who)
+		l.opened.end(call, ends{client, origin}, who)
 	}
 }
 

@@ -23,8 +23,7 @@ func openerOf(pid int) opener {
 func TestOpenerIsGivenOnceAndToItsOwnConnection(t *testing.T) {
 	o := newOpened()
 	e := endsOf("198.18.0.1:4000", "198.18.0.2:443")
-	o.begin()
-	o.end(e, openerOf(7))
+	o.end(o.begin(), e, openerOf(7))
 	for _, other := range []ends{endsOf("198.18.0.1:4001", "198.18.0.2:443"), endsOf("198.18.0.1:4000", "198.18.0.3:443"), {}} {
 		if who, ok := o.take(other.client, other.origin); ok {
 			t.Errorf("%v belongs to %+v", other, who.process)
@@ -41,24 +40,25 @@ func TestOpenerIsGivenOnceAndToItsOwnConnection(t *testing.T) {
 func TestOpenerThatComesLateIsWaitedFor(t *testing.T) {
 	o := newOpened()
 	e := endsOf("198.18.0.1:4000", "198.18.0.2:443")
-	o.begin()
+	call := o.begin()
 	got := make(chan bool)
 	go func() {
 		_, ok := o.take(e.client, e.origin)
 		got <- ok
 	}()
-	time.Sleep(10 * time.Millisecond) // either order is right, this one is the rare one
-	o.end(e, openerOf(7))
+	time.Sleep(10 * time.Millisecond)  // either order is right, this one is the rare one
+	o.end(o.begin(), ends{}, opener{}) // one that began later, and is done before
+	o.end(call, e, openerOf(7))
 	if !<-got {
 		t.Error("not waited for")
 	}
 	// One that fails does not keep who waits for ever.
-	o.begin()
+	call = o.begin()
 	go func() {
 		_, ok := o.take(e.client, e.origin)
 		got <- ok
 	}()
-	o.end(ends{}, opener{})
+	o.end(call, ends{}, opener{})
 	if <-got {
 		t.Error("a connection that failed has an opener")
 	}
@@ -67,8 +67,7 @@ func TestOpenerThatComesLateIsWaitedFor(t *testing.T) {
 func TestOldOpenersAreForgotten(t *testing.T) {
 	o := newOpened()
 	for i := range 3 * maxOpened {
-		o.begin()
-		o.end(endsOf(fmt.Sprintf("198.18.0.1:%d", 1+i), "198.18.0.2:443"), openerOf(i))
+		o.end(o.begin(), endsOf(fmt.Sprintf("198.18.0.1:%d", 1+i), "198.18.0.2:443"), openerOf(i))
 	}
 	if n := len(o.fresh) + len(o.old); n > maxOpened {
 		t.Errorf("%d are kept", n)
@@ -76,8 +75,7 @@ func TestOldOpenersAreForgotten(t *testing.T) {
 	stale := openerOf(7)
 	stale.at = time.Now().Add(-openedFor)
 	e := endsOf("198.18.0.1:65000", "198.18.0.2:443")
-	o.begin()
-	o.end(e, stale)
+	o.end(o.begin(), e, stale)
 	if _, ok := o.take(e.client, e.origin); ok {
 		t.Error("the same ends mean another connection by now")
 	}

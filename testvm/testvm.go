@@ -31,6 +31,7 @@ const (
 	Openat2       = feature.Openat2
 	CloseRange    = feature.CloseRange
 	CgroupKill    = feature.CgroupKill
+	CgroupLimits  = feature.CgroupLimits
 	MPTCP         = feature.MPTCP
 	NFTProxy      = feature.NFTProxy
 	NFTLog        = feature.NFTLog
@@ -38,10 +39,15 @@ const (
 	CgroupConnect = feature.CgroupConnect
 	CgroupUnix    = feature.CgroupUnix
 	RingBuffer    = feature.RingBuffer
+	BPFTypedTrace = feature.BPFTypedTrace
 	BPFExit       = feature.BPFExit
 	BPFLSM        = feature.BPFLSM
 	BPFLSMUserns  = feature.BPFLSMUserns
 )
+
+// KernelTier is what recording in the kernel takes: where all of it works, a test
+// of tier trace that finds no such tier has found a fault.
+var KernelTier = []Feature{CgroupConnect, RingBuffer, BPFTypedTrace}
 
 // Kernel is one of the table's.
 type Kernel = machine.Kernel

@@ -89,6 +89,12 @@ type Record struct {
 	// Barred begins what the attempt says where the kernel itself refuses it to
 	// every ordinary user: then it cannot be tried.
 	Barred string
+	// Program is what the attempt starts, and what is recorded. Where it comes to
+	// nothing outside, either, there is nothing that it could be refused.
+	Program string
+	// Resent: the kernel sends the packet again until the attempt is given up, and
+	// each is recorded.
+	Resent bool
 }
 
 // Policy is one of those that attempts are made under.

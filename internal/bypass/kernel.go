@@ -166,7 +166,7 @@ func connects() []Vector {
 		{ID: "ip-options", Text: "IP_OPTIONS: any", Area: Connects, Try: []string{"ipoptions", "$there:2525", "1", "1", "1", "1"}, Outside: "ok",
 			Records: options("", Record{Op: event.NetConnect, Addr: "$there", Port: 2525, Reason: event.UnknownDest, Rule: "no-ip-options"})},
 		{ID: "source-route", Text: "IP_OPTIONS: a source route, whose first hop is the address of the packet", Area: Connects, Try: words("ipoptions $there:2525 131 7 4 93 184 215 15 1"),
-			Records: options("set IP options", Record{Op: event.NetConnect, Addr: "$other", Port: 2525, Reason: event.UnknownDest, Rule: "no-ip-options"})},
+			Records: options("set IP options", Record{Op: event.NetConnect, Addr: "$other", Port: 2525, Reason: event.UnknownDest, Rule: "no-ip-options", Resent: true})},
 		{ID: "listen-without-bind", Text: "listen without bind, for somebody outside to come", Area: Connects, Try: []string{"listen"}, Want: "alone", Nothing: "nothing outside leads to the sandbox's own network"},
 		{ID: "relay", Text: "a relay on the sandbox's loopback", Area: Connects, Try: []string{"relay", "$there:2525"}, Records: always(literal("$there", 2525))},
 	}

@@ -29,12 +29,7 @@ type machine struct {
 // newMachine starts an agent, as root.
 func newMachine(t *testing.T, flags ...string) *machine {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("takes root: the tests were started by an ordinary user")
-	}
-	if why := traceTier(); why != "" {
-		t.Skipf("this kernel, or what confines root here, has no tier trace: %s", why)
-	}
+	needKernelTier(t)
 	dir, err := os.MkdirTemp(base, "agent-")
 	if err != nil {
 		t.Fatal(err)

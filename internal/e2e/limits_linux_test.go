@@ -14,6 +14,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/testvm"
 )
 
 // controllers fails to name what limits take where they are not in cgroup v2.
@@ -114,10 +115,10 @@ func TestALimitThatCannotBeEnforcedStartsNothing(t *testing.T) {
 }
 
 func TestTheAgentStartsNothingWithALimitThatTheKernelHasNot(t *testing.T) {
-	h := newMachine(t).home()
 	if controllers() == "" {
 		t.Skip("this kernel has them, see TestLimitsHold")
 	}
+	h := newMachine(t).home()
 	r := h.usePolicy("limits: {memory: 1G}").run("touch", "ran")
 	if _, err := os.Stat(h.work + "/ran"); err == nil || r.code != 125 || !strings.Contains(r.err, "no such controller") {
 		t.Errorf("exit status %d, ran: %v\n%s", r.code, err == nil, r.err)
@@ -157,13 +158,14 @@ func hungryHelper() {
 }
 
 func TestLimitsHold(t *testing.T) {
-	if why := controllers(); why != "" {
-		t.Skip(why)
-	}
+	testvm.Require(t, testvm.CgroupLimits)
 	for name, owner := range map[string]func(t *testing.T) *home{
 		"the agent": func(t *testing.T) *home { return newMachine(t).home() },
 		"the user's service manager": func(t *testing.T) *home {
 			h := newHome(t)
+			if h.uid == os.Getuid() {
+				testvm.Require(t, testvm.Delegation)
+			}
 			bus := "/run/user/" + strconv.Itoa(h.uid) + "/bus"
 			if _, err := os.Stat(bus); err != nil {
 				t.Skip("the user has no service manager: ", err)

@@ -7,19 +7,21 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/testvm"
 )
 
 // lsmHome is a traceHome where the kernel decides about names.
 func lsmHome(t *testing.T) *home {
 	t.Helper()
 	h := traceHome(t)
+	testvm.Require(t, testvm.BPFLSM, testvm.BPFLSMUserns)
 	out, _ := h.program(t.Context(), binary, "doctor", "--user", "65534:65534", "-o", "json").Output()
 	var d struct{ Tier event.Tier }
 	if err := json.Unmarshal(out, &d); err != nil {
 		t.Fatalf("doctor: %v\n%s", err, out)
 	}
 	if d.Tier < event.TierLSM {
-		t.Skipf("this kernel does not enforce what LSM programs say: tier %s", d.Tier)
+		t.Fatalf("tier %s, though the kernel enforces what LSM programs say", d.Tier)
 	}
 	return h
 }

@@ -122,7 +122,7 @@ func TestOnlyTheNamedPortOfTheHostIsReached(t *testing.T) {
 	h.usePolicy(fmt.Sprintf("hostPorts: [%d, %d]\n", open, six))
 	h.write("work/body", strings.Repeat("0123456789abcdef", 1<<16)) // 1 MiB
 	curl := func(url string) *result {
-		return h.run("curl", "-sS", "-m", "50", "--noproxy", "*", "--data-binary", "@body", url)
+		return h.run("curl", "-sS", "-m", "200", "--noproxy", "*", "--data-binary", "@body", url)
 	}
 	want := fmt.Sprintf("host %d bytes %x", 1<<20, sha256.Sum256(bytes.Repeat([]byte("0123456789abcdef"), 1<<16)))
 	for _, url := range []string{fmt.Sprintf("http://127.0.0.1:%d/", open), fmt.Sprintf("http://[::1]:%d/", open), fmt.Sprintf("http://localhost:%d/", six)} {

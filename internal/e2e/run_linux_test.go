@@ -22,6 +22,10 @@ import (
 // attacks that no ordinary program makes.
 const helperEnv = "SALLYPORT_E2E_HELPER"
 
+// hang is when sallyport counts as hanging: long for a virtual machine without KVM
+// on a host that is busy.
+const hang = 4 * time.Minute
+
 // helpers are registered by init functions beside the tests that use them.
 var helpers = map[string]func(){}
 
@@ -207,7 +211,7 @@ func (h *home) program(ctx context.Context, name string, args ...string) *exec.C
 // sallyport runs the binary and collects what it recorded.
 func (h *home) sallyport(args ...string) *result {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), hang)
 	defer cancel()
 	before := len(h.events())
 	cmd := h.command(ctx, args...)

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/sandbox"
 )
 
 func open(t *testing.T, path string, flags int) *os.File {
@@ -33,7 +35,13 @@ func TestFilesAsStandardStreamsAreNotOpenedAgainForWriting(t *testing.T) {
 	if !strings.HasPrefix(got, "before\n") {
 		t.Errorf("standard output's file was rewritten: %q", got)
 	}
+	// Where Landlock does not confine a file, a pipe stands for it, which may be
+	// opened again: that leads to the file's end, as any output does.
+	pipes := !sandbox.ConfinesFiles(sandbox.LandlockABI())
 	for _, line := range strings.Split(strings.TrimSpace(got), "\n")[1:] {
+		if pipes && (strings.Contains(line, "/fd/") || strings.Contains(line, "/dev/std")) {
+			continue
+		}
 		if !strings.HasSuffix(line, ": EACCES") && !strings.HasSuffix(line, ": EROFS") {
 			t.Errorf("attempt %q", line)
 		}

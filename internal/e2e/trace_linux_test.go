@@ -17,8 +17,23 @@ import (
 
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
+	"github.com/sallyport/sallyport/testvm"
 )
 
+// needKernelTier skips where the kernel cannot record; where it can, the test
+// fails unless sallyport has it do so.
+func needKernelTier(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("takes root: the tests were started by an ordinary user")
+	}
+	testvm.Require(t, testvm.KernelTier...)
+	if why := traceTier(); why != "" {
+		t.Fatalf("no tier trace, though the kernel can: %s", why)
+	}
+}
+
+// traceTier says why doctor finds no such tier; empty: it does.
 var traceTier = sync.OnceValue(func() string {
 	h := &home{dir: base, work: base}
 	cmd := h.program(context.Background(), binary, "doctor", "--user", "65534:65534", "-o", "json")
@@ -44,10 +59,8 @@ var traceTier = sync.OnceValue(func() string {
 // where the kernel can record.
 func traceHome(t *testing.T) *home {
 	t.Helper()
+	needKernelTier(t)
 	h := rootHome(t)
-	if why := traceTier(); why != "" {
-		t.Skipf("this kernel, or what confines root here, has no tier trace: %s", why)
-	}
 	uid, gid := ordinary()
 	h.env = append(h.env, "SUDO_UID="+strconv.Itoa(uid), "SUDO_GID="+strconv.Itoa(gid), "HOME="+h.dir)
 	return h
@@ -220,7 +233,13 @@ func TestAPolicyCanRequireTheTier(t *testing.T) {
 	h.run("touch", "started").badHost("requires tier trace", "rootless")
 	h.notStarted()
 	h = traceHome(t)
+	h.usePolicy("require: {tier: trace}\n").run("true").ok()
 	h.usePolicy(text)
+	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION); errno == unix.ENOSYS {
+		h.run("touch", "started").badHost("FIFOs", "without Landlock (Linux 5.13)")
+		h.notStarted()
+		return
+	}
 	h.run("true").ok()
 }
 

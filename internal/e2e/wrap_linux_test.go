@@ -42,7 +42,7 @@ var conditions = map[string]func(value string) error{
 	"plant-fd": func(value string) error { // NUMBER:PATH
 		n, path, _ := strings.Cut(value, ":")
 		fd, err := unix.Open(path, unix.O_RDWR, 0)
-		if err != nil {
+		if err != nil || fd == atoi(n) { // there already
 			return err
 		}
 		return unix.Dup3(fd, atoi(n), 0)
@@ -58,7 +58,7 @@ var conditions = map[string]func(value string) error{
 	"path-fd": func(value string) error { // NUMBER:PATH, opened O_PATH
 		n, path, _ := strings.Cut(value, ":")
 		fd, err := unix.Open(path, unix.O_PATH, 0)
-		if err != nil {
+		if err != nil || fd == atoi(n) {
 			return err
 		}
 		return unix.Dup3(fd, atoi(n), 0)

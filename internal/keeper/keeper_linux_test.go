@@ -19,6 +19,7 @@ import (
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/loader"
+	"github.com/sallyport/sallyport/testvm"
 )
 
 func TestMain(m *testing.M) {
@@ -41,13 +42,14 @@ func (k *kept) handler() Handler {
 	}
 }
 
-// newKeeper starts one for a user, and skips the test where the kernel has no
-// tier.
+// newKeeper starts one for a user, and skips the test where the kernel has not what
+// a keeper takes.
 func newKeeper(t *testing.T, uid int) (*Client, *kept) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("a keeper is root's: the tests were started by an ordinary user")
 	}
+	testvm.Require(t, testvm.KernelTier...)
 	f, err := Start(uid, uid)
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +62,7 @@ func newKeeper(t *testing.T, uid int) (*Client, *kept) {
 	c.Serve(k.handler())
 	t.Cleanup(func() { c.Abandon(); <-c.Done() })
 	if h := c.Hello(); h.Err != "" {
-		t.Skipf("this kernel, or what confines root here, has no tier trace: %s", h.Err)
+		t.Fatalf("no tier trace, though the kernel can: %s", h.Err)
 	}
 	return c, k
 }

@@ -25,6 +25,7 @@ const (
 	Openat2       Name = "openat2"
 	CloseRange    Name = "close-range"
 	CgroupKill    Name = "cgroup-kill"
+	CgroupLimits  Name = "cgroup-limits"
 	MPTCP         Name = "mptcp"
 	NFTProxy      Name = "nft-tproxy"
 	NFTLog        Name = "nft-log"
@@ -32,6 +33,7 @@ const (
 	CgroupConnect Name = "cgroup-connect"
 	CgroupUnix    Name = "cgroup-connect-unix"
 	RingBuffer    Name = "bpf-ringbuf"
+	BPFTypedTrace Name = "bpf-tp-btf"
 	BPFExit       Name = "bpf-fexit"
 	BPFLSM        Name = "bpf-lsm"
 	BPFLSMUserns  Name = "bpf-lsm-userns"
@@ -57,6 +59,7 @@ var All = []Feature{
 	{Name: Openat2, Since: Version{5, 6}, About: "openat2(2) with RESOLVE_IN_ROOT"},
 	{Name: CloseRange, Since: Version{5, 9}, About: "close_range(2)"},
 	{Name: CgroupKill, Since: Version{5, 14}, Root: true, About: "cgroup.kill"},
+	{Name: CgroupLimits, Since: Version{4, 15}, About: "cgroup v2 has the controllers memory, pids and cpu"},
 	{Name: MPTCP, Since: Version{5, 6}, About: "MPTCP sockets"},
 	{Name: NFTProxy, Since: Version{4, 19}, About: "nftables: tproxy, IPv4 and IPv6"},
 	{Name: NFTLog, Since: Version{3, 17}, About: "nftables: log to a netlink group"},
@@ -64,6 +67,7 @@ var All = []Feature{
 	{Name: CgroupConnect, Since: Version{4, 17}, Root: true, About: "BPF at a cgroup's connect4"},
 	{Name: CgroupUnix, Since: Version{6, 7}, Root: true, About: "BPF at a cgroup's connect_unix"},
 	{Name: RingBuffer, Since: Version{5, 8}, Root: true, About: "BPF ring buffer"},
+	{Name: BPFTypedTrace, Since: Version{5, 5}, Root: true, About: "BPF at a tracepoint, with types, shown by a hit"},
 	{Name: BPFExit, Since: Version{5, 5}, Root: true, About: "BPF at a kernel function's exit, shown by a hit"},
 	{Name: BPFLSM, Since: Version{5, 7}, Root: true, About: "BPF LSM, shown by a refusal"},
 	{Name: BPFLSMUserns, Since: Version{6, 1}, Root: true, About: "BPF LSM at userns_create"},

@@ -8,7 +8,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,10 +16,20 @@ func returns(value int32) asm.Instructions {
 	return asm.Instructions{asm.Mov.Imm(asm.R0, value), asm.Return()}
 }
 
-// load loads a program; kernels before 5.11 charge its memory to RLIMIT_MEMLOCK.
+// removeMemlock is for kernels before 5.11, which charge BPF's memory to this limit.
+// Package rlimit of cilium/ebpf would do, but tries whether it has to when a program
+// starts: a system call that every payload of the tests would be recorded with.
+func removeMemlock() error {
+	all := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &all); err != nil {
+		return fmt.Errorf("raise memlock limit: %w", err)
+	}
+	return nil
+}
+
 func load(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("raise memlock limit: %w", err)
+	if err := removeMemlock(); err != nil {
+		return nil, err
 	}
 	spec.License = "GPL"
 	prog, err := ebpf.NewProgram(spec)
@@ -59,8 +68,8 @@ func probeCgroupUnix() (string, error) {
 }
 
 func probeRingBuffer() (string, error) {
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return "", fmt.Errorf("raise memlock limit: %w", err)
+	if err := removeMemlock(); err != nil {
+		return "", err
 	}
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "probe", Type: ebpf.RingBuf, MaxEntries: 4096})
 	if err != nil {
@@ -69,18 +78,24 @@ func probeRingBuffer() (string, error) {
 	return "", m.Close()
 }
 
+// probeBPFTypedTrace counts returns from system calls, of whichever process.
+func probeBPFTypedTrace() (string, error) { return "", hits(ebpf.AttachTraceRawTp, "sys_exit") }
+
 // probeBPFExit counts the exits of the function that getsid(2) ends in.
-func probeBPFExit() (string, error) {
-	hits, err := ebpf.NewMap(&ebpf.MapSpec{Name: "hits", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+func probeBPFExit() (string, error) { return "", hits(ebpf.AttachTraceFExit, "security_task_getsid") }
+
+// hits shows that a tracing program runs when this process calls getsid(2).
+func hits(attach ebpf.AttachType, to string) error {
+	count, err := ebpf.NewMap(&ebpf.MapSpec{Name: "hits", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
 	if err != nil {
-		return "", missing("make map: %v", err)
+		return missing("make map: %v", err)
 	}
-	defer hits.Close()
+	defer count.Close()
 	prog, err := load(&ebpf.ProgramSpec{
-		Name: "exit", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceFExit, AttachTo: "security_task_getsid",
+		Name: "hits", Type: ebpf.Tracing, AttachType: attach, AttachTo: to,
 		Instructions: asm.Instructions{
 			asm.StoreImm(asm.RFP, -4, 0, asm.Word),
-			asm.LoadMapPtr(asm.R1, hits.FD()),
+			asm.LoadMapPtr(asm.R1, count.FD()),
 			asm.Mov.Reg(asm.R2, asm.RFP),
 			asm.Add.Imm(asm.R2, -4),
 			asm.FnMapLookupElem.Call(),
@@ -92,25 +107,25 @@ func probeBPFExit() (string, error) {
 		},
 	})
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer prog.Close()
-	l, err := link.AttachTracing(link.TracingOptions{Program: prog})
+	l, err := link.AttachTracing(link.TracingOptions{Program: prog, AttachType: attach})
 	if err != nil {
-		return "", missing("attach exit: %v", err)
+		return missing("attach to %s: %v", to, err)
 	}
 	defer l.Close()
 	if _, err := unix.Getsid(os.Getpid()); err != nil { // of 0 takes a shorter way
-		return "", fmt.Errorf("getsid: %w", err)
+		return fmt.Errorf("getsid: %w", err)
 	}
 	var seen uint64
-	if err := hits.Lookup(uint32(0), &seen); err != nil {
-		return "", fmt.Errorf("look up hits: %w", err)
+	if err := count.Lookup(uint32(0), &seen); err != nil {
+		return fmt.Errorf("look up hits: %w", err)
 	}
 	if seen == 0 {
-		return "", missing("attached, and never ran")
+		return missing("attached to %s, and never ran", to)
 	}
-	return "", nil
+	return nil
 }
 
 // canary is a protocol number that no address family has: the kernel answers

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -79,22 +80,30 @@ func probeNFTCgroup() (detail string, err error) {
 // cgroup is a cgroup v2 directory of our own.
 type cgroup struct{ mount, path string }
 
-// makeCgroup makes one wherever cgroup v2 is mounted: hybrid systems have it
-// below the controllers of v1, and nftables wants the path from /sys/fs/cgroup.
-func makeCgroup() (cgroup, error) {
+// cgroupMount is where cgroup v2 is mounted: hybrid systems have it below the
+// controllers of v1.
+func cgroupMount() (string, error) {
 	for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
 		var fs unix.Statfs_t
-		if unix.Statfs(mount, &fs) != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
-			continue
+		if unix.Statfs(mount, &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC {
+			return mount, nil
 		}
-		dir, err := os.MkdirTemp(mount, "probe-")
-		if err != nil {
-			return cgroup{}, fmt.Errorf("make cgroup: %w", err)
-		}
-		path, err := filepath.Rel("/sys/fs/cgroup", dir)
-		return cgroup{mount, path}, err
 	}
-	return cgroup{}, missing("no cgroup v2 hierarchy is mounted")
+	return "", missing("no cgroup v2 hierarchy is mounted")
+}
+
+// makeCgroup makes one; nftables wants the path from /sys/fs/cgroup.
+func makeCgroup() (cgroup, error) {
+	mount, err := cgroupMount()
+	if err != nil {
+		return cgroup{}, err
+	}
+	dir, err := os.MkdirTemp(mount, "probe-")
+	if err != nil {
+		return cgroup{}, fmt.Errorf("make cgroup: %w", err)
+	}
+	path, err := filepath.Rel("/sys/fs/cgroup", dir)
+	return cgroup{mount, path}, err
 }
 
 func (c cgroup) dir() string   { return filepath.Join("/sys/fs/cgroup", c.path) }
@@ -108,4 +117,23 @@ func probeCgroupKill() (string, error) {
 	defer group.remove()
 	err = os.WriteFile(filepath.Join(group.dir(), "cgroup.kill"), []byte("1"), 0)
 	return "", verdict("write cgroup.kill", err, unix.ENOENT, unix.EACCES, unix.EPERM)
+}
+
+// probeCgroupLimits asks the root of cgroup v2, wherever that is mounted: what
+// version 1 has is not there.
+func probeCgroupLimits() (string, error) {
+	group, err := cgroupMount()
+	if err != nil {
+		return "", err
+	}
+	has, err := os.ReadFile(filepath.Join(group, "cgroup.controllers"))
+	if err != nil {
+		return "", fmt.Errorf("read controllers: %w", err)
+	}
+	for _, controller := range []string{"memory", "pids", "cpu"} {
+		if !slices.Contains(strings.Fields(string(has)), controller) {
+			return "", missing("cgroup v2 has no controller %s", controller)
+		}
+	}
+	return "", nil
 }

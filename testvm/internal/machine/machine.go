@@ -65,7 +65,7 @@ type Boot struct {
 var (
 	Stock  = Boot{}
 	Hybrid = Boot{Name: "hybrid", Params: "systemd.unified_cgroup_hierarchy=0",
-		Lacks: []feature.Name{feature.Cgroup2, feature.Delegation}, Packages: kernelTier}
+		Lacks: []feature.Name{feature.Cgroup2, feature.CgroupLimits, feature.Delegation}, Packages: kernelTier}
 	NoBPFLSM = Boot{Name: "nobpflsm", Params: "lsm=landlock,lockdown,yama,integrity,apparmor",
 		Lacks: []feature.Name{feature.BPFLSM, feature.BPFLSMUserns}, Packages: kernelTier}
 	WithBPFLSM = Boot{Name: "bpflsm", Params: "lsm=lockdown,yama,integrity,apparmor,bpf",

@@ -68,7 +68,7 @@ func TestLacks(t *testing.T) {
 	}{
 		{Machine{Linux61, Systemd, Stock}, nil},
 		{Machine{Linux61, Plain, Stock}, []feature.Name{feature.Delegation}},
-		{Machine{Linux61, Plain, Hybrid}, []feature.Name{feature.Cgroup2, feature.Delegation}},
+		{Machine{Linux61, Plain, Hybrid}, []feature.Name{feature.Cgroup2, feature.CgroupLimits, feature.Delegation}},
 		{Machine{Linux510, Systemd, Stock}, []feature.Name{feature.BPFLSM, feature.MPTCP}},
 		{Machine{Linux510, Systemd, WithBPFLSM}, []feature.Name{feature.MPTCP}},
 		{Machine{Linux61, Systemd, NoBPFLSM}, []feature.Name{feature.BPFLSM, feature.BPFLSMUserns}},

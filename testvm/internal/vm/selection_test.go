@@ -35,6 +35,11 @@ func TestEverythingNamedIsThere(t *testing.T) {
 				t.Errorf("two steps are called %s", p.name(rel))
 			}
 			names[p.name(rel)] = true
+			for _, pattern := range p.files {
+				if found, err := filepath.Glob(filepath.Join(module, rel, pattern)); err != nil || len(found) == 0 {
+					t.Errorf("%s: %s matches no file, %v", rel, pattern, err)
+				}
+			}
 			for _, expression := range slices.Concat(p.only, p.not) {
 				test, _, _ := strings.Cut(expression, "/")
 				if !slices.ContainsFunc(all, regexp.MustCompile("^"+test+"$").MatchString) {

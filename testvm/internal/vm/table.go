@@ -32,7 +32,9 @@ var table = map[string][]part{
 		{user: true, on: report.Session, as: ", ways around", only: []string{"TestBypass"}}, // all of them: make bypasses
 		{user: true, on: report.Plain, as: ", confined", only: confined},
 		{user: true, on: report.Session, kernel: "6.12", as: ", more of it", only: more},
-		{on: report.Plain, files: []string{"lsm_*_test.go"}, only: kernelTier},
+		{on: report.Plain, files: []string{"names_linux_test.go"}, only: kernelTier},
+		{user: true, on: report.Session, kernel: "6.12", as: ", limits", only: []string{"TestLimitsHold/the_user's_service_manager"}},
+		{on: report.Plain, kernel: "6.12", as: ", limits", only: []string{"TestLimitsHold/the_agent"}},
 		{on: report.Plain, as: ", each run in tier trace", env: []string{"SALLYPORT_E2E_TIER=trace"}, only: inTierTrace},
 	},
 }
@@ -55,7 +57,8 @@ var confined = []string{
 
 // kernelTier is what root has, and an ordinary user with an agent.
 var kernelTier = []string{"TestEveryDenialOfTheCorpus.*", "TestTheKernelKnows.*", "TestAPolicyCanRequire.*", "TestWithoutItsKeeper.*",
-	"TestEveryConnectionHas.*", "TestWhoAsksAResolver.*", "TestRootIsNever.*"}
+	"TestEveryConnectionHas.*", "TestWhoAsksAResolver.*", "TestRootIsNever.*",
+	"TestTheAgentStartsNothing.*"}
 
 // inTierTrace are claims of tier rootless that hold in this one, too.
 var inTierTrace = []string{"TestSystemCallsThatLeadOut.*",
