@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
@@ -33,7 +34,7 @@ func LandlockABI() int {
 // Probe finds out what a plan can count on.
 func Probe() (plan.Capabilities, error) {
 	c := plan.Capabilities{LandlockABI: LandlockABI(), CopySockets: canCopySockets()}
-	path, err := findBwrap(bwrapPaths)
+	path, err := bubblewrap()
 	if err != nil {
 		return c, err
 	}
@@ -69,6 +70,9 @@ func canCopySockets() bool {
 	unix.Close(copied)
 	return true
 }
+
+// bubblewrap finds it, once.
+var bubblewrap = sync.OnceValues(func() (string, error) { return findBwrap(bwrapPaths) })
 
 func findBwrap(candidates []string) (string, error) {
 	const hint = "install bubblewrap 0.4.1 or later (Debian, Ubuntu: apt-get install bubblewrap)"

@@ -28,8 +28,7 @@ type Sandbox struct {
 	stage1    *program
 	net       plan.Network
 	control   *os.File // stage 1
-	launch    *os.File
-	args      *os.File
+	args      *os.File // bubblewrap's arguments; nil: sent, or not to be
 	files     []*os.File
 	init      *os.File // stage 2
 	in        *json.Decoder
@@ -107,7 +106,11 @@ func (s *Sandbox) startStage1(cfg Config) error {
 		return err
 	}
 	theirs = append(theirs, null...)
-	var control, initEnd, pipe *os.File
+	bwrap, err := bubblewrap()
+	if err != nil {
+		return err
+	}
+	var control, initEnd, pipe, args *os.File
 	if s.control, control, err = socketpair(unix.SOCK_SEQPACKET); err != nil {
 		return err
 	}
@@ -120,21 +123,19 @@ func (s *Sandbox) startStage1(cfg Config) error {
 		return err
 	}
 	theirs = append(theirs, pipe)
+	if args, s.args, err = os.Pipe(); err != nil {
+		return fmt.Errorf("make pipe: %w", err)
+	}
+	theirs = append(theirs, args)
 	if err := s.memfiles(); err != nil {
 		return err
 	}
-	files := append([]*os.File{stdio[0], stdio[1], pipe, control, s.launch, s.args, initEnd, stdio[2]}, s.files...)
+	files := append([]*os.File{stdio[0], stdio[1], pipe, control, args, initEnd, stdio[2]}, s.files...)
 	s.net = availableNetwork(cfg.Network)
-	return s.spawn(files)
+	return s.spawn(files, bwrap)
 }
 
 func (s *Sandbox) memfiles() (err error) {
-	if s.launch, err = memfile("launch"); err != nil {
-		return err
-	}
-	if s.args, err = memfile("args"); err != nil {
-		return err
-	}
 	for range plan.OwnFiles {
 		f, err := memfile("file")
 		if err != nil {
@@ -147,13 +148,13 @@ func (s *Sandbox) memfiles() (err error) {
 
 // spawn starts stage 1 from a thread that lives until Close: the kernel sends
 // the death signal when the thread ends, not the process (prctl(2)).
-func (s *Sandbox) spawn(files []*os.File) error {
+func (s *Sandbox) spawn(files []*os.File, bwrap string) error {
 	numbers, free, err := clearOf(len(files), files)
 	if err != nil {
 		return err
 	}
 	defer free()
-	s.stage1 = stage1(numbers, networkSockets(s.net))
+	s.stage1 = stage1(numbers, networkSockets(s.net), bwrap)
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -187,7 +188,7 @@ func clearOf(first int, files []*os.File) (numbers []int, free func(), err error
 		}
 	}
 	for _, f := range files {
-		fd := int(f.Fd())
+		fd := int(f.Fd()) // which makes it blocking, for who gets it
 		if fd < first {
 			if fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, first); err != nil {
 				free()
@@ -221,22 +222,24 @@ func (s *Sandbox) Launch(p *plan.Plan) error {
 			return fmt.Errorf("write %s: %w", f.Path, err)
 		}
 	}
-	args := strings.Join(p.BwrapArgs(), "\x00") + "\x00"
-	if _, err := s.args.WriteAt([]byte(args), 0); err != nil {
-		return fmt.Errorf("write bubblewrap's arguments: %w", err)
-	}
-	if _, err := s.launch.WriteAt([]byte(p.Caps.Bwrap), 0); err != nil {
-		return fmt.Errorf("write launch: %w", err)
-	}
 	s.plan, s.late, s.rights = p, p.LateMounts(), &rightsReader{file: s.init}
 	s.in, s.out = json.NewDecoder(s.rights), json.NewEncoder(s.init)
-	if _, err := s.control.Write([]byte{1}); err != nil {
+	if err := s.sendArgs(p.BwrapArgs()); err != nil {
 		if _, netErr := s.Sockets(); netErr != nil {
 			return netErr
 		}
 		return s.died("stage 1")
 	}
 	return nil
+}
+
+// sendArgs lets bubblewrap begin.
+func (s *Sandbox) sendArgs(args []string) error {
+	_ = s.args.SetWriteDeadline(time.Now().Add(startTimeout)) // a pipe has one
+	_, err := s.args.WriteString(strings.Join(args, "\x00") + "\x00")
+	err = errors.Join(err, s.args.Close())
+	s.args = nil
+	return err
 }
 
 // Prove returns when stage 2 has proved that its traffic reaches the proxy,
@@ -396,7 +399,7 @@ func (s *Sandbox) Close() error {
 	}
 	s.rights.close()
 	s.ports.close()
-	for _, f := range append([]*os.File{s.control, s.init, s.launch, s.args, s.who.diag}, s.files...) {
+	for _, f := range append([]*os.File{s.control, s.init, s.args, s.who.diag}, s.files...) {
 		if f != nil {
 			f.Close()
 		}
