@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/plan"
+	"github.com/sallyport/sallyport/sandbox/stage2"
 )
 
 // bwrapPaths is where bubblewrap is looked for; never through PATH, which the
@@ -28,7 +29,7 @@ func LandlockABI() int {
 	if err != nil || v <= 0 {
 		return 0
 	}
-	return min(v, landlockMax)
+	return min(v, stage2.LandlockMax)
 }
 
 // Probe finds out what a plan can count on.

@@ -11,14 +11,6 @@ import (
 	"github.com/sallyport/sallyport/internal/plan"
 )
 
-// Init turns this process into stage 2 if it was started as that; then it does
-// not return. Every program that calls Start calls it first in main.
-func Init() {
-	if os.Args[0] == plan.InitPath && os.Getpid() == 1 {
-		stage2()
-	}
-}
-
 // stage1Name is the name of stage 1 (PR_SET_NAME, prctl(2)) until it is
 // bubblewrap.
 const stage1Name = "sallyport-1"

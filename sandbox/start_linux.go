@@ -17,6 +17,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/plan"
+	"github.com/sallyport/sallyport/sandbox/stage2"
 )
 
 // startTimeout bounds each step of a start that waits for another process.
@@ -52,8 +53,8 @@ type Sandbox struct {
 	plan      *plan.Plan
 	late      []plan.Late // of its mounts
 	calls     *listener
-	describe  Describe      // see Attribute
-	rights    *rightsReader // stage 2's messages
+	describe  Describe       // see Attribute
+	rights    *stage2.Rights // stage 2's messages
 	guests    guests
 	masks     atomic.Pointer[masks] // nil: there are none to keep
 	ports     *innerPorts           // nil: nobody asked
@@ -222,7 +223,7 @@ func (s *Sandbox) Launch(p *plan.Plan) error {
 			return fmt.Errorf("write %s: %w", f.Path, err)
 		}
 	}
-	s.plan, s.late, s.rights = p, p.LateMounts(), &rightsReader{file: s.init}
+	s.plan, s.late, s.rights = p, p.LateMounts(), stage2.NewRights(s.init)
 	s.in, s.out = json.NewDecoder(s.rights), json.NewEncoder(s.init)
 	if err := s.sendArgs(p.BwrapArgs()); err != nil {
 		if _, netErr := s.Sockets(); netErr != nil {
@@ -254,7 +255,7 @@ func (s *Sandbox) Prove(canary Canary) error {
 	if err != nil {
 		return err
 	}
-	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: raw(p.Dir), Landlock: rawLandlock(p.Landlock), Filter: filter, Canary: canary, PTY: s.term.config()}
+	config := stage2.Config{Argv: p.Argv, Env: p.Env, Dir: stage2.Raw(p.Dir), Landlock: stage2.Landlock(p.Landlock), Filter: filter, Canary: canary, PTY: s.term.config()}
 	if err := s.send(config); err != nil {
 		return s.died("bubblewrap")
 	}
@@ -268,17 +269,17 @@ func (s *Sandbox) Prove(canary Canary) error {
 	if err := s.mountRest(); err != nil {
 		return err
 	}
-	if err := s.sockets.adoptUnix(s.rights.take()); err != nil {
+	if err := s.sockets.adoptUnix(s.rights.Take()); err != nil {
 		return err
 	}
-	return s.term.adopt(s.rights.take())
+	return s.term.adopt(s.rights.Take())
 }
 
 // Release starts the payload.
 func (s *Sandbox) Release() error {
 	s.term.show(s.hangUp)
 	s.job = newJob(s, s.term)
-	if err := s.send(initCommand{Go: true}); err != nil {
+	if err := s.send(stage2.Command{Go: true}); err != nil {
 		return s.died("stage 2")
 	}
 	if err := s.listen(); err != nil {
@@ -310,8 +311,8 @@ func (s *Sandbox) send(message any) error {
 }
 
 // next reads stage 2's next message; what it reports as an error is one.
-func (s *Sandbox) next() (initMessage, error) {
-	var m initMessage
+func (s *Sandbox) next() (stage2.Message, error) {
+	var m stage2.Message
 	if err := s.in.Decode(&m); err != nil {
 		return m, s.died("bubblewrap")
 	}
@@ -323,7 +324,7 @@ func (s *Sandbox) next() (initMessage, error) {
 
 // Signal passes a signal to the payload's process group.
 func (s *Sandbox) Signal(sig syscall.Signal) error {
-	return s.send(initCommand{Signal: int(sig)})
+	return s.send(stage2.Command{Signal: int(sig)})
 }
 
 // Wait returns when the payload has ended and with it everything in the
@@ -397,7 +398,7 @@ func (s *Sandbox) Close() error {
 	default:
 		close(s.thread)
 	}
-	s.rights.close()
+	s.rights.Close()
 	s.ports.close()
 	for _, f := range append([]*os.File{s.control, s.init, s.args, s.who.diag}, s.files...) {
 		if f != nil {

@@ -1,13 +1,17 @@
 package plan
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/sallyport/sallyport/internal/plan/inside"
+)
 
 // Descriptors as stage 1 hands them to bubblewrap; the first is stage 1's own.
 const (
 	FDControl   = 3 // stage 1 <-> supervisor
 	FDArgs      = 4 // bubblewrap's arguments, NUL-separated, and then the end
-	FDInit      = 5 // stage 2 <-> supervisor
-	FDStderr    = 6 // the payload's standard error; bubblewrap has a pipe as 2
+	FDInit      = inside.FDInit
+	FDStderr    = inside.FDStderr
 	FDFirstFile = 7 // the first of Plan.Files
 	// OwnFiles is how many descriptors are kept for them.
 	OwnFiles = 3
