@@ -9,7 +9,7 @@ import (
 )
 
 // Init must be the first thing that main does in every program that calls Run.
-func Init() { sandbox.Init() }
+func Init() {}
 
 type prepared struct{ plan *plan.Plan }
 

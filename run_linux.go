@@ -27,13 +27,12 @@ import (
 // Init must be the first thing that main does in every program that calls Run:
 // the stages of a sandbox are started from the same binary.
 func Init() {
-	sandbox.Init()
 	keeper.Init()
 	loader.Init()
 }
 
 // canaryAddr is in TEST-NET-1 (RFC 5737): nothing is ever routed there.
-const canaryAddr = "192.0.2.1:7"
+var canaryAddr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), 7)
 
 // prepared is a run before anything is put up.
 type prepared struct {
@@ -230,7 +229,7 @@ func (r *run) putUp() error {
 	var identified sync.WaitGroup // before there is anybody inside, and whatever the host does then
 	identified.Go(r.identifyProtected)
 	defer identified.Wait()
-	canary := sandbox.Canary{Addr: canaryAddr, Token: r.token}
+	canary := sandbox.Canary{Addr: canaryAddr.Addr().As4(), Port: int(canaryAddr.Port()), Token: r.token}
 	if r.kernel != nil {
 		canary.Refused = loader.CanaryPath(r.id)
 	}
@@ -321,7 +320,7 @@ func (r *run) serve() error {
 		Ask:       r.asking.ask(),
 		ProcessOf: r.processOf,
 		Self:      []netip.AddrPort{net.Proxy4, net.Proxy6},
-		Canary:    proxy.Canary{Addr: netip.MustParseAddrPort(canaryAddr), Token: r.token},
+		Canary:    proxy.Canary{Addr: canaryAddr, Token: r.token},
 	})
 	if err != nil {
 		return err

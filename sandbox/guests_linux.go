@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/sandbox/stage2"
 )
 
 // request is what a client of a running sandbox begins with; one field is set.
@@ -21,10 +23,10 @@ type request struct {
 
 // joinRequest asks for a program beside the payload.
 type joinRequest struct {
-	Argv rawList
-	Env  rawList `json:",omitempty"` // added to the payload's
-	Dir  raw     `json:",omitempty"` // default: the payload's
-	PTY  *ptyConfig
+	Argv stage2.RawList
+	Env  stage2.RawList `json:",omitempty"` // added to the payload's
+	Dir  stage2.Raw     `json:",omitempty"` // default: the payload's
+	PTY  *stage2.PTYConfig
 }
 
 // guests are the programs that have joined a running sandbox.
@@ -36,7 +38,7 @@ type guests struct {
 }
 
 type guestMessage struct {
-	initMessage
+	stage2.Message
 	terminal int // -1: none
 }
 
@@ -58,10 +60,10 @@ func (g *guests) add() (int, <-chan guestMessage, error) {
 
 // deliver passes on what stage 2 says. A program whose client has gone still
 // has an end.
-func (g *guests) deliver(m initMessage, rights *rightsReader) {
+func (g *guests) deliver(m stage2.Message, rights *stage2.Rights) {
 	terminal := -1
 	if m.Terminal {
-		terminal = rights.take()
+		terminal = rights.Take()
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -94,8 +96,8 @@ func (g *guests) end() {
 // and under its confinement, with its environment.
 func (s *Sandbox) Serve(conn *os.File) {
 	defer conn.Close()
-	rights := &rightsReader{file: conn}
-	defer rights.close()
+	rights := stage2.NewRights(conn)
+	defer rights.Close()
 	in := json.NewDecoder(rights)
 	var r request
 	patience := func(seconds int64) {
@@ -113,8 +115,8 @@ func (s *Sandbox) Serve(conn *os.File) {
 	if r.Join == nil {
 		return
 	}
-	if err := s.serveGuest(conn, in, *r.Join, rights.takeStreams()); err != nil {
-		m := initMessage{Err: err.Error(), Code: 125}
+	if err := s.serveGuest(conn, in, *r.Join, rights.TakeStreams()); err != nil {
+		m := stage2.Message{Err: err.Error(), Code: 125}
 		var e *Error
 		if errors.As(err, &e) {
 			m.Hint = e.Hint
@@ -130,18 +132,18 @@ func (s *Sandbox) serveGuest(conn *os.File, in *json.Decoder, r joinRequest, fds
 	}
 	var reading sync.WaitGroup
 	reading.Go(func() {
-		var c initCommand
+		var c stage2.Command
 		for in.Decode(&c) == nil {
-			_ = s.send(initCommand{Of: number, Signal: c.Signal}) // gone: nothing to signal
-			c = initCommand{}
+			_ = s.send(stage2.Command{Of: number, Signal: c.Signal}) // gone: nothing to signal
+			c = stage2.Command{}
 		}
 		// As a run's command ends with its supervisor, so does this with its.
-		_ = s.send(initCommand{Of: number, Signal: int(unix.SIGKILL)})
+		_ = s.send(stage2.Command{Of: number, Signal: int(unix.SIGKILL)})
 	})
 	defer reading.Wait()
 	defer func() { _ = unix.Shutdown(int(conn.Fd()), unix.SHUT_RDWR) }()
 	for m := range messages {
-		_ = sendMessage(conn, m.initMessage, m.terminal) // gone: nobody to tell
+		_ = sendMessage(conn, m.Message, m.terminal) // gone: nobody to tell
 		closeFD(m.terminal)
 		if m.Exit != nil || m.Err != "" {
 			return nil
@@ -162,9 +164,9 @@ func (s *Sandbox) startGuest(r joinRequest, fds []int) (int, <-chan guestMessage
 	for i, fd := range fds {
 		copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
-			return 0, nil, fmt.Errorf("look at %s: %w", streamNames[i], err)
+			return 0, nil, fmt.Errorf("look at %s: %w", stage2.StreamNames[i], err)
 		}
-		f := os.NewFile(uintptr(copied), streamNames[i])
+		f := os.NewFile(uintptr(copied), stage2.StreamNames[i])
 		_, err = streamKind(i, f)
 		f.Close()
 		if err != nil {
@@ -175,13 +177,13 @@ func (s *Sandbox) startGuest(r joinRequest, fds []int) (int, <-chan guestMessage
 	if err != nil {
 		return 0, nil, err
 	}
-	c := execCommand{ID: number, Argv: r.Argv, Env: addEnv(s.plan.Env, r.Env), Dir: raw(s.plan.Dir), PTY: r.PTY}
+	c := stage2.Exec{ID: number, Argv: r.Argv, Env: addEnv(s.plan.Env, r.Env), Dir: stage2.Raw(s.plan.Dir), PTY: r.PTY}
 	if r.Dir != "" {
 		c.Dir = r.Dir
 	}
 	s.sending.Lock()
 	defer s.sending.Unlock()
-	return number, messages, sendWith(s.init, initCommand{Exec: &c}, fds...)
+	return number, messages, stage2.SendWith(s.init, stage2.Command{Exec: &c}, fds...)
 }
 
 // addEnv replaces and adds variables.
@@ -196,9 +198,9 @@ func addEnv(env, extra []string) []string {
 }
 
 // sendMessage sends a message with a descriptor, or with -1 without.
-func sendMessage(conn *os.File, m initMessage, fd int) error {
+func sendMessage(conn *os.File, m stage2.Message, fd int) error {
 	if fd >= 0 {
-		return sendWith(conn, m, fd)
+		return stage2.SendWith(conn, m, fd)
 	}
 	return json.NewEncoder(conn).Encode(m)
 }

@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/sandbox/stage2"
 )
 
 // job makes the run one job of the caller's shell: it stops when the payload
@@ -106,7 +108,7 @@ func (j *job) payloadHas(sig syscall.Signal) {
 	if j.term == nil {
 		if asked {
 			j.suspend(unix.Getpid(), unix.SIGTSTP)
-			_ = j.box.send(initCommand{Continue: true})
+			_ = j.box.send(stage2.Command{Continue: true})
 		}
 		return
 	}
@@ -126,7 +128,7 @@ func (j *job) payloadHas(sig syscall.Signal) {
 	if !resumed && needs {
 		// Nobody will ever put this job in the foreground: the payload waits for
 		// input that does not come, instead of being stopped again and again.
-		_ = j.box.send(initCommand{Continue: true, Foreground: true, Claim: true})
+		_ = j.box.send(stage2.Command{Continue: true, Foreground: true, Claim: true})
 		return
 	}
 	j.term.resize()
@@ -136,7 +138,7 @@ func (j *job) payloadHas(sig syscall.Signal) {
 // resume lets the payload go on, in the foreground if it is wanted there and
 // this process is.
 func (j *job) resume(wanted, claim bool) {
-	c := initCommand{Continue: true}
+	c := stage2.Command{Continue: true}
 	if j.term != nil {
 		if wanted && j.term.foreground() {
 			c.Foreground, c.Claim = true, claim

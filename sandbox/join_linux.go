@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/sandbox/stage2"
 )
 
 // JoinConfig is a program to start in a running sandbox.
@@ -25,7 +27,7 @@ type JoinConfig struct {
 // guest is the client's side of a program that has joined a sandbox.
 type guest struct {
 	conn    *os.File
-	rights  *rightsReader
+	rights  *stage2.Rights
 	in      *json.Decoder
 	sending sync.Mutex
 	term    *terminal
@@ -39,7 +41,7 @@ func Kill(conn *os.File) error { return json.NewEncoder(conn).Encode(request{Kil
 // when it has ended. Signals that this process gets meanwhile are the
 // program's; so are its terminal's keys, if a stream is one.
 func Join(conn *os.File, cfg JoinConfig) (ExitStatus, error) {
-	g := &guest{conn: conn, rights: &rightsReader{file: conn}}
+	g := &guest{conn: conn, rights: stage2.NewRights(conn)}
 	g.in = json.NewDecoder(g.rights)
 	defer g.close()
 	signals := make(chan os.Signal, 16)
@@ -80,14 +82,14 @@ func (g *guest) start(cfg JoinConfig) error {
 			f.Close()
 		}
 	}()
-	r := request{Join: &joinRequest{Argv: cfg.Argv, Env: cfg.Env, Dir: raw(cfg.Dir), PTY: g.term.config()}}
-	if err := sendWith(g.conn, r, int(stdio[0].Fd()), int(stdio[1].Fd()), int(stdio[2].Fd())); err != nil {
+	r := request{Join: &joinRequest{Argv: cfg.Argv, Env: cfg.Env, Dir: stage2.Raw(cfg.Dir), PTY: g.term.config()}}
+	if err := stage2.SendWith(g.conn, r, int(stdio[0].Fd()), int(stdio[1].Fd()), int(stdio[2].Fd())); err != nil {
 		return fmt.Errorf("ask the sandbox: %w", err)
 	}
 	if _, err := g.next(); err != nil {
 		return err
 	}
-	if err := g.term.adopt(g.rights.take()); err != nil {
+	if err := g.term.adopt(g.rights.Take()); err != nil {
 		return err
 	}
 	g.relay.start()
@@ -100,8 +102,8 @@ func (g *guest) start(cfg JoinConfig) error {
 	return nil
 }
 
-func (g *guest) next() (initMessage, error) {
-	var m initMessage
+func (g *guest) next() (stage2.Message, error) {
+	var m stage2.Message
 	if err := g.in.Decode(&m); err != nil {
 		return m, errors.New("the sandbox has ended")
 	}
@@ -114,7 +116,7 @@ func (g *guest) next() (initMessage, error) {
 func (g *guest) signal(sig syscall.Signal) {
 	g.sending.Lock()
 	defer g.sending.Unlock()
-	_ = json.NewEncoder(g.conn).Encode(initCommand{Signal: int(sig)}) // gone: nothing to signal
+	_ = json.NewEncoder(g.conn).Encode(stage2.Command{Signal: int(sig)}) // gone: nothing to signal
 }
 
 func (g *guest) hangUp() {
@@ -178,6 +180,6 @@ func (g *guest) finish() {
 func (g *guest) close() {
 	g.term.close()
 	g.relay.close()
-	g.rights.close()
+	g.rights.Close()
 	g.conn.Close()
 }

@@ -16,7 +16,7 @@ func (s *Sandbox) listen() error {
 	if err != nil {
 		return err
 	}
-	fd := s.rights.take()
+	fd := s.rights.Take()
 	if m.Listener == nil || fd < 0 {
 		closeFD(fd)
 		return errors.New("start stage 2: it sent no seccomp listener")

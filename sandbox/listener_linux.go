@@ -12,6 +12,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/plan"
+	"github.com/sallyport/sallyport/sandbox/stage2"
 )
 
 // ioctls of a seccomp listener, linux/seccomp.h. That of ID_VALID has had this
@@ -22,10 +23,6 @@ const (
 	seccompIDValid  = 0x40082102
 	seccompSetFlags = 0x40082104
 )
-
-// handshake is the errno that stage 2 wants for its first refused call: it has
-// no other meaning there.
-const handshake = unix.ECANCELED
 
 // listener answers the system calls that the filter does not let pass. One
 // goroutine takes them in the order in which they were made; what could block
@@ -44,7 +41,7 @@ type listener struct {
 	restarts bool
 	redone   redone
 
-	ready   chan error // what became of the handshake
+	ready   chan error // what became of the stage2.Handshake
 	done    chan struct{}
 	pending sync.WaitGroup
 	lookups chan struct{} // how many may look at the file system at once
@@ -144,7 +141,7 @@ func (l *listener) greet(n notification) bool {
 		return false
 	}
 	l.callers.init = l.inside.init
-	l.answer(n, handshake)
+	l.answer(n, stage2.Handshake)
 	return true
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/plan"
 	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/sandbox/stage2"
 )
 
 // supervised is a thread of this process under the filter, with the rest of
@@ -60,7 +61,7 @@ func supervise(flags uint, decide func(string) policy.Decision) (*supervised, er
 	if err := <-s.ready; err != nil {
 		return nil, err
 	}
-	if errno := <-greeted; errno != handshake {
+	if errno := <-greeted; errno != stage2.Handshake {
 		return nil, fmt.Errorf("handshake: %w", errno)
 	}
 	return s, nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/plan"
+	"github.com/sallyport/sallyport/sandbox/stage2"
 )
 
 // errEnded keeps anybody from looking into a sandbox that is no more.
@@ -450,7 +451,7 @@ func (g *masks) freeze() {
 	case <-g.frozen: // of a time that was not waited for
 	default:
 	}
-	_ = g.box.send(initCommand{Freeze: true}) // ended: nobody to stop
+	_ = g.box.send(stage2.Command{Freeze: true}) // ended: nobody to stop
 }
 
 func (g *masks) awaitFrozen() {
@@ -461,7 +462,7 @@ func (g *masks) awaitFrozen() {
 	}
 }
 
-func (g *masks) thaw() { _ = g.box.send(initCommand{Thaw: true}) } // ended: nobody to continue
+func (g *masks) thaw() { _ = g.box.send(stage2.Command{Thaw: true}) } // ended: nobody to continue
 
 // isFrozen takes stage 2's word.
 func (g *masks) isFrozen() {

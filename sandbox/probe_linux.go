@@ -8,12 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/plan"
+	"github.com/sallyport/sallyport/sandbox/stage2"
 )
 
 // bwrapPaths is where bubblewrap is looked for; never through PATH, which the
@@ -27,13 +29,13 @@ func LandlockABI() int {
 	if err != nil || v <= 0 {
 		return 0
 	}
-	return min(v, landlockMax)
+	return min(v, stage2.LandlockMax)
 }
 
 // Probe finds out what a plan can count on.
 func Probe() (plan.Capabilities, error) {
 	c := plan.Capabilities{LandlockABI: LandlockABI(), CopySockets: canCopySockets()}
-	path, err := findBwrap(bwrapPaths)
+	path, err := bubblewrap()
 	if err != nil {
 		return c, err
 	}
@@ -69,6 +71,9 @@ func canCopySockets() bool {
 	unix.Close(copied)
 	return true
 }
+
+// bubblewrap finds it, once.
+var bubblewrap = sync.OnceValues(func() (string, error) { return findBwrap(bwrapPaths) })
 
 func findBwrap(candidates []string) (string, error) {
 	const hint = "install bubblewrap 0.4.1 or later (Debian, Ubuntu: apt-get install bubblewrap)"

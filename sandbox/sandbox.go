@@ -19,6 +19,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/plan"
+	"github.com/sallyport/sallyport/sandbox/stage2"
 )
 
 // Config is what a sandbox needs before there is a plan.
@@ -31,34 +32,13 @@ type Config struct {
 	Emit func(event.Event)
 }
 
-// Canary is what stage 2 proves the boundary by, before the payload exists: a
-// connection from inside arrives at the proxy.
-type Canary struct {
-	Addr  string // host:port, of a range that is never routed (RFC 5737)
-	Token [32]byte
-	// Refused is for sandboxes of the kernel's programs: how the path of a folder
-	// begins that cannot be made, which whoever reads their record waits for; a datagram to
-	// Addr must be refused, too. Empty: there are none.
-	Refused string `json:",omitempty"`
-}
-
-// ExitStatus is how the payload ended.
-type ExitStatus struct {
-	Code   int // exit status; 128+Signal if it was killed
-	Signal int // 0: it exited by itself
-}
-
-// Error is a failure to put up the boundary, with what to do about it.
-type Error struct {
-	Err  error
-	Hint string
-	// Status is 126 or 127 where the payload itself could not be executed, as
-	// shells use them; else 0.
-	Status int
-}
-
-func (e *Error) Error() string { return e.Err.Error() }
-func (e *Error) Unwrap() error { return e.Err }
+// What stage 2 proves the boundary by, how it says that the payload ended, and
+// failures to put the boundary up.
+type (
+	Canary     = stage2.Canary
+	ExitStatus = stage2.ExitStatus
+	Error      = stage2.Error
+)
 
 // ErrUnsupported is returned on systems other than Linux.
 var ErrUnsupported = errors.New("sandbox: this system has no user and network namespaces")

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/plan"
+	"github.com/sallyport/sallyport/sandbox/stage2"
 )
 
 // filtered prepares a copy of the test binary for what cannot be undone.
@@ -236,5 +237,5 @@ func installSeccomp(s plan.Seccomp, notify bool, flags uint) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	return installFilter(filter, flags)
+	return stage2.InstallFilter(filter, flags)
 }

@@ -11,14 +11,6 @@ import (
 	"github.com/sallyport/sallyport/internal/plan"
 )
 
-// Init turns this process into stage 2 if it was started as that; then it does
-// not return. Every program that calls Start calls it first in main.
-func Init() {
-	if os.Args[0] == plan.InitPath && os.Getpid() == 1 {
-		stage2()
-	}
-}
-
 // stage1Name is the name of stage 1 (PR_SET_NAME, prctl(2)) until it is
 // bubblewrap.
 const stage1Name = "sallyport-1"
@@ -40,7 +32,7 @@ var stageEnv = []string{"GOMAXPROCS=1", "GOGC=off"}
 // namespace, does the rest (user_namespaces(7): the owner has every capability
 // in it). It gives its capabilities up and becomes bubblewrap. files are its
 // descriptors, from 0 on, whose present numbers are not among these.
-func stage1(files []int, sockets []socketSpec) *program {
+func stage1(files []int, sockets []socketSpec, bwrap string) *program {
 	p := newProgram()
 	p.control = plan.FDControl
 	p.takeFiles(files)
@@ -57,7 +49,7 @@ func stage1(files []int, sockets []socketSpec) *program {
 	p.add("mount proc", unix.SYS_MOUNT, "proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
 	p.handOut(sockets, p.setKnobs(gid))
 	p.add("close the sockets", unix.SYS_CLOSE_RANGE, len(files), maxFD, 0)
-	p.become()
+	p.become(bwrap)
 	return p
 }
 
@@ -85,9 +77,7 @@ func (p *program) takeFiles(files []int) {
 		}
 	}
 	p.add("close the caller's descriptors", unix.SYS_CLOSE_RANGE, len(files), maxFD, 0)
-	for _, fd := range []int{plan.FDControl, plan.FDLaunch} {
-		p.add("close at exec", unix.SYS_FCNTL, fd, unix.F_SETFD, unix.FD_CLOEXEC)
-	}
+	p.add("close at exec", unix.SYS_FCNTL, plan.FDControl, unix.F_SETFD, unix.FD_CLOEXEC)
 }
 
 // handOut sends sockets to the supervisor, with a report of two numbers: 0, and
@@ -112,19 +102,16 @@ func (p *program) handOut(sockets []socketSpec, ping result) {
 	p.add("hand out sockets", unix.SYS_SENDMSG, plan.FDControl, uintptr(unsafe.Pointer(msg)), unix.MSG_NOSIGNAL)
 }
 
-// become waits for the plan and replaces the process with bubblewrap.
-func (p *program) become() {
+// become replaces the process with bubblewrap, which reads its arguments before
+// anything else and so waits for the plan. It is loaded meanwhile.
+func (p *program) become(bwrap string) {
 	// A new, empty session keyring (keyctl(2)): the caller's is out of reach.
 	p.add("join a new session keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).tolerated = unix.ENOSYS // a kernel without
-	// Nothing comes if the supervisor has gone, or has given up.
-	p.add("wait for the plan", unix.SYS_READ, plan.FDControl, make([]byte, 1), 1).positive = true
-	path := make([]byte, unix.PathMax)
-	p.add("read the plan", unix.SYS_PREAD64, plan.FDLaunch, path, len(path)-1, 0).positive = true
 	p.limits()
 	p.dropCapabilities()
 	p.resetSignals()
 	argv := p.array([]string{"bwrap", "--args", fmt.Sprint(plan.FDArgs), plan.InitPath})
-	p.add("execute bubblewrap", unix.SYS_EXECVE, path, argv, p.array(stageEnv))
+	p.add("execute bubblewrap", unix.SYS_EXECVE, bwrap, argv, p.array(stageEnv))
 }
 
 // limits restores the caller's limit of open files, which the runtime raises

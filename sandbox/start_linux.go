@@ -17,6 +17,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/plan"
+	"github.com/sallyport/sallyport/sandbox/stage2"
 )
 
 // startTimeout bounds each step of a start that waits for another process.
@@ -28,8 +29,7 @@ type Sandbox struct {
 	stage1    *program
 	net       plan.Network
 	control   *os.File // stage 1
-	launch    *os.File
-	args      *os.File
+	args      *os.File // bubblewrap's arguments; nil: sent, or not to be
 	files     []*os.File
 	init      *os.File // stage 2
 	in        *json.Decoder
@@ -53,8 +53,8 @@ type Sandbox struct {
 	plan      *plan.Plan
 	late      []plan.Late // of its mounts
 	calls     *listener
-	describe  Describe      // see Attribute
-	rights    *rightsReader // stage 2's messages
+	describe  Describe       // see Attribute
+	rights    *stage2.Rights // stage 2's messages
 	guests    guests
 	masks     atomic.Pointer[masks] // nil: there are none to keep
 	ports     *innerPorts           // nil: nobody asked
@@ -107,7 +107,11 @@ func (s *Sandbox) startStage1(cfg Config) error {
 		return err
 	}
 	theirs = append(theirs, null...)
-	var control, initEnd, pipe *os.File
+	bwrap, err := bubblewrap()
+	if err != nil {
+		return err
+	}
+	var control, initEnd, pipe, args *os.File
 	if s.control, control, err = socketpair(unix.SOCK_SEQPACKET); err != nil {
 		return err
 	}
@@ -120,21 +124,19 @@ func (s *Sandbox) startStage1(cfg Config) error {
 		return err
 	}
 	theirs = append(theirs, pipe)
+	if args, s.args, err = os.Pipe(); err != nil {
+		return fmt.Errorf("make pipe: %w", err)
+	}
+	theirs = append(theirs, args)
 	if err := s.memfiles(); err != nil {
 		return err
 	}
-	files := append([]*os.File{stdio[0], stdio[1], pipe, control, s.launch, s.args, initEnd, stdio[2]}, s.files...)
+	files := append([]*os.File{stdio[0], stdio[1], pipe, control, args, initEnd, stdio[2]}, s.files...)
 	s.net = availableNetwork(cfg.Network)
-	return s.spawn(files)
+	return s.spawn(files, bwrap)
 }
 
 func (s *Sandbox) memfiles() (err error) {
-	if s.launch, err = memfile("launch"); err != nil {
-		return err
-	}
-	if s.args, err = memfile("args"); err != nil {
-		return err
-	}
 	for range plan.OwnFiles {
 		f, err := memfile("file")
 		if err != nil {
@@ -147,13 +149,13 @@ func (s *Sandbox) memfiles() (err error) {
 
 // spawn starts stage 1 from a thread that lives until Close: the kernel sends
 // the death signal when the thread ends, not the process (prctl(2)).
-func (s *Sandbox) spawn(files []*os.File) error {
+func (s *Sandbox) spawn(files []*os.File, bwrap string) error {
 	numbers, free, err := clearOf(len(files), files)
 	if err != nil {
 		return err
 	}
 	defer free()
-	s.stage1 = stage1(numbers, networkSockets(s.net))
+	s.stage1 = stage1(numbers, networkSockets(s.net), bwrap)
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -187,7 +189,7 @@ func clearOf(first int, files []*os.File) (numbers []int, free func(), err error
 		}
 	}
 	for _, f := range files {
-		fd := int(f.Fd())
+		fd := int(f.Fd()) // which makes it blocking, for who gets it
 		if fd < first {
 			if fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, first); err != nil {
 				free()
@@ -221,22 +223,24 @@ func (s *Sandbox) Launch(p *plan.Plan) error {
 			return fmt.Errorf("write %s: %w", f.Path, err)
 		}
 	}
-	args := strings.Join(p.BwrapArgs(), "\x00") + "\x00"
-	if _, err := s.args.WriteAt([]byte(args), 0); err != nil {
-		return fmt.Errorf("write bubblewrap's arguments: %w", err)
-	}
-	if _, err := s.launch.WriteAt([]byte(p.Caps.Bwrap), 0); err != nil {
-		return fmt.Errorf("write launch: %w", err)
-	}
-	s.plan, s.late, s.rights = p, p.LateMounts(), &rightsReader{file: s.init}
+	s.plan, s.late, s.rights = p, p.LateMounts(), stage2.NewRights(s.init)
 	s.in, s.out = json.NewDecoder(s.rights), json.NewEncoder(s.init)
-	if _, err := s.control.Write([]byte{1}); err != nil {
+	if err := s.sendArgs(p.BwrapArgs()); err != nil {
 		if _, netErr := s.Sockets(); netErr != nil {
 			return netErr
 		}
 		return s.died("stage 1")
 	}
 	return nil
+}
+
+// sendArgs lets bubblewrap begin.
+func (s *Sandbox) sendArgs(args []string) error {
+	_ = s.args.SetWriteDeadline(time.Now().Add(startTimeout)) // a pipe has one
+	_, err := s.args.WriteString(strings.Join(args, "\x00") + "\x00")
+	err = errors.Join(err, s.args.Close())
+	s.args = nil
+	return err
 }
 
 // Prove returns when stage 2 has proved that its traffic reaches the proxy,
@@ -251,7 +255,7 @@ func (s *Sandbox) Prove(canary Canary) error {
 	if err != nil {
 		return err
 	}
-	config := initConfig{Argv: p.Argv, Env: p.Env, Dir: raw(p.Dir), Landlock: rawLandlock(p.Landlock), Filter: filter, Canary: canary, PTY: s.term.config()}
+	config := stage2.Config{Argv: p.Argv, Env: p.Env, Dir: stage2.Raw(p.Dir), Landlock: stage2.Landlock(p.Landlock), Filter: filter, Canary: canary, PTY: s.term.config()}
 	if err := s.send(config); err != nil {
 		return s.died("bubblewrap")
 	}
@@ -265,17 +269,17 @@ func (s *Sandbox) Prove(canary Canary) error {
 	if err := s.mountRest(); err != nil {
 		return err
 	}
-	if err := s.sockets.adoptUnix(s.rights.take()); err != nil {
+	if err := s.sockets.adoptUnix(s.rights.Take()); err != nil {
 		return err
 	}
-	return s.term.adopt(s.rights.take())
+	return s.term.adopt(s.rights.Take())
 }
 
 // Release starts the payload.
 func (s *Sandbox) Release() error {
 	s.term.show(s.hangUp)
 	s.job = newJob(s, s.term)
-	if err := s.send(initCommand{Go: true}); err != nil {
+	if err := s.send(stage2.Command{Go: true}); err != nil {
 		return s.died("stage 2")
 	}
 	if err := s.listen(); err != nil {
@@ -307,8 +311,8 @@ func (s *Sandbox) send(message any) error {
 }
 
 // next reads stage 2's next message; what it reports as an error is one.
-func (s *Sandbox) next() (initMessage, error) {
-	var m initMessage
+func (s *Sandbox) next() (stage2.Message, error) {
+	var m stage2.Message
 	if err := s.in.Decode(&m); err != nil {
 		return m, s.died("bubblewrap")
 	}
@@ -320,7 +324,7 @@ func (s *Sandbox) next() (initMessage, error) {
 
 // Signal passes a signal to the payload's process group.
 func (s *Sandbox) Signal(sig syscall.Signal) error {
-	return s.send(initCommand{Signal: int(sig)})
+	return s.send(stage2.Command{Signal: int(sig)})
 }
 
 // Wait returns when the payload has ended and with it everything in the
@@ -394,9 +398,9 @@ func (s *Sandbox) Close() error {
 	default:
 		close(s.thread)
 	}
-	s.rights.close()
+	s.rights.Close()
 	s.ports.close()
-	for _, f := range append([]*os.File{s.control, s.init, s.launch, s.args, s.who.diag}, s.files...) {
+	for _, f := range append([]*os.File{s.control, s.init, s.args, s.who.diag}, s.files...) {
 		if f != nil {
 			f.Close()
 		}

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/sandbox/stage2"
 )
 
 // ConfinesFiles reports whether Landlock keeps a file that is handed over from
@@ -54,19 +56,17 @@ func (s *Sandbox) standIn(stdio *[3]*os.File) (opened []*os.File, err error) {
 	return []*os.File{null}, nil
 }
 
-var streamNames = [3]string{"standard input", "standard output", "standard error"}
-
 // streamKind refuses descriptors that are a door: a directory or an O_PATH
 // descriptor leads into the host's mounts (openat(2)), a block device under
 // every file system.
 func streamKind(i int, f *os.File) (uint32, error) {
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
 	if err != nil {
-		return 0, fail("redirect it from or to /dev/null", "%s is closed: %w", streamNames[i], err)
+		return 0, fail("redirect it from or to /dev/null", "%s is closed: %w", stage2.StreamNames[i], err)
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return 0, fmt.Errorf("look at %s: %w", streamNames[i], err)
+		return 0, fmt.Errorf("look at %s: %w", stage2.StreamNames[i], err)
 	}
 	kind := st.Mode & unix.S_IFMT
 	what := ""
@@ -79,7 +79,7 @@ func streamKind(i int, f *os.File) (uint32, error) {
 		what = "a block device"
 	}
 	if what != "" {
-		return 0, fail("use a pipe, a file or a terminal", "%s is %s, which would be a way out of the sandbox", streamNames[i], what)
+		return 0, fail("use a pipe, a file or a terminal", "%s is %s, which would be a way out of the sandbox", stage2.StreamNames[i], what)
 	}
 	return kind, nil
 }

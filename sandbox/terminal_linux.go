@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/sandbox/stage2"
 )
 
 // terminal is the caller's. The payload never has it: it has one of the
@@ -105,11 +107,11 @@ func (t *terminal) any() int {
 }
 
 // config is what the payload's terminal begins as.
-func (t *terminal) config() *ptyConfig {
+func (t *terminal) config() *stage2.PTYConfig {
 	if t == nil {
 		return nil
 	}
-	c := &ptyConfig{Streams: t.streams, Foreground: t.eager && t.foreground(), Mode: t.saved}
+	c := &stage2.PTYConfig{Streams: t.streams, Foreground: t.eager && t.foreground(), Mode: t.saved}
 	if size, err := unix.IoctlGetWinsize(t.any(), unix.TIOCGWINSZ); err == nil {
 		c.Size = *size
 	}

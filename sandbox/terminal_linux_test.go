@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/sandbox/stage2"
 )
 
 // newPTY makes a pseudo terminal. The master can be closed while it is read.
@@ -222,12 +224,12 @@ func TestDescriptorsComeWithTheirMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ours.Close()
-	r := &rightsReader{file: ours}
-	defer r.close()
+	r := stage2.NewRights(ours)
+	defer r.Close()
 	for _, word := range []string{"one", "two"} {
 		f := openFile(t, t.TempDir()+"/"+word, os.O_RDWR|os.O_CREATE)
 		f.WriteString(word)
-		if err := sendWith(theirs, word, int(f.Fd())); err != nil {
+		if err := stage2.SendWith(theirs, word, int(f.Fd())); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -236,7 +238,7 @@ func TestDescriptorsComeWithTheirMessages(t *testing.T) {
 		t.Errorf("read %q, %v", all, err)
 	}
 	for _, word := range []string{"one", "two"} {
-		f := os.NewFile(uintptr(r.take()), word)
+		f := os.NewFile(uintptr(r.Take()), word)
 		if f == nil {
 			t.Fatalf("no descriptor for %s", word)
 		}
@@ -246,7 +248,7 @@ func TestDescriptorsComeWithTheirMessages(t *testing.T) {
 		}
 		f.Close()
 	}
-	if r.take() != -1 {
+	if r.Take() != -1 {
 		t.Error("there is a third")
 	}
 }

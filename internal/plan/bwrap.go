@@ -1,15 +1,18 @@
 package plan
 
-import "strconv"
+import (
+	"strconv"
 
-// Descriptors as stage 1 hands them to bubblewrap; 3 to 5 are stage 1's own.
+	"github.com/sallyport/sallyport/internal/plan/inside"
+)
+
+// Descriptors as stage 1 hands them to bubblewrap; the first is stage 1's own.
 const (
 	FDControl   = 3 // stage 1 <-> supervisor
-	FDLaunch    = 4 // what stage 1 executes, and with which environment
-	FDArgs      = 5 // bubblewrap's arguments, NUL-separated
-	FDInit      = 6 // stage 2 <-> supervisor
-	FDStderr    = 7 // the payload's standard error; bubblewrap has a pipe as 2
-	FDFirstFile = 8 // the first of Plan.Files
+	FDArgs      = 4 // bubblewrap's arguments, NUL-separated, and then the end
+	FDInit      = inside.FDInit
+	FDStderr    = inside.FDStderr
+	FDFirstFile = 7 // the first of Plan.Files
 	// OwnFiles is how many descriptors are kept for them.
 	OwnFiles = 3
 )
@@ -126,9 +129,9 @@ func (b *bwrapArgs) hideDir(m Mount) {
 }
 
 func (b *bwrapArgs) files() {
-	b.add("--ro-bind", b.plan.Exe, InitPath)
 	for i, f := range b.plan.Files {
 		b.add("--ro-bind-data", strconv.Itoa(FDFirstFile+i), f.Path)
 	}
 	b.add(b.last...)
+	b.add("--ro-bind", b.plan.Exe, InitPath) // the last: with a part of these arguments nothing can be executed
 }

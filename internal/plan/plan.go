@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sallyport/sallyport/internal/plan/inside"
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
@@ -93,9 +94,8 @@ type Landlock struct {
 
 // Where things stand inside the sandbox.
 const (
-	InitPath = "/run/sallyport/init"
-	// ProxyPath is the proxy as a unix socket, the sandbox's own.
-	ProxyPath = "/run/sallyport/proxy.sock"
+	InitPath  = inside.InitPath
+	ProxyPath = inside.ProxyPath
 	Hostname  = "sallyport"
 )
 

@@ -1,4 +1,4 @@
-package sandbox
+package stage2
 
 import (
 	"encoding/json"
@@ -10,14 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rightsReader reads a stream socket and keeps the descriptors that come with
+// Rights reads a stream socket and keeps the descriptors that come with
 // it, in their order (SCM_RIGHTS, unix(7)).
-type rightsReader struct {
+type Rights struct {
 	file *os.File
 	fds  []int
 }
 
-func (r *rightsReader) Read(p []byte) (int, error) {
+// NewRights reads a socket, which stays the caller's to close.
+func NewRights(file *os.File) *Rights { return &Rights{file: file} }
+
+// Read implements io.Reader.
+func (r *Rights) Read(p []byte) (int, error) {
 	oob := make([]byte, unix.CmsgSpace(4*4))
 	for {
 		n, on, flags, _, err := unix.Recvmsg(int(r.file.Fd()), p, oob, unix.MSG_CMSG_CLOEXEC)
@@ -40,7 +44,7 @@ func (r *rightsReader) Read(p []byte) (int, error) {
 	}
 }
 
-func (r *rightsReader) keep(oob []byte) error {
+func (r *Rights) keep(oob []byte) error {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
 		return fmt.Errorf("receive descriptors: %w", err)
@@ -55,8 +59,8 @@ func (r *rightsReader) keep(oob []byte) error {
 	return nil
 }
 
-// take gives the oldest descriptor that nobody has taken, -1 if there is none.
-func (r *rightsReader) take() int {
+// Take gives the oldest descriptor that nobody has taken, -1 if there is none.
+func (r *Rights) Take() int {
 	if len(r.fds) == 0 {
 		return -1
 	}
@@ -65,15 +69,16 @@ func (r *rightsReader) take() int {
 	return fd
 }
 
-// takeStreams gives the three that come with a command; fewer if they did not.
-func (r *rightsReader) takeStreams() []int {
+// TakeStreams gives the three that come with a command; fewer if they did not.
+func (r *Rights) TakeStreams() []int {
 	n := min(len(r.fds), 3)
 	fds := r.fds[:n:n]
 	r.fds = r.fds[n:]
 	return fds
 }
 
-func (r *rightsReader) close() {
+// Close closes those that nobody has taken.
+func (r *Rights) Close() {
 	if r == nil {
 		return
 	}
@@ -83,8 +88,8 @@ func (r *rightsReader) close() {
 	r.fds = nil
 }
 
-// sendWith sends a message with descriptors.
-func sendWith(control *os.File, message any, fds ...int) error {
+// SendWith sends a message with descriptors.
+func SendWith(control *os.File, message any, fds ...int) error {
 	b, err := json.Marshal(message)
 	if err != nil {
 		return fmt.Errorf("encode message: %w", err)

@@ -1,4 +1,4 @@
-package sandbox
+package stage2
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ptyConfig tells stage 2 to make a terminal, and how the caller's was found.
-type ptyConfig struct {
+// PTYConfig tells stage 2 to make a terminal, and how the caller's was found.
+type PTYConfig struct {
 	Streams    [3]bool // those of the payload that are the terminal
 	Foreground bool    // the payload starts in it
 	Mode       unix.Termios
@@ -26,7 +26,7 @@ type pty struct {
 
 // openPTY makes a terminal and makes it the controlling terminal and the
 // standard streams of this process. The other side is for the supervisor.
-func openPTY(c *ptyConfig) (p *pty, master int, err error) {
+func openPTY(c *PTYConfig) (p *pty, master int, err error) {
 	fd, master, err := makePTY(c)
 	if err != nil {
 		return nil, -1, err
@@ -36,7 +36,7 @@ func openPTY(c *ptyConfig) (p *pty, master int, err error) {
 }
 
 // makePTY makes a pseudo terminal in the sandbox's own devpts.
-func makePTY(c *ptyConfig) (fd, master int, err error) {
+func makePTY(c *PTYConfig) (fd, master int, err error) {
 	master, err = unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, -1, fmt.Errorf("open /dev/ptmx: %w", err)
@@ -49,7 +49,7 @@ func makePTY(c *ptyConfig) (fd, master int, err error) {
 }
 
 // otherSide opens and sets what programs are to use.
-func otherSide(master int, c *ptyConfig) (int, error) {
+func otherSide(master int, c *PTYConfig) (int, error) {
 	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
 		return -1, fmt.Errorf("unlock terminal: %w", err)
 	}
@@ -74,7 +74,7 @@ func otherSide(master int, c *ptyConfig) (int, error) {
 	return fd, nil
 }
 
-func (p *pty) adopt(c *ptyConfig) error {
+func (p *pty) adopt(c *PTYConfig) error {
 	if _, err := unix.Setsid(); err != nil {
 		return fmt.Errorf("lead a session: %w", err)
 	}
@@ -84,7 +84,7 @@ func (p *pty) adopt(c *ptyConfig) error {
 	for i, yes := range c.Streams {
 		if yes {
 			if err := unix.Dup3(p.fd, i, 0); err != nil {
-				return fmt.Errorf("set %s: %w", streamNames[i], err)
+				return fmt.Errorf("set %s: %w", StreamNames[i], err)
 			}
 		}
 	}
@@ -92,7 +92,7 @@ func (p *pty) adopt(c *ptyConfig) error {
 }
 
 // attributes give the payload a process group, in the foreground if so wished.
-func (p *pty) attributes(c *ptyConfig) *syscall.SysProcAttr {
+func (p *pty) attributes(c *PTYConfig) *syscall.SysProcAttr {
 	if p == nil {
 		return &syscall.SysProcAttr{Setpgid: true}
 	}

@@ -1,4 +1,4 @@
-package sandbox
+package stage2
 
 import (
 	"encoding/json"
@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sallyport/sallyport/internal/plan"
+	"github.com/sallyport/sallyport/internal/plan/inside"
 )
 
 // initProcess is stage 2: process 1 of the sandbox. It trusts nothing inside
@@ -26,17 +26,32 @@ type initProcess struct {
 	control *os.File
 	in      *json.Decoder
 	out     *json.Encoder
-	config  initConfig
+	config  Config
 	pty     *pty
-	payload atomic.Int64  // its process, once there is one
-	rights  *rightsReader // what in reads
-	sending sync.Mutex    // of out
+	payload atomic.Int64 // its process, once there is one
+	rights  *Rights      // what in reads
+	sending sync.Mutex   // of out
 	joined  joiners
 	ice     freezer
 }
 
-// stage2 never returns.
-func stage2() {
+// init turns this process into stage 2 if it was started as that; then it does
+// not return.
+func init() {
+	if os.Args[0] == inside.InitPath && os.Getpid() == 1 {
+		run()
+	}
+}
+
+// Handshake is the errno that stage 2 wants for its first refused call: it has
+// no other meaning there.
+const Handshake = unix.ECANCELED
+
+// sigsetSize is that of the kernel's.
+const sigsetSize = 8
+
+// run never returns.
+func run() {
 	// Not dumpable (prctl(2)): /proc/1/{environ,mem,fd,root} are out of the
 	// payload's reach, ptrace too.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
@@ -44,8 +59,8 @@ func stage2() {
 	}
 	keepFrom(3)
 	defaultSignals()
-	control := os.NewFile(plan.FDInit, "control")
-	rights := &rightsReader{file: control}
+	control := os.NewFile(inside.FDInit, "control")
+	rights := NewRights(control)
 	p := &initProcess{control: control, rights: rights, in: json.NewDecoder(rights), out: json.NewEncoder(control),
 		joined: newJoiners()}
 	if err := p.run(); err != nil {
@@ -55,7 +70,7 @@ func stage2() {
 }
 
 func (p *initProcess) fail(err error) {
-	m := initMessage{Err: err.Error()}
+	m := Message{Err: err.Error()}
 	var e *Error
 	if errors.As(err, &e) {
 		m.Hint, m.Code = e.Hint, e.Status
@@ -68,7 +83,7 @@ func (p *initProcess) run() error {
 	if err := p.in.Decode(&p.config); err != nil {
 		os.Exit(125) // the supervisor has gone, or gave up
 	}
-	if err := unix.Dup3(plan.FDStderr, 2, 0); err != nil {
+	if err := unix.Dup3(inside.FDStderr, 2, 0); err != nil {
 		return fmt.Errorf("set standard error: %w", err)
 	}
 	if err := p.config.Canary.prove(); err != nil {
@@ -84,7 +99,7 @@ func (p *initProcess) run() error {
 	}
 	p.payload.Store(int64(pid))
 	debug.SetGCPercent(100) // off until here (stageEnv); from now on it may live long
-	if err := p.say(initMessage{PID: pid}); err != nil {
+	if err := p.say(Message{PID: pid}); err != nil {
 		return err
 	}
 	go p.end(pid)
@@ -95,13 +110,13 @@ func (p *initProcess) run() error {
 
 // end says how the payload ended, and ends the sandbox with it.
 func (p *initProcess) end(payload int) {
-	if err := p.say(initMessage{Exit: p.reap(payload)}); err != nil {
+	if err := p.say(Message{Exit: p.reap(payload)}); err != nil {
 		os.Exit(125)
 	}
 	os.Exit(0)
 }
 
-func (p *initProcess) say(m initMessage) error {
+func (p *initProcess) say(m Message) error {
 	p.sending.Lock()
 	defer p.sending.Unlock()
 	return p.out.Encode(m)
@@ -111,13 +126,13 @@ func (p *initProcess) say(m initMessage) error {
 // and the payload's terminal, if it is to have one: without them there is no
 // payload.
 func (p *initProcess) ready() error {
-	proxy, err := listenProxy(plan.ProxyPath)
+	proxy, err := listenProxy(inside.ProxyPath)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(proxy)
 	if p.config.PTY == nil {
-		return sendWith(p.control, initMessage{Ready: true}, proxy)
+		return SendWith(p.control, Message{Ready: true}, proxy)
 	}
 	pty, master, err := openPTY(p.config.PTY)
 	if err != nil {
@@ -125,7 +140,7 @@ func (p *initProcess) ready() error {
 	}
 	defer unix.Close(master)
 	p.pty = pty
-	return sendWith(p.control, initMessage{Ready: true}, proxy, master)
+	return SendWith(p.control, Message{Ready: true}, proxy, master)
 }
 
 // listenProxy listens on a file of the sandbox's own, which only its user may
@@ -162,7 +177,7 @@ func (p *initProcess) start() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := restrictWrites(plan.Landlock(p.config.Landlock)); err != nil {
+	if err := restrictWrites(p.config.Landlock); err != nil {
 		return 0, err
 	}
 	if err := p.filter(); err != nil {
@@ -185,23 +200,23 @@ func (p *initProcess) start() (int, error) {
 func (p *initProcess) filter() error {
 	const listener = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
 	killable := true
-	fd, err := installFilter(p.config.Filter, listener|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+	fd, err := InstallFilter(p.config.Filter, listener|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
 	if errors.Is(err, unix.EINVAL) {
 		killable = false
-		fd, err = installFilter(p.config.Filter, listener)
+		fd, err = InstallFilter(p.config.Filter, listener)
 	}
 	if err != nil {
 		return err
 	}
-	m, err := json.Marshal(initMessage{Listener: &listenerMessage{Killable: killable}})
+	m, err := json.Marshal(Message{Listener: &Listener{Killable: killable}})
 	if err != nil {
 		return fmt.Errorf("encode message: %w", err)
 	}
-	if err := unix.Sendmsg(plan.FDInit, m, unix.UnixRights(fd), nil, 0); err != nil {
+	if err := unix.Sendmsg(inside.FDInit, m, unix.UnixRights(fd), nil, 0); err != nil {
 		return fmt.Errorf("hand out the seccomp listener: %w", err)
 	}
 	unix.Close(fd)
-	if _, _, errno := unix.Syscall(unix.SYS_SOCKET, unix.AF_UNSPEC, 0, 0); errno != handshake {
+	if _, _, errno := unix.Syscall(unix.SYS_SOCKET, unix.AF_UNSPEC, 0, 0); errno != Handshake {
 		return fmt.Errorf("seccomp: the supervisor answers %w", errno)
 	}
 	return nil
@@ -235,8 +250,8 @@ func lookPath(name string) (string, error) {
 // command reads the next command, and ends the sandbox the moment the supervisor
 // has gone: its death signal alone is not enough, it is set by bubblewrap some
 // time after the process is made.
-func (p *initProcess) command() initCommand {
-	var c initCommand
+func (p *initProcess) command() Command {
+	var c Command
 	if err := p.in.Decode(&c); err != nil {
 		os.Exit(125)
 	}
@@ -245,7 +260,7 @@ func (p *initProcess) command() initCommand {
 
 // awaitGo returns when the payload may start, with what else has been told by
 // then.
-func (p *initProcess) awaitGo() (early []initCommand) {
+func (p *initProcess) awaitGo() (early []Command) {
 	for {
 		c := p.command()
 		if c.Go {
@@ -256,7 +271,7 @@ func (p *initProcess) awaitGo() (early []initCommand) {
 }
 
 // obey passes signals to the payload's process group, and more.
-func (p *initProcess) obey(early []initCommand) {
+func (p *initProcess) obey(early []Command) {
 	for _, c := range early {
 		p.perform(c, int(p.payload.Load()))
 	}
@@ -272,17 +287,17 @@ func (p *initProcess) obey(early []initCommand) {
 func defaultSignals() {
 	for sig := uintptr(1); sig <= 64; sig++ {
 		// EINVAL for those that cannot have a handler.
-		_, _, _ = syscall.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(new(kernelSigaction))), 0, kernelSigsetSize, 0, 0)
+		_, _, _ = syscall.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(new([4]uintptr))), 0, sigsetSize, 0, 0) // struct sigaction, SIG_DFL
 	}
 }
 
 // perform does what can only be done to a payload that is there.
-func (p *initProcess) perform(c initCommand, pid int) {
+func (p *initProcess) perform(c Command, pid int) {
 	switch {
 	case pid == 0:
 	case c.Freeze:
 		p.ice.freeze(pid, &p.joined.mu)
-		_ = p.say(initMessage{Frozen: true}) // nobody is left to tell if this fails
+		_ = p.say(Message{Frozen: true}) // nobody is left to tell if this fails
 	case c.Thaw:
 		for _, held := range p.ice.thaw() {
 			p.perform(held, pid)
@@ -320,7 +335,7 @@ func (p *initProcess) reap(payload int) *ExitStatus {
 			if ws.StopSignal() == unix.SIGSTOP && p.ice.swallow.CompareAndSwap(true, false) {
 				continue
 			}
-			_ = p.say(initMessage{Stopped: int(ws.StopSignal())}) // nobody is left to tell if this fails
+			_ = p.say(Message{Stopped: int(ws.StopSignal())}) // nobody is left to tell if this fails
 			continue
 		}
 		return exitStatus(ws)

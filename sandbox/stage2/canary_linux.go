@@ -1,11 +1,10 @@
-package sandbox
+package stage2
 
 import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -13,10 +12,7 @@ import (
 
 // prove fails unless what should hold this process does.
 func (c Canary) prove() error {
-	at, err := netip.ParseAddrPort(c.Addr)
-	if err != nil {
-		return err
-	}
+	at := &unix.SockaddrInet4{Port: c.Port, Addr: c.Addr}
 	if c.Refused != "" {
 		if err := c.provoke(at); err != nil {
 			return err
@@ -26,7 +22,7 @@ func (c Canary) prove() error {
 }
 
 // connect proves that a connection from here ends at the proxy.
-func (c Canary) connect(at netip.AddrPort) error {
+func (c Canary) connect(at *unix.SockaddrInet4) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -38,8 +34,8 @@ func (c Canary) connect(at netip.AddrPort) error {
 			return err
 		}
 	}
-	if err := unix.Connect(fd, sockaddrOf(at)); err != nil {
-		return fmt.Errorf("connect %s: %w", at, err)
+	if err := unix.Connect(fd, at); err != nil {
+		return fmt.Errorf("connect %v:%d: %w", at.Addr, at.Port, err)
 	}
 	if _, err := conn.Write(c.Token[:]); err != nil {
 		return err
@@ -57,13 +53,13 @@ func (c Canary) connect(at netip.AddrPort) error {
 // provoke proves that the cgroup's programs hold this process, by a datagram's
 // destination that nothing else refuses before it is sent; and has a system call
 // refused, of which the record must arrive.
-func (c Canary) provoke(at netip.AddrPort) error {
+func (c Canary) provoke(at *unix.SockaddrInet4) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.Connect(fd, sockaddrOf(at)); !errors.Is(err, unix.EPERM) {
+	if err := unix.Connect(fd, at); !errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("the kernel's programs do not hold the sandbox: a datagram's destination is refused with %v, want %w", err, unix.EPERM)
 	}
 	for i := range provoked { // of different names, or they would be one record

@@ -1,4 +1,4 @@
-package sandbox
+package stage2
 
 import (
 	"errors"
@@ -51,8 +51,8 @@ func (j *joiners) signal(number int, sig unix.Signal) {
 }
 
 // join has a program started; what came with the command are its streams.
-func (p *initProcess) join(c *execCommand) {
-	fds := p.rights.takeStreams()
+func (p *initProcess) join(c *Exec) {
+	fds := p.rights.TakeStreams()
 	p.joined.tasks <- func() {
 		err := p.joinNow(c, fds)
 		for _, fd := range fds {
@@ -61,7 +61,7 @@ func (p *initProcess) join(c *execCommand) {
 		if err == nil {
 			return
 		}
-		m := initMessage{Of: c.ID, Err: err.Error(), Code: 125}
+		m := Message{Of: c.ID, Err: err.Error(), Code: 125}
 		var e *Error
 		if errors.As(err, &e) {
 			m.Hint, m.Code = e.Hint, e.Status
@@ -71,7 +71,7 @@ func (p *initProcess) join(c *execCommand) {
 }
 
 // joinNow runs on the confined thread.
-func (p *initProcess) joinNow(c *execCommand, fds []int) error {
+func (p *initProcess) joinNow(c *Exec, fds []int) error {
 	if len(fds) != 3 {
 		return fmt.Errorf("execute %s: %d streams came", c.Argv[0], len(fds))
 	}
@@ -99,7 +99,7 @@ func (p *initProcess) joinNow(c *execCommand, fds []int) error {
 
 // startJoined holds the lock until it has told of the beginning: that of the end
 // comes after it.
-func (p *initProcess) startJoined(c *execCommand, exe string, fds []int, attr *syscall.SysProcAttr, master int) error {
+func (p *initProcess) startJoined(c *Exec, exe string, fds []int, attr *syscall.SysProcAttr, master int) error {
 	p.joined.mu.Lock()
 	defer p.joined.mu.Unlock()
 	pid, err := syscall.ForkExec(exe, c.Argv, &syscall.ProcAttr{
@@ -110,11 +110,11 @@ func (p *initProcess) startJoined(c *execCommand, exe string, fds []int, attr *s
 	}
 	p.joined.numbers[pid] = c.ID
 	if master < 0 {
-		return p.say(initMessage{Of: c.ID, PID: pid})
+		return p.say(Message{Of: c.ID, PID: pid})
 	}
 	p.sending.Lock()
 	defer p.sending.Unlock()
-	return sendWith(p.control, initMessage{Of: c.ID, PID: pid, Terminal: true}, master)
+	return SendWith(p.control, Message{Of: c.ID, PID: pid, Terminal: true}, master)
 }
 
 // joinedEnded tells of the end of a program that has joined; other children of
@@ -128,13 +128,13 @@ func (p *initProcess) joinedEnded(pid int, ws unix.WaitStatus) {
 	delete(p.joined.numbers, pid)
 	p.joined.mu.Unlock()
 	if number != 0 {
-		_ = p.say(initMessage{Of: number, Exit: exitStatus(ws)}) // nobody is left to tell if this fails
+		_ = p.say(Message{Of: number, Exit: exitStatus(ws)}) // nobody is left to tell if this fails
 	}
 }
 
 // replace puts the terminal in the place of those streams that are the caller's,
 // and makes it the controlling one.
-func (c *ptyConfig) replace(fds []int, fd int, attr *syscall.SysProcAttr) {
+func (c *PTYConfig) replace(fds []int, fd int, attr *syscall.SysProcAttr) {
 	for i, yes := range c.Streams {
 		if !yes {
 			continue

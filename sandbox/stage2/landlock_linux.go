@@ -1,4 +1,4 @@
-package sandbox
+package stage2
 
 import (
 	"errors"
@@ -8,19 +8,18 @@ import (
 
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
-
-	"github.com/sallyport/sallyport/internal/plan"
 )
 
 // Rights that change something, by the Landlock ABI that brought them
 // (landlock(7)).
 const (
-	writeFile1  = ll.AccessFSWriteFile
-	writeDir1   = ll.AccessFSRemoveDir | ll.AccessFSRemoveFile | ll.AccessFSMakeChar | ll.AccessFSMakeDir | ll.AccessFSMakeReg | ll.AccessFSMakeSock | ll.AccessFSMakeFifo | ll.AccessFSMakeBlock | ll.AccessFSMakeSym
-	writeDir2   = ll.AccessFSRefer
-	writeFile3  = ll.AccessFSTruncate
-	writeFile5  = ll.AccessFSIoctlDev
-	landlockMax = 5
+	writeFile1 = ll.AccessFSWriteFile
+	writeDir1  = ll.AccessFSRemoveDir | ll.AccessFSRemoveFile | ll.AccessFSMakeChar | ll.AccessFSMakeDir | ll.AccessFSMakeReg | ll.AccessFSMakeSock | ll.AccessFSMakeFifo | ll.AccessFSMakeBlock | ll.AccessFSMakeSym
+	writeDir2  = ll.AccessFSRefer
+	writeFile3 = ll.AccessFSTruncate
+	writeFile5 = ll.AccessFSIoctlDev
+	// LandlockMax is the latest ABI that is used.
+	LandlockMax = 5
 )
 
 // writeRights gives the rights to handle: those of files and those that only
@@ -44,7 +43,7 @@ func writeRights(abi int) (file, dir uint64) {
 // descriptors opened again through /proc/self/fd, which keep the host's mount.
 // The caller has locked the thread; the others of process 1 run nothing of the
 // payload's, and restricting them too would wake each of them.
-func restrictWrites(l plan.Landlock) error {
+func restrictWrites(l Landlock) error {
 	if l.ABI == 0 {
 		return nil
 	}
@@ -67,7 +66,7 @@ func restrictWrites(l plan.Landlock) error {
 	return nil
 }
 
-func allowWrites(ruleset int, l plan.Landlock, file, dir uint64) error {
+func allowWrites(ruleset int, l Landlock, file, dir uint64) error {
 	for _, p := range l.Write {
 		// Gone since the plan was made: nothing to write there.
 		if err := allowBelow(ruleset, p, file, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {

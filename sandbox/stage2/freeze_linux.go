@@ -1,4 +1,4 @@
-package sandbox
+package stage2
 
 import (
 	"os"
@@ -18,8 +18,8 @@ import (
 // ordinary user has not got.
 type freezer struct {
 	depth   int
-	already map[int]bool  // stopped before, by somebody else
-	held    []initCommand // what has to wait until it is over
+	already map[int]bool // stopped before, by somebody else
+	held    []Command    // what has to wait until it is over
 	// swallow: the next stop of the payload is this one.
 	swallow atomic.Bool
 }
@@ -56,7 +56,7 @@ func (f *freezer) freeze(payload int, forks sync.Locker) {
 
 // thaw goes from the youngest branches to the root: a shell that goes on before
 // its child would see it stopped, and say so.
-func (f *freezer) thaw() (held []initCommand) {
+func (f *freezer) thaw() (held []Command) {
 	if f.depth == 0 {
 		return nil
 	}
