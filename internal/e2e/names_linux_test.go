@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"maps"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -96,5 +97,48 @@ func TestWhatAPlanHasTheKernelRefuseIsShown(t *testing.T) {
 	r := h.runWith([]string{"--dry-run"}, "true").ok()
 	if !strings.Contains(r.out, "# names that the kernel decides about\n") || !strings.Contains(r.out, "name, all below  .vscode (builtin:protected:.vscode)\n") {
 		t.Error(r.out)
+	}
+}
+
+// The agent's programs go on without it, and it is told what they refused.
+func TestNamesAreKeptWhileTheAgentIsDead(t *testing.T) {
+	need(t, "git")
+	lsmHome(t)
+	m := newMachine(t)
+	h := m.home()
+	h.outside("git init -q . && rm -r .git/hooks")
+	h.usePolicy("require: {tier: lsm}\n")
+	cmd := h.command(t.Context(), "run", "--policy", h.policy, "--", "sh", "-c",
+		`touch started; until [ -e go ]; do sleep 0.1; done; mkdir .git/hooks; ln -s started .bashrc; mv .git away; touch done; until [ -e end ]; do sleep 0.1; done`)
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the command runs", func() bool { return exists(h.work + "/started") })
+	if exists(h.work + "/.git/commondir") {
+		t.Error("a placeholder stands in the repository")
+	}
+	m.kill()
+	h.write("work/go", "")
+	waitFor(t, "it goes on without the agent", func() bool { return exists(h.work + "/done") })
+	for _, name := range []string{".git/hooks", ".bashrc", "away"} {
+		if exists(h.work + "/" + name) {
+			t.Errorf("%s is there", name)
+		}
+	}
+	m.start()
+	h.write("work/end", "")
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("run: %v: %s", err, said.String())
+	}
+	seen := map[string]uint64{}
+	for _, e := range h.machineEvents() {
+		if e.Layer == event.LayerLSM && e.Verdict.Denied() && e.Reason != event.System {
+			seen[string(e.Operation)+" "+strings.TrimPrefix(string(e.Object.Path), h.work+"/")] += e.Count
+		}
+	}
+	if want := map[string]uint64{"file.create .git/hooks": 1, "file.create .bashrc": 1, "file.rename .git": 1}; !maps.Equal(seen, want) {
+		t.Errorf("recorded: %v, want %v", seen, want)
 	}
 }
