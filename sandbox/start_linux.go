@@ -159,7 +159,7 @@ func (s *Sandbox) spawn(files []*os.File, bwrap string) error {
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		pid, err := s.stage1.fork(stage1Flags)
+		pid, err := s.stage1.forkSharing(stage1Flags)
 		if err == nil {
 			s.cmd = &child{pid: pid}
 		}
