@@ -225,7 +225,7 @@ func (s *Sandbox) Launch(p *plan.Plan) error {
 	}
 	s.plan, s.late, s.rights = p, p.LateMounts(), stage2.NewRights(s.init)
 	s.in, s.out = json.NewDecoder(s.rights), json.NewEncoder(s.init)
-	if err := s.sendArgs(p.BwrapArgs()); err != nil {
+	if err := s.sendArgs(p.BwrapArgsBut(s.late)); err != nil {
 		if _, netErr := s.Sockets(); netErr != nil {
 			return netErr
 		}
