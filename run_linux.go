@@ -186,25 +186,23 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 // another is done side by side: the namespaces are made while the policy is
 // read, and the network and the record while bubblewrap mounts.
 func (r *run) putUp() error {
-	boxed := make(chan error, 1)
-	go func() {
-		var err error
-		r.box, err = sandbox.Start(sandbox.Config{
-			Network: plan.DefaultNetwork(), Stdin: r.opts.Stdin, Stdout: r.opts.Stdout, Stderr: r.opts.Stderr, Emit: r.supervised})
-		boxed <- err
-	}()
 	r.opts.learnTier = func() {
 		if r.opts.tier, r.opts.whyNot = r.kernel.tier(); r.opts.tier < event.TierTrace {
 			r.kernel = nil
 		}
 		r.opts.agent = r.kernel.agentSide() != nil
 	}
-	err := r.plan()
-	if boxErr := <-boxed; err == nil {
-		err = boxErr
-	}
-	if err != nil {
+	planned := make(chan error, 1)
+	go func() { planned <- r.plan() }()
+	// Here and not there: it takes longer, and a goroutine may wait for a thread.
+	var boxErr error
+	r.box, boxErr = sandbox.Start(sandbox.Config{
+		Network: plan.DefaultNetwork(), Stdin: r.opts.Stdin, Stdout: r.opts.Stdout, Stderr: r.opts.Stderr, Emit: r.supervised})
+	if err := <-planned; err != nil {
 		return err
+	}
+	if boxErr != nil {
+		return boxErr
 	}
 	r.live = newLive(r.prep.policy)
 	r.opts.Timeout = timeLimit(r.opts.Timeout, r.prep.policy.Limits())

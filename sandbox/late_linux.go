@@ -194,7 +194,7 @@ func (p *program) runAlone(limit time.Duration) error {
 	defer ours.Close()
 	p.control = theirs.Fd()
 	runtime.LockOSThread()
-	pid, err := p.fork(0)
+	pid, err := p.fork()
 	runtime.UnlockOSThread()
 	theirs.Close()
 	if err != nil {

@@ -111,7 +111,7 @@ func makeSockets(user, network, family int) ([]int, error) {
 	prog.sendSockets(int(theirs.Fd()), family, socketsAtOnce)
 	prog.add("end", unix.SYS_EXIT_GROUP, 0)
 	runtime.LockOSThread()
-	pid, err := prog.fork(0)
+	pid, err := prog.fork()
 	runtime.UnlockOSThread()
 	theirs.Close()
 	if err != nil {

@@ -9,8 +9,9 @@ import (
 )
 
 // program is a list of system calls that a new process makes, in order, between
-// fork and exec. A copy of this process has one thread and no Go runtime to
-// speak of: memory cannot be allocated, stacks cannot grow, nothing may lock.
+// clone and exec. A copy of this process has one thread and no Go runtime to
+// speak of, and one that shares its memory must leave it alone: memory cannot be
+// allocated, stacks cannot grow, nothing may lock.
 // Interpreting a list that was made before needs none of that, and saves the
 // start of another runtime: 5 ms of a run.
 type program struct {
@@ -141,11 +142,17 @@ func (p *program) explain(failure [2]uint32) error {
 	return fmt.Errorf("%s: %w", p.names[i], errno)
 }
 
-// fork starts the program in a new process, made with flags (clone(2)). The
-// caller is locked to its thread. Signals are blocked across the call, since
+// fork starts the program in a copy of this process. The caller is locked to its
+// thread. Signals are blocked across the call, since
 // the handlers in the copy are the runtime's; the program's last steps give
 // them their defaults and unblock them.
-func (p *program) fork(flags uintptr) (int, error) {
+func (p *program) fork() (int, error) { return p.start(p.clone, 0) }
+
+// forkSharing is fork for the program of a process in new namespaces: see
+// cloneSharing.
+func (p *program) forkSharing(flags uintptr) (int, error) { return p.start(p.cloneSharing, flags) }
+
+func (p *program) start(clone func(uintptr) (uintptr, syscall.Errno), flags uintptr) (int, error) {
 	var all, old unix.Sigset_t
 	for i := range all.Val {
 		all.Val[i]--
@@ -154,7 +161,7 @@ func (p *program) fork(flags uintptr) (int, error) {
 		return 0, fmt.Errorf("block signals: %w", err)
 	}
 	p.mask = old.Val[0]
-	pid, errno := p.clone(flags)
+	pid, errno := clone(flags)
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil); err != nil {
 		return 0, fmt.Errorf("unblock signals: %w", err)
 	}
@@ -175,6 +182,16 @@ func (p *program) clone(flags uintptr) (uintptr, syscall.Errno) {
 	if errno != 0 || pid != 0 {
 		return pid, errno
 	}
+	runAndExit(p)
+	return 0, 0
+}
+
+// runAndExit never returns.
+//
+//go:norace
+//go:nosplit
+//go:noinline
+func runAndExit(p *program) {
 	p.run()
 	for {
 		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, 125, 0, 0, 0, 0, 0)

@@ -156,7 +156,7 @@ func (s *Sandbox) spawn(files []*os.File, bwrap string) error {
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		pid, err := s.stage1.fork(stage1Flags)
+		pid, err := s.stage1.forkSharing(stage1Flags)
 		if err == nil {
 			s.cmd = &child{pid: pid}
 		}
@@ -222,7 +222,7 @@ func (s *Sandbox) Launch(p *plan.Plan) error {
 	}
 	s.plan, s.late, s.rights = p, p.LateMounts(), stage2.NewRights(s.init)
 	s.in, s.out = json.NewDecoder(s.rights), json.NewEncoder(s.init)
-	if err := s.sendArgs(p.BwrapArgs()); err != nil {
+	if err := s.sendArgs(p.BwrapArgsBut(s.late)); err != nil {
 		if _, netErr := s.Sockets(); netErr != nil {
 			return netErr
 		}

@@ -93,9 +93,12 @@ func MakeStubs(dir, id string, p *plan.Plan) (*Stubs, error) {
 // shared picks the placeholders of other runs that this plan stands on, with
 // the directories that lead to them.
 func shared(live []plan.Stub, p *plan.Plan) []plan.Stub {
+	if len(live) == 0 {
+		return nil
+	}
 	stands := map[string]bool{}
 	for _, m := range p.Mounts {
-		for dir := m.Path; dir != "/"; dir = filepath.Dir(dir) {
+		for dir := m.Path; dir != "/" && !stands[dir]; dir = filepath.Dir(dir) {
 			stands[dir] = true
 		}
 	}

@@ -192,10 +192,21 @@ func (p *places) write(j *journal) error {
 	if err := os.WriteFile(next, b, 0o600); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
-	if err := os.Rename(next, p.journal(j.ID)); err != nil {
+	if err := replace(next, p.journal(j.ID)); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	return nil
+}
+
+// replace gives a file another's name and removes what had it. A rename over it
+// would have ext4 write the new one to the disk at once (auto_da_alloc, ext4(5)),
+// for which its removal waits: 5 ms of the end of a run, for a file that is of no
+// use after a boot.
+func replace(next, name string) error {
+	if unix.Renameat2(unix.AT_FDCWD, next, unix.AT_FDCWD, name, unix.RENAME_EXCHANGE) != nil {
+		return os.Rename(next, name) // there is none yet, or the file system cannot
+	}
+	return os.Remove(next)
 }
 
 // readJournals gives those of this boot and removes the others: after a boot

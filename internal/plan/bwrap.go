@@ -20,13 +20,16 @@ const (
 // BwrapArgs gives bubblewrap's options, without argv[0] and the command, which
 // is InitPath: they are passed with --args, which takes no command. Operations are
 // performed in order: parents before children, read-only remounts last.
-func (p *Plan) BwrapArgs() []string {
+func (p *Plan) BwrapArgs() []string { return p.BwrapArgsBut(p.LateMounts()) }
+
+// BwrapArgsBut is BwrapArgs for who has the late mounts at hand.
+func (p *Plan) BwrapArgsBut(late []Late) []string {
 	args := []string{"--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
 		"--hostname", Hostname, "--die-with-parent", "--as-pid-1", "--cap-drop", "ALL"}
 	if p.Caps.DisableUserns {
 		args = append(args, "--disable-userns")
 	}
-	b := bwrapArgs{plan: p, args: args}
+	b := bwrapArgs{plan: p, late: late, args: args}
 	b.base()
 	b.mounts()
 	b.files()
@@ -35,6 +38,7 @@ func (p *Plan) BwrapArgs() []string {
 
 type bwrapArgs struct {
 	plan *Plan
+	late []Late
 	args []string
 	last []string // to be done after everything else
 }
@@ -84,8 +88,8 @@ func (b *bwrapArgs) root() Mount {
 }
 
 func (b *bwrapArgs) mounts() {
-	late := map[string]bool{}
-	for _, l := range b.plan.LateMounts() {
+	late := make(map[string]bool, len(b.late))
+	for _, l := range b.late {
 		late[l.Path] = true
 	}
 	for _, m := range b.plan.Mounts {

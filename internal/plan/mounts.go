@@ -193,8 +193,10 @@ func (m *mounter) addDeny(name string, rule policy.PathRule) {
 		m.addAbsent(name, rule)
 		return
 	}
-	if _, dir, ok := m.r.link(name); ok && m.inside(dir) == ReadWrite {
-		m.note("%s: %s is a symbolic link: its target is protected, the link itself is not", rule.Rule, name)
+	if real != name { // there is a link in it
+		if _, dir, ok := m.r.link(name); ok && m.inside(dir) == ReadWrite {
+			m.note("%s: %s is a symbolic link: its target is protected, the link itself is not", rule.Rule, name)
+		}
 	}
 	m.add(point{name: name, real: real, dir: fi.IsDir()})
 }
@@ -289,37 +291,37 @@ func (m *mounter) writeRoots() []*point {
 
 // sorted gives some of the points, a directory directly before what is below it.
 func (m *mounter) sorted(want func(*point) bool) []*point {
-	list := make([]*point, 0, len(m.points))
+	type keyed struct {
+		key string
+		*point
+	}
+	list := make([]keyed, 0, len(m.points))
 	for _, p := range m.points {
 		if want(p) {
-			list = append(list, p)
+			list = append(list, keyed{sortKey(p.real), p})
 		}
 	}
-	slices.SortFunc(list, func(a, b *point) int { return comparePaths(a.real, b.real) })
-	return list
+	slices.SortFunc(list, func(a, b keyed) int { return strings.Compare(a.key, b.key) })
+	out := make([]*point, len(list))
+	for i, p := range list {
+		out[i] = p.point
+	}
+	return out
 }
 
-// comparePaths sorts "/" before every other byte.
-func comparePaths(a, b string) int {
-	for i := range min(len(a), len(b)) {
-		switch {
-		case a[i] == b[i]:
-		case a[i] == '/':
-			return -1
-		case b[i] == '/':
-			return 1
-		default:
-			return int(a[i]) - int(b[i])
-		}
-	}
-	return len(a) - len(b)
-}
+// sortKey orders paths by their bytes, but "/" comes before all others.
+func sortKey(name string) string { return strings.ReplaceAll(name, "/", "\x00") }
 
 // pinAncestors makes every directory between a protected path and its write
 // root a mount point, so that no ancestor can be renamed away under it.
 func (m *mounter) pinAncestors() {
+	last := ""
 	for _, p := range m.sorted(func(p *point) bool { return p.access != ReadWrite }) {
-		for dir := path.Dir(p.real); dir != "/" && m.above(dir) == ReadWrite; dir = path.Dir(dir) {
+		if path.Dir(p.real) == last {
+			continue // as its neighbour's
+		}
+		last = path.Dir(p.real)
+		for dir := last; dir != "/" && m.above(dir) == ReadWrite; dir = path.Dir(dir) {
 			if _, ok := m.points[dir]; !ok {
 				m.points[dir] = &point{name: dir, real: dir, dir: true, access: ReadWrite, rule: p.rule}
 			}

@@ -121,9 +121,12 @@ func (s *scanner) scan(dir string, depth int) error {
 	if s.left -= len(entries); s.left < 0 {
 		return errScan
 	}
-	names := map[string]bool{}
+	git := 0 // names that every git directory has
 	for _, e := range entries {
-		names[e.Name()] = true
+		switch e.Name() {
+		case "HEAD", "objects", "refs":
+			git++
+		}
 		for _, p := range s.rules[e.Name()] {
 			s.match(dir, p)
 		}
@@ -133,7 +136,7 @@ func (s *scanner) scan(dir string, depth int) error {
 			}
 		}
 	}
-	if names["HEAD"] && names["objects"] && names["refs"] {
+	if git == 3 {
 		s.gitDir(dir)
 	}
 	for _, e := range entries {
