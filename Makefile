@@ -74,13 +74,15 @@ need-test:
 
 .PHONY: test-clients
 test-clients: build need-clients $(APPARMOR) ## real clients and package managers, those that take their time too
-	SALLYPORT_CLIENTS=1 $(GOTEST) -count=1 -v -run 'Clients|PackageManagers|PythonLibraries|RealRedis' ./internal/e2e ./proxy
+	SALLYPORT_CLIENTS=1 $(GOTEST) -count=1 -v -run 'Clients|PackageManagers|PythonLibraries|Real(Redis|PostgreSQL)' ./internal/e2e ./proxy
 
-# Not redis-server: installing it opens a port. Its test is skipped without.
+# Not redis-server, nor postgresql: installing it opens a port. Its test is
+# skipped without.
 .PHONY: need-clients
 need-clients: need-test
 	.ci/need npm=npm mvn=maven javac=default-jdk-headless psql=postgresql-client redis-cli=redis-tools pip3=python3-pip \
-		wget=wget requests=python3-requests httpx=python3-httpx aiohttp=python3-aiohttp
+		wget=wget requests=python3-requests httpx=python3-httpx aiohttp=python3-aiohttp \
+		cargo=cargo reqwest=librust-reqwest-dev
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 

@@ -205,40 +205,48 @@ func TestAddressesThatMustNotBeDialled(t *testing.T) {
 func TestProxyIsNeverDialled(t *testing.T) {
 	const self6 = "fd5a:11ce::1"
 	for _, addr := range []string{"198.18.0.1", "198.18.0.2", "198.19.0.9", self6} {
-		entry := addr
-		if addr == self6 {
-			entry = "[" + addr + "]"
-		}
-		r := newRig(t, allowing("ok.test", entry), func(c *Config) {
-			c.Self = append(c.Self, netip.MustParseAddrPort("[fd5a:11ce::1]:9040"))
-		})
-		r.resolves("ok.test", addr)
-		if !resets(t, r.captureName("ok.test", 7000)) {
-			t.Errorf("%s: not reset", addr)
-		}
-		if e := r.wantDenial(event.AddressDenied); e.Rule != "builtin:proxy-address" {
-			t.Errorf("%s: event %+v", addr, e)
-		}
-		if _, dialled := r.wentOutside(); len(dialled) != 0 {
-			t.Errorf("dialled %v", dialled)
+		for door, refused := range doorsTo {
+			t.Run(addr+"/"+door, func(t *testing.T) {
+				entry := addr
+				if addr == self6 {
+					entry = "[" + addr + "]"
+				}
+				r := newRig(t, allowing("ok.test", entry), func(c *Config) {
+					c.Self = append(c.Self, netip.MustParseAddrPort("[fd5a:11ce::1]:9040"))
+				})
+				r.resolves("ok.test", addr)
+				if !refused(r, "ok.test", 7000) {
+					t.Error("was not refused")
+				}
+				if e := r.wantDenial(event.AddressDenied); e.Rule != "builtin:proxy-address" {
+					t.Errorf("event %+v", e)
+				}
+				if _, dialled := r.wentOutside(); len(dialled) != 0 {
+					t.Errorf("dialled %v", dialled)
+				}
+			})
 		}
 	}
 }
 
 func TestAddressDialledIsTheOneChecked(t *testing.T) {
-	r := newRig(t, allowing("ok.test"))
-	r.outside("ok.test", 7000, serveTCP(t, echo))
-	c := dialTo(t, r.captureName("ok.test", 7000))
-	io.WriteString(c, "x")
-	io.ReadFull(c, make([]byte, 1))
-	r.resolves("ok.test", "127.0.0.1") // the name is rebound
-	if !resets(t, r.captureName("ok.test", 7000)) {
-		t.Error("not reset")
-	}
-	r.wantDenial(event.AddressDenied)
-	resolved, dialled := r.wentOutside()
-	if len(resolved) != 2 || len(dialled) != 1 || dialled[0] != "93.184.216.1:7000" {
-		t.Errorf("resolved %v, dialled %v", resolved, dialled)
+	for door, refused := range doorsTo {
+		t.Run(door, func(t *testing.T) {
+			r := newRig(t, allowing("ok.test"))
+			r.outside("ok.test", 7000, serveTCP(t, echo))
+			c := dialTo(t, r.captureName("ok.test", 7000))
+			io.WriteString(c, "x")
+			io.ReadFull(c, make([]byte, 1))
+			r.resolves("ok.test", "127.0.0.1") // the name is rebound
+			if !refused(r, "ok.test", 7000) {
+				t.Error("was not refused")
+			}
+			r.wantDenial(event.AddressDenied)
+			resolved, dialled := r.wentOutside()
+			if len(resolved) != 2 || len(dialled) != 1 || dialled[0] != "93.184.216.1:7000" {
+				t.Errorf("resolved %v, dialled %v", resolved, dialled)
+			}
+		})
 	}
 }
 

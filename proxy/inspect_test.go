@@ -155,22 +155,23 @@ func TestClientHelloIsReadHoweverItIsCut(t *testing.T) {
 		"TLS 1.0 as a lowest offer": clientHello(t, "evil.test", &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}),
 	}
 	for name, hello := range cases {
-		for _, port := range []uint16{443, 8443} {
-			t.Run(fmt.Sprintf("%s/%d", name, port), func(t *testing.T) {
-				r := newRig(t, allowing("ok.test"))
-				r.outside("ok.test", port, serveTCP(t, echo))
-				c := dialTo(t, r.captureName("ok.test", port))
-				c.SetNoDelay(true)
-				for b := hello; len(b) > 0; { // and in segments
-					n := min(997, len(b))
-					c.Write(b[:n])
-					b = b[n:]
-				}
-				if got, _ := io.ReadAll(c); !bytes.Equal(got, alertAccessDenied) {
-					t.Errorf("answer %.60q", got)
-				}
-				r.wantDenial(event.NameMismatch)
-			})
+		for door, open := range doors {
+			for _, port := range []uint16{443, 8443} {
+				t.Run(fmt.Sprintf("%s/%s/%d", name, door, port), func(t *testing.T) {
+					r := newRig(t, allowing("ok.test"))
+					r.outside("ok.test", port, serveTCP(t, echo))
+					c := open(r, "ok.test", port)
+					for b := hello; len(b) > 0; { // and in segments
+						n := min(997, len(b))
+						c.Write(b[:n])
+						b = b[n:]
+					}
+					if got, _ := io.ReadAll(c); !bytes.Equal(got, alertAccessDenied) {
+						t.Errorf("answer %.60q", got)
+					}
+					r.wantDenial(event.NameMismatch)
+				})
+			}
 		}
 	}
 }
@@ -189,21 +190,23 @@ func TestBadClientHelloIsRefused(t *testing.T) {
 		"a name and a port": {clientHello(t, "ok.test:443", nil), event.NameInvalid},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t, allowing("ok.test"), func(c *Config) { c.Limits.HelloTimeout = 200 * time.Millisecond })
-			reached := make(chan []byte, 1)
-			r.outside("ok.test", 443, serveTCP(t, func(c *net.TCPConn) {
-				b, _ := io.ReadAll(c)
-				reached <- b
-			}))
-			conn := dialTo(t, r.captureName("ok.test", 443))
-			conn.Write(c.send)
-			io.ReadAll(conn)
-			r.wantDenial(c.reason)
-			if b := <-reached; len(b) != 0 {
-				t.Errorf("%d bytes went through", len(b))
-			}
-		})
+		for door, open := range doors {
+			t.Run(name+"/"+door, func(t *testing.T) {
+				r := newRig(t, allowing("ok.test"), func(c *Config) { c.Limits.HelloTimeout = 200 * time.Millisecond })
+				reached := make(chan []byte, 1)
+				r.outside("ok.test", 443, serveTCP(t, func(c *net.TCPConn) {
+					b, _ := io.ReadAll(c)
+					reached <- b
+				}))
+				conn := open(r, "ok.test", 443)
+				conn.Write(c.send)
+				io.ReadAll(conn)
+				r.wantDenial(c.reason)
+				if b := <-reached; len(b) != 0 {
+					t.Errorf("%d bytes went through", len(b))
+				}
+			})
+		}
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // TestRequestThatTwoParsersReadDifferentlyIsRefused is the part of the attack
-// table that HTTP carries, by both ways in.
+// table that HTTP carries, by every way in.
 func TestRequestThatTwoParsersReadDifferentlyIsRefused(t *testing.T) {
 	cases := []struct {
 		name, head string // %s is the target's authority part, or nothing
@@ -54,7 +54,7 @@ func TestRequestThatTwoParsersReadDifferentlyIsRefused(t *testing.T) {
 		{"a head that never ends", "GET %s/ HTTP/1.1\r\nHost: ok.test\r\n", event.RequestInvalid},
 	}
 	for _, c := range cases {
-		for _, way := range []string{"absolute form", "captured"} {
+		for _, way := range []string{"absolute form", "transparent", "CONNECT", "SOCKS5"} {
 			t.Run(c.name+"/"+way, func(t *testing.T) {
 				t.Parallel()
 				r := newRig(t, allowing("ok.test", "evil.test"), func(c *Config) { c.Limits.HeadTimeout = 2 * time.Second })
@@ -63,11 +63,14 @@ func TestRequestThatTwoParsersReadDifferentlyIsRefused(t *testing.T) {
 					b, _ := io.ReadAll(c)
 					reached <- b
 				}))
-				to, authority := r.explicit, "http://ok.test"
-				if way == "captured" {
-					to, authority = r.captureName("ok.test", 80), ""
+				var conn net.Conn
+				authority := ""
+				if open := doors[way]; open != nil {
+					conn = open(r, "ok.test", 80)
+				} else {
+					conn, authority = dialTo(t, r.explicit), "http://ok.test"
 				}
-				resp, body := ask(t, dialTo(t, to), fmt.Sprintf(c.head, authority))
+				resp, body := ask(t, conn, fmt.Sprintf(c.head, authority))
 				if resp.StatusCode < 400 || resp.Header.Get("X-Sallyport-Reason") != c.reason.String() || !strings.Contains(body, "rule: builtin:") {
 					t.Errorf("answer %d %v %s", resp.StatusCode, resp.Header, body)
 				}

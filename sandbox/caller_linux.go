@@ -6,15 +6,14 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/sallyport/sallyport/internal/event"
 )
 
-// maxCallers bounds what is remembered; a payload can make threads without end.
-const maxCallers = 512
+// maxCallers bounds what is remembered, two descriptors each; a payload can make
+// threads without end.
+const maxCallers = 128
 
 // callers describes the processes behind notifications. A thread that waits
 // for an answer cannot go away, so what /proc says is true of it; reading all
@@ -28,43 +27,77 @@ type callers struct {
 
 	mu    sync.Mutex
 	known map[int]*caller // by thread
+	buf   statBuffer
 }
 
 type caller struct {
-	start, args string // see procStat
-	dev, ino    uint64 // of the executable
-	process     event.Process
-	ancestors   []event.Process
+	thread    procThread
+	seen      look
+	process   event.Process
+	ancestors []event.Process
 }
 
 // of gives the process that a waiting thread belongs to, nil if there is no
 // such thread, and its ancestors inside the sandbox, nearest first.
 func (c *callers) of(tid int) (*event.Process, []event.Process) {
-	stat, err := readStat(tid)
-	if err != nil {
-		return nil, nil
-	}
-	var exe syscall.Stat_t
-	_ = syscall.Stat(fmt.Sprintf("/proc/%d/exe", tid), &exe) // without one all are alike
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := c.known[tid]
-	if k == nil || k.start != stat.start || k.args != stat.args || k.dev != exe.Dev || k.ino != exe.Ino {
-		p, above := c.ask(leader(tid), stat.parent)
-		if p == nil {
+	if k == nil || k.thread.look(&c.buf) != k.seen {
+		if k = c.meet(tid); k == nil {
 			return nil, nil
 		}
-		k = &caller{stat.start, stat.args, exe.Dev, exe.Ino, *p, above}
-		if k.halfway() {
-			return p, above
-		}
-		if len(c.known) >= maxCallers || c.known == nil {
-			c.known = map[int]*caller{}
-		}
-		c.known[tid] = k
 	}
 	p := k.process
 	return &p, k.ancestors
+}
+
+// meet describes a thread anew, and remembers it.
+func (c *callers) meet(tid int) *caller {
+	if k := c.known[tid]; k != nil {
+		k.thread.close()
+		delete(c.known, tid)
+	}
+	thread, err := openThread(tid)
+	if err != nil {
+		return nil
+	}
+	k := &caller{thread: thread, seen: thread.look(&c.buf)}
+	p, above := (*event.Process)(nil), []event.Process(nil)
+	if k.seen != (look{}) {
+		p, above = c.ask(leader(tid), k.seen.parent)
+	}
+	if p == nil {
+		thread.close()
+		return nil
+	}
+	k.process, k.ancestors = *p, above
+	if k.halfway() {
+		thread.close()
+		return k
+	}
+	if len(c.known) >= maxCallers {
+		c.forget()
+	}
+	if c.known == nil {
+		c.known = map[int]*caller{}
+	}
+	c.known[tid] = k
+	return k
+}
+
+func (c *callers) forget() {
+	for _, k := range c.known {
+		k.thread.close()
+	}
+	clear(c.known)
+}
+
+// close is for when nobody asks any more.
+func (c *callers) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forget()
 }
 
 // halfway reports whether one of the processes is in the middle of execve(2): it
@@ -121,34 +154,6 @@ func statusField(tid int, name string) string {
 		}
 	}
 	return ""
-}
-
-// procStat is the part of /proc/PID/stat (proc_pid_stat(5)) that tells whether
-// a process is still the same and runs the same program.
-type procStat struct {
-	parent int
-	start  string // field 22
-	args   string // arg_start, field 48: where execve(2) put the arguments
-}
-
-func readStat(pid int) (procStat, error) {
-	b, err := readProc(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return procStat{}, err
-	}
-	return parseProcStat(string(b))
-}
-
-func parseProcStat(s string) (procStat, error) {
-	fields := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
-	if len(fields) < 46 {
-		return procStat{}, fmt.Errorf("read stat: %d fields after the command", len(fields))
-	}
-	parent, err := strconv.Atoi(fields[1])
-	if err != nil {
-		return procStat{}, fmt.Errorf("read stat: %w", err)
-	}
-	return procStat{parent: parent, start: fields[19], args: fields[45]}, nil
 }
 
 // interrupted reports whether a signal waits that the thread neither blocks

@@ -119,10 +119,14 @@ func TestThreadsAreTheirProcess(t *testing.T) {
 func TestRememberedCallersAreBounded(t *testing.T) {
 	c := &callers{known: map[int]*caller{}}
 	for i := range maxCallers {
-		c.known[-i] = &caller{}
+		c.known[-i] = &caller{thread: procThread{-1, -1}}
 	}
 	if p, _ := c.of(os.Getpid()); p == nil || len(c.known) > maxCallers {
 		t.Errorf("%d remembered", len(c.known))
+	}
+	c.close()
+	if len(c.known) > 0 {
+		t.Errorf("%d remembered after the end", len(c.known))
 	}
 }
 

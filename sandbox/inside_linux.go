@@ -20,7 +20,7 @@ type inside struct {
 	init   int                          // process 1
 	root   int                          // its root directory, which the payload cannot change
 	own    map[uint64]bool              // devices that are mounted nowhere but there
-	netns  netnsID
+	netns  *netns
 
 	threads threads
 
@@ -41,9 +41,11 @@ func (in *inside) enter(tid int) error {
 		return fmt.Errorf("open the sandbox's root: %w", err)
 	}
 	in.root = root
-	if in.netns, err = netnsOf(tid); err != nil {
+	ino, err := netnsOf(tid)
+	if err != nil {
 		return err
 	}
+	in.netns = &netns{ino: ino}
 	in.own = map[uint64]bool{}
 	for _, dir := range in.dirs {
 		if dev, ok := in.privateDevice(dir); ok {
@@ -55,8 +57,8 @@ func (in *inside) enter(tid int) error {
 
 // lives reports whether process 1 is there, and not another by its number.
 func (in *inside) lives() bool {
-	id, err := netnsOf(in.init)
-	return err == nil && id == in.netns
+	ino, err := netnsOf(in.init)
+	return err == nil && in.netns != nil && ino == in.netns.ino
 }
 
 // privateDevice gives the device of a directory that is a tmpfs there, and not
@@ -238,30 +240,4 @@ func closeFD(fd int) {
 	if fd >= 0 {
 		unix.Close(fd)
 	}
-}
-
-// netnsID names a network namespace.
-type netnsID struct {
-	ino uint64 // of its file in nsfs, which the sandbox keeps
-}
-
-func netnsOf(tid int) (netnsID, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/net", tid), &st); err != nil {
-		return netnsID{}, fmt.Errorf("find the sandbox's network: %w", err)
-	}
-	return netnsID{st.Ino}, nil
-}
-
-// has reports whether a socket is of this namespace. The payload may hold one
-// of another, if a program outside handed it on.
-func (n netnsID) has(sock int) bool {
-	const siocGetSocketNS = 0x894c // takes CAP_NET_ADMIN there (socket(7))
-	fd, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(sock), siocGetSocketNS, 0)
-	if errno != 0 {
-		return false
-	}
-	defer unix.Close(int(fd))
-	var st unix.Stat_t
-	return unix.Fstat(int(fd), &st) == nil && st.Ino == n.ino
 }

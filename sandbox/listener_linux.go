@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -30,6 +31,7 @@ const (
 // answers ENOSYS in its place: nothing ever passes for want of an answer.
 type listener struct {
 	file    *os.File
+	raw     syscall.RawConn // file's, to wait with
 	fd      int
 	seccomp plan.Seccomp
 	arch    plan.Arch
@@ -48,8 +50,11 @@ type listener struct {
 }
 
 func newListener(fd int, s plan.Seccomp, arch plan.Arch, in *inside, emit func(event.Event)) *listener {
-	l := &listener{file: os.NewFile(uintptr(fd), "seccomp listener"), fd: fd, seccomp: s, arch: arch, inside: in, emit: emit,
+	l := &listener{fd: fd, seccomp: s, arch: arch, inside: in, emit: emit,
 		ready: make(chan error, 1), done: make(chan struct{}), lookups: make(chan struct{}, 32)}
+	_ = unix.SetNonblock(fd, true) // so that waiting takes no thread; a wait that cannot be had ends serve
+	l.file = os.NewFile(uintptr(fd), "seccomp listener")
+	l.raw, _ = l.file.SyscallConn() // fails for nil alone
 	// The caller is woken on the processor that answers. ENOTTY, EINVAL: before
 	// Linux 6.6, where it only takes longer.
 	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(fd), seccompSetFlags, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
@@ -62,7 +67,7 @@ func (l *listener) serve() {
 	defer func() {
 		l.ready <- errors.New("no system call arrived at the supervisor")
 		l.inside.threads.close()
-		go func() { l.pending.Wait(); l.file.Close(); l.inside.close() }()
+		go func() { l.pending.Wait(); l.file.Close(); l.inside.close(); l.callers.close() }()
 	}()
 	recv, err := l.buffer()
 	if err != nil {
@@ -114,19 +119,17 @@ func (l *listener) ioctl(cmd uintptr, arg unsafe.Pointer) unix.Errno {
 // wait reports whether there may be a notification; there will be none after a
 // hang-up.
 func (l *listener) wait() bool {
-	for {
-		p := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}
-		_, err := unix.Poll(p, -1)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return false
-		case p[0].Revents&unix.POLLIN != 0:
-			return true
-		case p[0].Revents != 0:
-			return false
+	var events int16
+	err := l.raw.Read(func(fd uintptr) bool {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		for {
+			if _, err := unix.Poll(p, 0); !errors.Is(err, unix.EINTR) {
+				events = p[0].Revents
+				return err != nil || events != 0
+			}
 		}
-	}
+	})
+	return err == nil && events&unix.POLLIN != 0
 }
 
 // greet takes stage 2's first call, which proves that what the filter refuses

@@ -19,6 +19,7 @@ type client struct {
 	// direct: it connects by itself, where others ask the proxy of their
 	// environment.
 	direct bool
+	slow   bool // to make
 }
 
 const (
@@ -47,6 +48,8 @@ var clients = []client{
 	{name: "go", argv: []string{"HELPER", "get", "URL"}},
 	{name: "go without proxy", argv: []string{"HELPER", "get", "URL", "direct"}, direct: true},
 	{name: "java", needs: "javac", argv: []string{"java", "-XX:TieredStopAtLevel=1", "-cp", "CLASSES", "Fetch", "URL", "CA"}, direct: true},
+	{name: "reqwest", argv: []string{"REQWEST", "URL", "CA"}, slow: true},
+	{name: "reqwest without proxy", argv: []string{"REQWEST", "URL", "CA", "direct"}, direct: true, slow: true},
 }
 
 // fetch runs a client in a sandbox.
@@ -61,6 +64,8 @@ func (h *home) fetch(c client, url string) *result {
 			argv[i] = internet.ca
 		case "CLASSES":
 			argv[i] = javaClasses(h.t)
+		case "REQWEST":
+			argv[i] = reqwest(h.t)
 		}
 	}
 	if argv[0] == "HELPER" {
@@ -89,6 +94,9 @@ func javaClasses(t *testing.T) string {
 func TestClientsReachAllowedNamesAndNothingElse(t *testing.T) {
 	for _, c := range clients {
 		t.Run(c.name, func(t *testing.T) {
+			if c.slow && os.Getenv("SALLYPORT_CLIENTS") == "" {
+				t.Skip("it takes its time: 'make test-clients' runs it")
+			}
 			if c.needs != "" {
 				need(t, c.needs)
 			}

@@ -3,7 +3,6 @@ package e2e
 import (
 	"archive/tar"
 	"archive/zip"
-	"bufio"
 	"bytes"
 	"compress/gzip"
 	"crypto/sha512"
@@ -16,8 +15,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -210,101 +207,4 @@ asyncio.run(main())`,
 			})
 		}
 	}
-}
-
-// speakRedis answers PING and GET (the Redis serialization protocol, 2).
-func speakRedis(c net.Conn) {
-	defer c.Close()
-	br := bufio.NewReader(c)
-	for {
-		var n int
-		if _, err := fmt.Fscanf(br, "*%d\r\n", &n); err != nil {
-			return
-		}
-		words := make([]string, n)
-		for i := range words {
-			var size int
-			if _, err := fmt.Fscanf(br, "$%d\r\n", &size); err != nil || size > 1<<16 {
-				return
-			}
-			b := make([]byte, size+2)
-			if _, err := io.ReadFull(br, b); err != nil {
-				return
-			}
-			words[i] = strings.ToUpper(string(b[:size]))
-		}
-		answer := "-ERR unknown command\r\n"
-		switch {
-		case slices.Equal(words, []string{"PING"}):
-			answer = "+PONG\r\n"
-		case slices.Equal(words, []string{"GET", "GREETING"}):
-			answer = "$16\r\nhello from redis\r\n"
-		}
-		if _, err := io.WriteString(c, answer); err != nil {
-			return
-		}
-	}
-}
-
-// speakPostgres lets nobody in, in its own words (PostgreSQL's protocol, 3.0).
-func speakPostgres(c net.Conn) {
-	defer c.Close()
-	_, _ = io.ReadFull(c, make([]byte, 8)) // SSLRequest
-	_, _ = io.WriteString(c, "N")
-	_, _ = c.Read(make([]byte, 1024)) // StartupMessage
-	const say = "SFATAL\x00C28000\x00Mhello from postgres\x00\x00"
-	_, _ = c.Write(append([]byte{'E', 0, 0, 0, byte(4 + len(say))}, say...))
-}
-
-func TestDatabaseClientsReachServersByName(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		speak func(net.Conn)
-		argv  []string
-		says  string
-	}{
-		{"redis-cli", speakRedis, []string{"redis-cli", "-h", "allowed.test", "-p", "PORT", "get", "greeting"}, "hello from redis"},
-		{"psql", speakPostgres, []string{"sh", "-c", `psql -h allowed.test -p "$1" -U me -c 'select 1' 2>&1; true`, "sh", "PORT"}, "hello from postgres"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			need(t, c.name)
-			l, port := listenThere(t)
-			go func() {
-				for {
-					conn, err := l.Accept()
-					if err != nil {
-						return
-					}
-					go c.speak(conn)
-				}
-			}()
-			argv := slices.Clone(c.argv)
-			for i, a := range argv {
-				argv[i] = strings.ReplaceAll(a, "PORT", fmt.Sprint(port))
-			}
-			newHome(t).allow("allowed.test").run(argv...).ok().says(c.says).allowed("allowed.test", port)
-		})
-	}
-}
-
-func TestRealRedisServerIsReached(t *testing.T) {
-	need(t, "redis-cli", "redis-server")
-	l, port := listenThere(t)
-	l.Close() // its port is free now
-	var server *exec.Cmd
-	dir := filepath.Join(base, "redis")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	err := internet.there(func() error {
-		server = exec.Command("redis-server", "--bind", thereV4, "--port", fmt.Sprint(port), "--save", "", "--protected-mode", "no", "--dir", dir)
-		return server.Start()
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
-	h := newHome(t).allow("allowed.test")
-	h.sh(fmt.Sprintf(`r() { redis-cli -h allowed.test -p %d "$@"; }; until r ping | grep -q PONG; do sleep .1; done; r set a hello; r get a`, port)).
-		ok().says("hello").allowed("allowed.test", port)
 }
