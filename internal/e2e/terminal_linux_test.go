@@ -226,7 +226,7 @@ func TestACommandOnATerminalHasOneOfItsOwn(t *testing.T) {
 func TestTheCallersTerminalCannotBeSetFromInside(t *testing.T) {
 	h := newHome(t)
 	s := h.onScreen("sh", "-c", "stty 9600 cols 7 rows 3 intr ^G; stty size speed; echo set; read x; echo $x")
-	s.wants("set")
+	s.wants("set\r\n") // or what is typed is shown in the middle of it
 	if size, err := unix.IoctlGetWinsize(int(s.slave.Fd()), unix.TIOCGWINSZ); err != nil || size.Col != 80 {
 		t.Errorf("size outside: %+v, %v", size, err)
 	}
@@ -247,9 +247,9 @@ func TestTheTerminalsSizeIsTheCallers(t *testing.T) {
 func TestKeysThatSignalDoSoInside(t *testing.T) {
 	h := newHome(t)
 	h.onScreen("sh", "-c", "echo up; exec sleep 600").wants("up\r\n").types(ctrlC).exits(130)
-	h.onScreen("sh", "-c", "trap 'echo caught; exit 4' INT; echo up; while :; do sleep 0.05; done").wants("up").types(ctrlC).wants("^Ccaught").exits(4)
-	h.onScreen("sh", "-c", "echo up; exec sleep 600").wants("up").types("\x1c").exits(131)
-	h.onScreen("sh", "-c", "echo up; cat; echo over").wants("up").types("line\r" + ctrlD).wants("line\r\nline\r\nover").exits(0)
+	h.onScreen("sh", "-c", "trap 'echo caught; exit 4' INT; echo up; while :; do sleep 0.05; done").wants("up\r\n").types(ctrlC).wants("^Ccaught").exits(4)
+	h.onScreen("sh", "-c", "echo up; exec sleep 600").wants("up\r\n").types("\x1c").exits(131)
+	h.onScreen("sh", "-c", "echo up; cat; echo over").wants("up\r\n").types("line\r" + ctrlD).wants("line\r\nline\r\nover").exits(0)
 }
 
 func TestTheTerminalIsRestoredHoweverTheRunEnds(t *testing.T) {

@@ -70,7 +70,8 @@ func TestDoctorNamesWhatTheMachineLacks(t *testing.T) {
 		lacks("limits", "less", "no such controller", "unified_cgroup_hierarchy")
 	}
 	if slices.Contains(g.Without, testvm.Userns) {
-		lacks("namespaces, nftables", "missing", "", map[string]string{"nouserns": "kernel.unprivileged_userns_clone=1"}[boot])
+		lacks("namespaces, nftables", "missing", "", map[string]string{
+			"nouserns": "kernel.unprivileged_userns_clone=1", "apparmor": "security module"}[boot])
 	}
 	if bad := slices.Contains(g.Without, testvm.Userns); bad != (status == 1) {
 		t.Errorf("exit status %d", status)

@@ -6,6 +6,9 @@ trap 'rm -rf "$work"' EXIT
 tree=$work/tree
 mkdir "$tree"
 tar -C "$tree" --exclude='./dev/*' -xf "$userland"
+# Before units are masked: with systemd-networkd comes one of those, which Debian 11
+# does not enable then.
+chroot "$tree" systemctl enable -q systemd-networkd ssh
 sh -eu "$files/debloat.sh" "$tree"
 : >"$tree/etc/machine-id" # systemd-networkd makes its DHCP identity from it
 
@@ -29,7 +32,6 @@ DHCP=ipv4
 [DHCPv4]
 ClientIdentifier=mac
 NET
-chroot "$tree" systemctl enable -q systemd-networkd ssh
 echo testvm >"$tree/etc/hostname"
 printf '127.0.0.1 localhost testvm\n::1 localhost\n' >"$tree/etc/hosts"
 : >"$tree/etc/fstab"
