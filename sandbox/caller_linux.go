@@ -2,11 +2,14 @@ package sandbox
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strconv"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/event"
 )
@@ -59,6 +62,10 @@ func (c *callers) meet(tid int) *caller {
 		delete(c.known, tid)
 	}
 	thread, err := openThread(tid)
+	if errors.Is(err, unix.EMFILE) {
+		c.forget() // these can be had again
+		thread, err = openThread(tid)
+	}
 	if err != nil {
 		return nil
 	}
