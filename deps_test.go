@@ -44,7 +44,7 @@ var layers = map[string]struct {
 	"sandbox":              {[]string{"internal/event", "internal/policy", "internal/plan", "sandbox/stage2"}, []string{prometheus, "github.com/cilium/ebpf"}, "the sandbox performs a plan; it neither proxies nor records"},
 	"seatbelt":             {[]string{"internal/event", "internal/policy", "internal/plan"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/landlock-lsm/go-landlock"}, "the macOS boundary is tested on every system; it neither proxies nor stores"},
 	"proxy":                {[]string{"internal/event", "internal/policy"}, []string{prometheus, "github.com/cilium/ebpf", "github.com/google/nftables", "github.com/vishvananda/netlink"}, "hostile bytes are parsed far from what builds the boundary"},
-	"":                     {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/agent", "internal/export", "internal/keeper", "internal/registry", "internal/ceiling", "internal/cgroup", "internal/desktop", "internal/scope", "sandbox", "seatbelt", "proxy", "proxy/ask", "loader"}, []string{prometheus, otel}, "the root wires everything; what it pulls in is in every sandbox, and initialised twice in every run"},
+	"":                     {[]string{"internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/agent", "internal/export", "internal/keeper", "internal/registry", "internal/ceiling", "internal/cgroup", "internal/desktop", "internal/scope", "sandbox", "seatbelt", "proxy", "proxy/ask", "loader"}, []string{prometheus, otel}, "the root wires everything; what it pulls in is initialised in every run"},
 	"cmd/sallyport":        {[]string{"", "internal/event", "internal/policy", "internal/plan", "internal/audit", "internal/agent", "internal/export", "internal/manual", "sandbox", "seatbelt", "proxy/ask"}, []string{prometheus, otel}, "the command line shows, it does not do"},
 	"cmd/sallyport-agent":  {[]string{"", "internal/agent", "internal/event", "internal/export", "internal/manual", "internal/otlp", "internal/outlets", "metrics"}, nil, "what no sandbox needs"},
 	"bpf":                  {nil, []string{prometheus}, "the kernel's programs hold no logic in Go"},
@@ -151,8 +151,26 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-// TestWhatIsInEverySandboxIsLight: the program is stage 2 of every sandbox, and
-// pays for the initialisation of all that it is made of, twice in every run.
+// TestStage2DependsOnLittle: it begins when what it depends on is initialised, and
+// so do the packages whose names come before these.
+func TestStage2DependsOnLittle(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./sandbox/stage2").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	light := []string{module + "/internal/plan/inside", module + "/sandbox/stage2", "golang.org/x/sys/unix",
+		"github.com/landlock-lsm/go-landlock/landlock/syscall", "kernel.org/pub/linux/libs/security/libcap/psx"}
+	for pkg := range strings.Lines(string(out)) {
+		pkg = strings.TrimSpace(pkg)
+		first, _, _ := strings.Cut(pkg, "/")
+		if strings.Contains(first, ".") && !contains(light, pkg) || pkg == "net" || pkg == "net/netip" {
+			t.Errorf("stage 2 is made of %s", pkg)
+		}
+	}
+}
+
+// TestWhatIsInEverySandboxIsLight: the program pays for the initialisation of all
+// that it is made of, in every run.
 func TestWhatIsInEverySandboxIsLight(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "./cmd/sallyport").Output()
 	if err != nil {
