@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The network as a command in a sandbox has it, beside the same client without
@@ -92,7 +94,7 @@ func benchDial(way, target string) (net.Conn, error) {
 }
 
 // benchClient opens n connections, or sends n MiB over some, and prints what it
-// measured.
+// measured; or it holds n connections open.
 func benchClient(what, way, count string) error {
 	n, err := strconv.Atoi(count)
 	if err != nil {
@@ -103,8 +105,11 @@ func benchClient(what, way, count string) error {
 			return err
 		}
 	}
-	if what == "connections" {
+	switch what {
+	case "connections":
 		return benchConnections(way, n)
+	case "held":
+		return benchHold(way, n)
 	}
 	streams, err := strconv.Atoi(what)
 	if err != nil {
@@ -166,6 +171,25 @@ func benchEcho(way string) error {
 	}
 	_, err = io.ReadFull(c, buf)
 	return err
+}
+
+// benchHold uses each of its connections once, and keeps them.
+func benchHold(way string, n int) error {
+	for range n {
+		c, err := benchDial(way, fmt.Sprint(benchHost, ":", echoPort))
+		if err != nil {
+			return err
+		}
+		if _, err := c.Write([]byte("x")); err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			return err
+		}
+	}
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return nil
 }
 
 func benchSend(way string, size int) error {
@@ -317,7 +341,9 @@ func measure(t *testing.T, port int, what string, count int, unit string) {
 	list := contenders(t, port)
 	for range 3 {
 		for _, c := range list {
+			spent := processors()
 			out := c.run(t, what, strconv.Itoa(count))
+			spent = processors() - spent
 			_, result, ok := strings.Cut(out, "RESULT ")
 			var figure, p99 float64
 			if _, err := fmt.Sscan(result, &figure, &p99); err != nil || !ok {
@@ -325,7 +351,7 @@ func measure(t *testing.T, port int, what string, count int, unit string) {
 			}
 			line := fmt.Sprintf("%-18s %8.1f %s", c.name, figure, unit)
 			if p99 > 0 {
-				line += fmt.Sprintf(", p99 %.1f ms", p99)
+				line += fmt.Sprintf(", p99 %.1f ms, %d µs of the processors each", p99, spent.Microseconds()/int64(count))
 			}
 			fmt.Println(line)
 		}
@@ -338,6 +364,24 @@ func TestFiguresOfConnections(t *testing.T) {
 	measure(t, echoPort, "connections", n, "connections/s")
 }
 
+func TestFiguresOfMemory(t *testing.T) {
+	measured(t)
+	benchServer(t, echoPort, benchEchoes)
+	for _, n := range []int{0, 1000} {
+		for range 3 {
+			b := newHome(t).allow("allowed.test").background("bench", "held", "direct", strconv.Itoa(n))
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.Process.Pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, rss, _ := strings.Cut(string(status), "VmRSS:")
+			rss, _, _ = strings.Cut(rss, "\n")
+			fmt.Printf("%d connections held: %s\n", n, strings.TrimSpace(rss))
+			b.stop()
+		}
+	}
+}
+
 func TestFiguresOfThroughput(t *testing.T) {
 	_, mib := measured(t)
 	benchServer(t, sinkPort, benchSink)
@@ -345,4 +389,16 @@ func TestFiguresOfThroughput(t *testing.T) {
 		fmt.Println(streams, "streams")
 		measure(t, sinkPort, streams, mib, "Gbit/s")
 	}
+}
+
+// processors is what this process, which is the server and the bare relay, and
+// those that it has waited for have used.
+func processors() (used time.Duration) {
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var r unix.Rusage
+		if unix.Getrusage(who, &r) == nil {
+			used += time.Duration(r.Utime.Nano() + r.Stime.Nano())
+		}
+	}
+	return used
 }
