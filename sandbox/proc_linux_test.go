@@ -19,13 +19,13 @@ func TestFilesOfProcAreReadWhole(t *testing.T) {
 	}
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
-	cmdline := "/proc/" + strconv.Itoa(cmd.Process.Pid) + "/cmdline"
+	theirs := "/proc/" + strconv.Itoa(cmd.Process.Pid) + "/cmdline"
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if b, _ := os.ReadFile(cmdline); len(b) > 0 { // Start returns in the middle of execve(2)
+		if b, _ := os.ReadFile(theirs); len(b) > 0 { // it is through with execve(2)
 			break
 		}
 	}
-	for _, name := range []string{"/proc/self/stat", "/proc/self/status", cmdline} {
+	for _, name := range []string{"/proc/self/stat", "/proc/self/status", theirs} {
 		got, err := readProc(name)
 		want, _ := os.ReadFile(name)
 		if err != nil || len(want) == 0 || len(got) != len(want) && !strings.HasSuffix(name, "stat") && !strings.HasSuffix(name, "status") {

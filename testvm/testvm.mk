@@ -16,8 +16,8 @@ testvm_flags = -packages "$(strip $(TESTVM_PACKAGES))" -deadline $(TESTVM_DEADLI
 testvm: testvm-harness ## every kernel and way of starting it, in virtual machines (first run: root, network)
 	$(testvm_go) matrix $(testvm_flags)
 
-# Runs from end to end, and the kernel's programs; a hang ends early.
-testvm-ci: TESTVM_PACKAGES := ./testvm/selftest ./loader ./internal/e2e
+# Runs from end to end, in every tier, by root and by an ordinary user; a hang ends early.
+testvm-ci: TESTVM_PACKAGES := ./testvm/selftest ./internal/e2e
 testvm-ci: TESTVM_DEADLINE := 6m
 testvm-ci: ## the machines of every change: 6.1 and 6.12, plain
 	$(testvm_go) matrix -ci $(testvm_flags)
