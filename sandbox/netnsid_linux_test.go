@@ -50,8 +50,10 @@ func TestSocketsOfAnotherNetworkNamespaceAreTold(t *testing.T) {
 	if n.has(there) {
 		t.Error("one of another namespace, before the cookie is known")
 	}
-	if !n.has(here) || !n.has(here) || !n.has(socketHere(t)) {
-		t.Error("not one of this namespace")
+	for _, sock := range []int{here, here, socketHere(t)} { // the first is asked for more than the others
+		if !n.has(sock) {
+			t.Error("not one of this namespace")
+		}
 	}
 	if n.has(there) {
 		t.Error("one of another namespace")
