@@ -135,7 +135,7 @@ func TestNamesAreKeptWhileTheAgentIsDead(t *testing.T) {
 	seen := map[string]uint64{}
 	for _, e := range h.machineEvents() {
 		if e.Layer == event.LayerLSM && e.Verdict.Denied() && e.Reason != event.System {
-			seen[string(e.Operation)+" "+strings.TrimPrefix(string(e.Object.Path), h.work+"/")] += e.Count
+			seen[e.Operation.String()+" "+strings.TrimPrefix(string(e.Object.Path), h.work+"/")] += e.Count
 		}
 	}
 	if want := map[string]uint64{"file.create .git/hooks": 1, "file.create .bashrc": 1, "file.rename .git": 1}; !maps.Equal(seen, want) {
