@@ -43,8 +43,24 @@ func (b *box) resolve(p string, follow bool) (string, found) {
 	return p, found{}
 }
 
-// openPath resolves a path inside root to where it really is.
+// openPath resolves a path inside root to where it really is. Where mounts are
+// being taken down, at the end of a sandbox, one may go between two steps: what is
+// below it has a path that begins there. So what is not as it was asked for has to
+// lead to the same.
 func openPath(root *os.File, p string, follow, cached bool) (real, devInode string, err error) {
+	for range 4 {
+		real, devInode, err = lookAt(root, p, follow, cached)
+		if err != nil || real == path.Clean(p) {
+			break
+		}
+		if _, again, err := lookAt(root, real, false, cached); err == nil && again == devInode {
+			break
+		}
+	}
+	return real, devInode, err
+}
+
+func lookAt(root *os.File, p string, follow, cached bool) (real, devInode string, err error) {
 	fd, err := openIn(root, p, follow, cached)
 	if err != nil {
 		return "", "", err

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -112,5 +113,52 @@ func TestACanaryThatFoundNoRoomIsCounted(t *testing.T) {
 	b.run(t, copySelf(t, d, "program"), "make", rules.Canary)
 	if err := w.l.Start(b.Info.ID, nil); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A mount that goes while what is below it is looked at has taken it along, and
+// its path begins there.
+func TestAPathIsWholeWhileMountsAreTakenDown(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting takes root")
+	}
+	dir := t.TempDir()
+	want := dir + "/m/sub"
+	if err := os.MkdirAll(want, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.Open("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	end, ended := time.Now().Add(time.Second), make(chan error, 1)
+	go func() {
+		for time.Now().Before(end) {
+			err := unix.Mount("tmpfs", dir+"/m", "tmpfs", 0, "size=64k")
+			if err == nil {
+				err = os.Mkdir(want, 0o755)
+			}
+			if err == nil {
+				err = unix.Unmount(dir+"/m", unix.MNT_DETACH)
+			}
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+		ended <- nil
+	}()
+	wrong := map[string]int{}
+	for time.Now().Before(end) {
+		if real, _, err := openPath(root, want, true, false); err == nil && real != want {
+			wrong[real]++
+		}
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if len(wrong) > 0 {
+		t.Errorf("paths: %v, want %s", wrong, want)
 	}
 }
