@@ -210,7 +210,7 @@ func (l *listener) decide(c *connecting, fd int) unix.Errno {
 }
 
 // recordDenied records what is about to be refused. A call that a signal may
-// interrupt is made anew, and recorded when it has its answer: see finish.
+// interrupt is made anew, and recorded once: see finish.
 func (l *listener) recordDenied(c *connecting, e event.Event) {
 	e = l.signed(c.notification, e)
 	if l.restarts {
@@ -335,12 +335,16 @@ func (c *connecting) writable() bool {
 
 // finish answers a call and forgets it.
 func (l *listener) finish(c *connecting, errno unix.Errno) {
-	answered := l.answer(c.notification, errno)
-	if l.restarts && errno == 0 {
-		l.redone.set(c, answered)
-	}
-	if c.denied != nil && (answered || !lives(c.tid)) {
+	// Before the answer, which the kernel's programs see at once: theirs is the twin.
+	if c.denied != nil && !l.redone.told(c) {
 		l.emit(*c.denied)
+	}
+	answered := l.answer(c.notification, errno)
+	switch {
+	case l.restarts && errno == 0:
+		l.redone.set(c, answered)
+	case c.denied != nil && !answered:
+		l.redone.tell(c)
 	}
 	unix.Close(c.sock)
 }

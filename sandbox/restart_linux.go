@@ -26,6 +26,15 @@ type turn struct {
 	sock  uint64
 	args  [6]uint64
 	until time.Time
+	// denied is the refused call whose caller has not heard of it, though the
+	// record has.
+	denied *refusal
+}
+
+type refusal struct {
+	sock  uint64
+	args  [6]uint64
+	until time.Time
 }
 
 const (
@@ -85,11 +94,34 @@ func (r *redone) leave(tid int, t *turn) {
 
 // set notes, in c's turn, that it has been connected.
 func (r *redone) set(c *connecting, answered bool) {
-	r.mu.Lock()
-	t := r.turns[c.tid]
-	r.mu.Unlock()
+	t := r.turn(c.tid)
 	t.sock, t.args, t.until = c.inode(), c.args, time.Now().Add(unheard)
 	if answered {
 		t.until = time.Now().Add(heard)
 	}
+}
+
+// tell notes, in c's turn, that its refusal is in the record and was not answered.
+func (r *redone) tell(c *connecting) {
+	if t := r.turn(c.tid); t != nil {
+		t.denied = &refusal{c.inode(), c.args, time.Now().Add(unheard)}
+	}
+}
+
+// told reports, once, whether c repeats what tell noted.
+func (r *redone) told(c *connecting) bool {
+	t := r.turn(c.tid)
+	if t == nil || t.denied == nil {
+		return false
+	}
+	d := *t.denied
+	t.denied = nil
+	return d.sock == c.inode() && d.args == c.args && time.Now().Before(d.until)
+}
+
+// turn is nil where calls take none.
+func (r *redone) turn(tid int) *turn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.turns[tid]
 }
