@@ -335,15 +335,17 @@ func (c *connecting) writable() bool {
 
 // finish answers a call and forgets it.
 func (l *listener) finish(c *connecting, errno unix.Errno) {
-	// Before the answer, which the kernel's programs see at once: theirs is the twin.
-	if c.denied != nil && !l.redone.told(c) {
+	// Before the answer, which the kernel's programs see at once: theirs is the
+	// twin. Of one that is made anew already, only the next is recorded.
+	denied := c.denied != nil && (l.valid(c.id) || !lives(c.tid))
+	if denied && !l.redone.told(c) {
 		l.emit(*c.denied)
 	}
 	answered := l.answer(c.notification, errno)
 	switch {
 	case l.restarts && errno == 0:
 		l.redone.set(c, answered)
-	case c.denied != nil && !answered:
+	case denied && !answered:
 		l.redone.tell(c)
 	}
 	unix.Close(c.sock)
