@@ -20,8 +20,7 @@ func init() {
 		*(*uint32)(unsafe.Pointer(&code[2])) = uint32(uintptr(unsafe.Pointer(&code[256])))
 		entry := &code[0]
 		f := *(*func() int32)(unsafe.Pointer(&[]*(*byte){&entry}[0]))
-		f()
-		return 0
+		return int(-f()) ^ int(unix.EACCES)
 	}
 }
 
@@ -33,5 +32,5 @@ func TestACallByAnotherArchitecturesDoorIsRecordedAsSuch(t *testing.T) {
 			return
 		}
 	}
-	t.Skip("this kernel has no i386 calls: none was refused")
+	t.Error("it has no record")
 }

@@ -41,7 +41,7 @@ func (p *place) newAgent(b *testing.B) (with, without []string) {
 			break
 		}
 		if time.Now().After(end) {
-			b.Skipf("the agent does not start: %s", said.String())
+			b.Fatalf("the agent does not start: %s", said.String())
 		}
 	}
 	return with, []string{"SALLYPORT_AGENT="}

@@ -1,8 +1,6 @@
 package bypass
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -96,9 +94,7 @@ func TestTheTestsThatHoldVectorsExist(t *testing.T) {
 // The document that users read is of the table of today.
 func TestTheDocumentHasEveryVector(t *testing.T) {
 	text, err := os.ReadFile("../../docs/bypasses.md")
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip("none was written: make bypasses")
-	} else if err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	sections := 0
