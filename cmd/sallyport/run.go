@@ -145,6 +145,7 @@ func run(cmd *cobra.Command, f runFlags, args []string) error {
 		_, err = fmt.Fprint(cmd.OutOrStdout(), p)
 		return err
 	}
+	giveBackLater()
 	result, err := sallyport.Run(cmd.Context(), o)
 	if err != nil {
 		return err

@@ -70,6 +70,7 @@ func srt(cmd *cobra.Command, f srtFlags, args []string) error {
 	if err := openControl(cmd, f.control, &o); err != nil {
 		return err
 	}
+	giveBackLater()
 	result, err := sallyport.Run(cmd.Context(), o)
 	if err != nil {
 		return err

@@ -370,6 +370,7 @@ func TestFiguresOfMemory(t *testing.T) {
 	for _, n := range []int{0, 1000} {
 		for range 3 {
 			b := newHome(t).allow("allowed.test").background("bench", "held", "direct", strconv.Itoa(n))
+			time.Sleep(2 * time.Second) // until it has settled
 			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.Process.Pid))
 			if err != nil {
 				t.Fatal(err)
