@@ -82,7 +82,7 @@ func (d *Diagnosis) bubblewrap(ctx context.Context) {
 	found := fmt.Sprintf("%s at %s", strings.TrimSpace(string(out)), caps.Bwrap)
 	switch {
 	case !caps.Perms:
-		d.add("bubblewrap", StateLess, found+": hidden directories look empty instead of refusing", "install 0.5 or later")
+		d.add("bubblewrap", StateLess, found+": hidden directories in which something is open look empty instead of refusing", "install 0.5 or later")
 	case !caps.DisableUserns:
 		d.add("bubblewrap", StateLess, found+": nested user namespaces are refused by seccomp alone", "install 0.8 or later")
 	default:

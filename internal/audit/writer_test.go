@@ -13,7 +13,12 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/event"
+	"golang.org/x/sys/unix"
 )
+
+// Directories of tests are private, whatever the user's umask: logs are refused in
+// others.
+func init() { unix.Umask(0o022) }
 
 func create1(t *testing.T, dir string) *Writer {
 	t.Helper()

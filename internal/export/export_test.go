@@ -15,7 +15,12 @@ import (
 
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
+	"golang.org/x/sys/unix"
 )
+
+// Directories of tests are private, whatever the user's umask: logs are refused in
+// others.
+func init() { unix.Umask(0o022) }
 
 // side is another side that does what it is told to.
 type side struct {

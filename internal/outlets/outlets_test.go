@@ -17,7 +17,12 @@ import (
 	"github.com/sallyport/sallyport/internal/audit"
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/export"
+	"golang.org/x/sys/unix"
 )
+
+// Directories of tests are private, whatever the user's umask: logs are refused in
+// others.
+func init() { unix.Umask(0o022) }
 
 // serve does a job to its end, with what a run reports, and gives what was said.
 func serve(t *testing.T, job export.Job, reports ...event.Traffic) string {

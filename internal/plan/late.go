@@ -16,8 +16,15 @@ type Late struct {
 }
 
 // LateMounts are masks and pins on what is the host's, with nothing below them
-// that is bubblewrap's, if there are many; parents before children.
-func (p *Plan) LateMounts() []Late { return p.late(lateFrom) }
+// that is bubblewrap's, if there are many; parents before children. Before version
+// 0.5 all of them are: it leaves hidden directories to be listed, and cannot bind a
+// socket upon itself.
+func (p *Plan) LateMounts() []Late {
+	if !p.Caps.Perms {
+		return p.late(1)
+	}
+	return p.late(lateFrom)
+}
 
 func (p *Plan) late(from int) []Late {
 	if len(p.Mounts) < from {

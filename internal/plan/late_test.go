@@ -8,7 +8,7 @@ import (
 )
 
 func TestManyMasksAreLeftToTheSupervisor(t *testing.T) {
-	p := &Plan{Mounts: []Mount{{Path: "/", Access: ReadOnly, Dir: true}, {Path: "/etc/own", Access: Hidden},
+	p := &Plan{Caps: Capabilities{Perms: true}, Mounts: []Mount{{Path: "/", Access: ReadOnly, Dir: true}, {Path: "/etc/own", Access: Hidden},
 		{Path: "/hid", Access: Hidden, Dir: true, Open: true}, {Path: "/hid/shown", Access: ReadOnly, Dir: true},
 		{Path: "/proc/keys", Access: Hidden}, {Path: "/tmp/x", Access: ReadOnly},
 		{Path: "/w", Access: ReadWrite, Dir: true}, {Path: "/w/pin", Access: ReadWrite, Dir: true, Pin: true},
@@ -16,6 +16,10 @@ func TestManyMasksAreLeftToTheSupervisor(t *testing.T) {
 		Files: []File{{Path: "/etc/own"}}}
 	if late := p.LateMounts(); late != nil {
 		t.Errorf("of few masks some are left over: %v", late)
+	}
+	old := *p
+	if old.Caps.Perms = false; len(old.LateMounts()) == 0 {
+		t.Error("a bubblewrap that cannot make them all is left with all")
 	}
 	want := []string{"/w/pin below /w", "/w/pin/file below /w"}
 	for i := range lateFrom {

@@ -143,7 +143,7 @@ func Make(in Input) (*Plan, error) {
 			p.WriteRoots = append(p.WriteRoots, mt.Path)
 		}
 	}
-	p.NotRecorded = notRecorded(in)
+	p.NotRecorded = notRecorded(in, mounts)
 	return p, nil
 }
 
@@ -165,12 +165,12 @@ func landlockRules(abi int, mounts []Mount) Landlock {
 	return l
 }
 
-func notRecorded(in Input) []string {
+func notRecorded(in Input, mounts []Mount) []string {
 	var list []string
 	if !in.Traced {
 		list = append(list, "files: what mounts, permissions and Landlock refuse (tier rootless sees no file system calls)")
-	} else if !in.Caps.Perms {
-		list = append(list, "reads below hidden directories, which look empty (bubblewrap before 0.5)")
+	} else if !in.Caps.Perms && slices.ContainsFunc(mounts, func(m Mount) bool { return m.Access == Hidden && m.Open }) {
+		list = append(list, "reads in hidden directories in which something is open, which else look empty (bubblewrap before 0.5)")
 	}
 	if in.Caps.LandlockABI == 0 {
 		list = append(list, "writing into the host's FIFOs: without Landlock (Linux 5.13) only those up to "+
