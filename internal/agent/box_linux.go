@@ -59,7 +59,7 @@ func (s *Server) newBox(j journal) (*box, error) {
 	}
 	b := &box{journal: j, begun: time.Now(), sifter: s.opts.Sift(), own: map[int]bool{}, lostAt: s.lost.Load(), rules: rules(p), limits: limits(p)}
 	if s.tier >= event.TierLSM {
-		// Where links lead the user's process knows: it makes placeholders there.
+		// Where links lead the user's process knows: its Absent are there.
 		env := j.Registration.Env
 		files := plan.KernelFiles(plan.WithoutGit(p.Files()), nil, env.Home, env.RuntimeDir)
 		files.KeepAbsent(j.Registration.Absent)
