@@ -8,3 +8,4 @@ package bpf
 
 //go:generate go tool bpf2go -tags linux -target amd64,arm64 -cc clang-19 -strip llvm-strip-19 -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-parameter" -type abi -type op -type hook -type kind -type part_state -type part -type counter -type sandbox_flag -type socket_bit -type sandbox -type who -type tally_key -type tally -type denial -type gone -type proc -type conn_key -type conn -type unix_key -type call_id Kernel sallyport.bpf.c
 //go:generate go tool bpf2go -tags linux -target amd64,arm64 -cc clang-19 -strip llvm-strip-19 -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-parameter" -no-global-types -type places -type file_key -type file_value -type file_box -type plant_key -type file_node -type git_name -type file_why LSM lsm.bpf.c
+//go:generate go tool bpf2go -tags linux -target amd64,arm64 -cc clang-19 -strip llvm-strip-19 -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-parameter" -no-global-types Fexit fexit.bpf.c

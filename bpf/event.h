@@ -42,7 +42,7 @@ enum hook {
 	HOOK_SENDMSG,
 	HOOK_SETSOCKOPT,
 	HOOK_UNIX,
-	HOOK_LSM, /* those from here on are LSM's */
+	HOOK_LSM, /* those from here on are LSM's, to HOOK_LSM_PTRACE */
 	HOOK_LSM_SOCKET = HOOK_LSM,
 	HOOK_LSM_CONNECT,
 	HOOK_LSM_SENDMSG,
@@ -52,7 +52,10 @@ enum hook {
 	HOOK_LSM_RECEIVE,
 	HOOK_LSM_USERNS,
 	HOOK_LSM_PTRACE,
-	HOOK_LSM_FILE = 32, /* and those of files */
+	HOOK_CALL = 24, /* fexit of a system call */
+	HOOK_NAME,	/* of what a system call has the kernel do with a name */
+	HOOK_RING,	/* the same, for io_uring */
+	HOOK_LSM_FILE = 32, /* of files, LSM's */
 	HOOK_LSM_OPEN = HOOK_LSM_FILE,
 	HOOK_LSM_MKNOD,
 	HOOK_LSM_MKDIR,

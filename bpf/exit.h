@@ -72,9 +72,9 @@ static __always_inline int collect(struct scratch *s, const volatile struct call
 	d->key.op = refine(d, c->op);
 	switch (c->shape) {
 	case SHAPE_PATH:
-		put_name(s, PART_NAME, (void *)arg(d, c->a), folder(c->d, arg(d, c->d)));
+		put_name(s, PART_NAME, (void *)arg(d, c->a), folder(c->d, arg(d, c->d)), 0);
 		if (c->a2 != NO)
-			put_name(s, PART_NAME2, (void *)arg(d, c->a2), folder(c->d2, arg(d, c->d2)));
+			put_name(s, PART_NAME2, (void *)arg(d, c->a2), folder(c->d2, arg(d, c->d2)), 0);
 		break;
 	case SHAPE_FD:
 		collect_file(s, arg(d, c->d));
@@ -103,7 +103,7 @@ static __always_inline void folders(struct scratch *s, const volatile struct cal
 	struct fs_struct *fs = READ(current_task(), fs);
 	struct denial *d = &s->d;
 
-	put_walk(s, SCRATCH_EXIT, PART_CWD, __builtin_preserve_access_index(&fs->pwd));
+	put_walk(s, SLOT(s), PART_CWD, __builtin_preserve_access_index(&fs->pwd));
 	if (c->shape == SHAPE_FD)
 		put_dir(s, PART_DIR, arg(d, c->d));
 	if (c->shape != SHAPE_PATH)
@@ -115,15 +115,15 @@ static __always_inline void folders(struct scratch *s, const volatile struct cal
 }
 
 /* start clears the record: what the scratch had is of another call. */
-static __always_inline void start(struct scratch *s, __u64 sandbox, long ret, __u64 now)
+static __always_inline void start(struct scratch *s, __u64 sandbox, long ret, __u8 hook)
 {
 	__builtin_memset(&s->d, 0, sizeof(s->d));
 	s->used = 0;
 	s->d.kind = KIND_DENIAL;
-	s->d.time = now;
+	s->d.time = bpf_ktime_get_boot_ns();
 	s->d.key.sandbox = sandbox;
 	s->d.key.err = ret;
-	s->d.key.hook = HOOK_EXIT;
+	s->d.key.hook = hook;
 }
 
 static __noinline int finish(struct scratch *s, __u32 nr)
@@ -143,49 +143,45 @@ static __noinline int finish(struct scratch *s, __u32 nr)
 	return 0;
 }
 
-/* refused is apart so that the program itself saves no registers. */
-static __noinline int refused(__u64 *ctx)
+/* by_other_door records a call of another architecture's: its numbers are unknown. */
+static __always_inline int by_other_door(struct scratch *s, long nr)
 {
-	if (elsewhere())
-		return 0;
-	long ret = (long)ctx[1];
-	__u64 now, id = traced_sandbox();
-	struct sandbox *sb = bpf_map_lookup_elem(&sandboxes, &id);
+	s->d.compat = 1;
+	s->d.key.call = CALL_FOREIGN;
+	s->d.key.op = OP_SYS_REFUSED;
+	s->d.key.object = nr;
+	return finish(s, CALL_SLOTS);
+}
 
-	if (!sb || !(sb->flags & SANDBOX_RECORD))
-		return 0;
-	struct scratch *s = scratch(SCRATCH_EXIT);
-	if (!s)
-		return 0;
-	now = bpf_ktime_get_boot_ns();
-	start(s, id, ret, now);
-	long nr = read_regs((struct pt_regs *)ctx[0], s->d.args);
+/* recorded finds the sandbox of whoever is running, if what it is refused is
+ * recorded. */
+static __always_inline struct sandbox *recorded(__u64 *id)
+{
+	*id = traced_sandbox();
+	struct sandbox *sb = bpf_map_lookup_elem(&sandboxes, id);
+	return sb && sb->flags & SANDBOX_RECORD ? sb : 0;
+}
+
+/* refused_call records a call that has started a record. */
+static __noinline int refused_call(struct scratch *s, __u32 flags, long nr, long ret)
+{
 	if (nr < 0)
 		return 0; /* no call: a return from a signal handler brings registers back */
 	s->d.nr = nr;
-	if (compat(current_task(), nr)) {
-		s->d.compat = 1;
-		s->d.key.call = CALL_FOREIGN;
-		s->d.key.op = OP_SYS_REFUSED;
-		s->d.key.object = nr;
-		return finish(s, CALL_SLOTS);
-	}
+	if (compat(current_task(), nr))
+		return by_other_door(s, nr);
 	if (nr >= ABSENT)
 		return 0;
 	const volatile struct call *c = &calls[nr];
-	if (!c->id || (c->refused && sb->flags & SANDBOX_NO_REFUSED))
+	if (!c->id || (c->refused && flags & SANDBOX_NO_REFUSED))
 		return 0;
-	if ((ret == -EPERM || ret == -EACCES) && marked(now, nr, ret))
+	int known = marked(s->d.time, nr, ret);
+	if (!SYSCALL_EXIT)
+		mark(s->d.time, nr + MARK_FEXIT);
+	if (known)
 		return 0;
 	s->d.key.call = c->id;
 	return collect(s, c) ? finish(s, nr) : 0;
-}
-
-/* Every call of the machine comes here, and nearly every one goes at once. */
-SEC("tp_btf/sys_exit")
-int syscall_exit(__u64 *ctx)
-{
-	return is_refusal((long)ctx[1]) ? refused(ctx) : 0;
 }
 
 #endif

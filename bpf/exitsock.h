@@ -58,7 +58,7 @@ static __noinline void put_addr(struct scratch *s, const void *from, __u32 len)
 			return;
 		put(s, PART_NAME, s->used, PART_WHOLE);
 		s->d.len[PART_NAME] = len;
-		hash_data(s->used, len);
+		hash_data(SLOT(s), s->used, len);
 		s->used += len;
 		return;
 	}

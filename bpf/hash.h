@@ -35,9 +35,9 @@ static long hash_turn(__u32 i, void *state)
 
 /* hash_data mixes a part of the data into the object's hash. It is global for
  * the same reason as walk. */
-__attribute__((noinline)) int hash_data(__u32 from, __u32 n)
+__attribute__((noinline)) int hash_data(__u32 which, __u32 from, __u32 n)
 {
-	struct hashing c = {.s = scratch(SCRATCH_EXIT), .h = n, .at = from, .left = n};
+	struct hashing c = {.s = scratch(which), .h = n, .at = from, .left = n};
 
 	if (!c.s)
 		return 0;

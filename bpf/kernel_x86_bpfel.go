@@ -255,6 +255,9 @@ const (
 	KernelHookHOOK_LSM_RECEIVE     KernelHook = 13
 	KernelHookHOOK_LSM_USERNS      KernelHook = 14
 	KernelHookHOOK_LSM_PTRACE      KernelHook = 15
+	KernelHookHOOK_CALL            KernelHook = 24
+	KernelHookHOOK_NAME            KernelHook = 25
+	KernelHookHOOK_RING            KernelHook = 26
 	KernelHookHOOK_LSM_FILE        KernelHook = 32
 	KernelHookHOOK_LSM_OPEN        KernelHook = 32
 	KernelHookHOOK_LSM_MKNOD       KernelHook = 33

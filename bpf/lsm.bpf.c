@@ -4,7 +4,7 @@
 /* LSM programs, which refuse what nothing else can. An object of their own, so
  * that a kernel without them has nothing to do with them; the maps that have the
  * name of one in sallyport.bpf.c are the same. */
-#define POOL
+#define POOL pool
 #include "vmlinux.h"
 #include "helpers.h"
 #include "event.h"
@@ -12,6 +12,7 @@
 #include "scratch.h"
 #include "task.h"
 #include "record.h"
+#include "ring.h"
 #include "walk.h"
 #include "addr.h"
 #include "lsm.h"

@@ -5,8 +5,6 @@
 #define LSM_H
 
 enum { EPERM = 1 };
-enum { PF_IO_WORKER = 0x10 };
-enum { NO_SLOT = SCRATCHES };
 
 /* confined finds the sandbox of whoever is running, if what runs may be its
  * command: 0 for the rest of the machine, which is nearly always, and for what
@@ -20,50 +18,11 @@ static __always_inline struct sandbox *confined(__u64 *id)
 	return sb && sb->flags & SANDBOX_STARTED ? sb : 0;
 }
 
-/* call_now is the system call that is being made, for its mark; a worker of
- * io_uring makes none. */
-static __always_inline __u32 call_now(void)
-{
-	struct task_struct *t = bpf_get_current_task_btf();
-	long nr;
-
-	if (READ(t, flags) & PF_IO_WORKER)
-		return NO_CALL;
-#ifdef __TARGET_ARCH_x86
-	nr = READ(bpf_task_pt_regs(t), orig_ax);
-#else
-	nr = READ(bpf_task_pt_regs(t), syscallno);
-#endif
-	return nr >= 0 && nr < MARK_ANY ? nr : NO_CALL;
-}
-
 /* refuse is for what a socket's address, or a number, says enough of. */
 static __always_inline int refuse(__u64 id, __u8 op, __u8 hook, const struct addr *to, const __u8 *name, __u64 about)
 {
 	note(id, op, hook, to, name, call_now(), about);
 	return -EPERM;
-}
-
-/* take gives a scratch that nobody uses, or NO_SLOT: then what was to be decided
- * with it must be refused, and is counted but not told. */
-static __always_inline __u32 take(void)
-{
-	for (__u32 i = 0; i < SCRATCHES; i++) {
-		struct scratch *s = scratch(i);
-		if (s && !__sync_val_compare_and_swap(&s->taken, 0, 1)) {
-			s->used = 0;
-			return i;
-		}
-	}
-	return NO_SLOT;
-}
-
-static __always_inline void give_back(__u32 slot)
-{
-	struct scratch *s = scratch(slot);
-
-	if (s)
-		s->taken = 0;
 }
 
 static __always_inline void begin(struct denial *d, __u64 id, __u8 op, __u8 hook)

@@ -45,6 +45,7 @@ static __noinline int refuse_file(__u32 op_hook, int why, const struct subject *
 		return -EACCES;
 	}
 	begin(&s->d, a->id, op_hook >> 8, op_hook);
+	mark_name(s->d.time);
 	s->d.key.err = -EACCES;
 	s->d.args[0] = why;
 	put_cwd(s, slot); /* the parts have an order */

@@ -23,6 +23,7 @@
 #include "trace.h"
 #include "exitsock.h"
 #include "exit.h"
+#include "sysexit.h"
 
 char LICENSE[] SEC("license") = "GPL";
 

@@ -7,6 +7,13 @@ enum { EPERM = 1, EACCES = 13, EBUSY = 16, EXDEV = 18, EROFS = 30 };
 enum { AT_FDCWD = -100 };
 enum { O_ACCMODE = 3, O_CREAT = 0100, O_TRUNC = 01000 };
 
+/* While one recorder takes another's place both are there, and fexit is first. */
+#ifdef POOL
+enum { SYSCALL_EXIT = 0 };
+#else
+enum { SYSCALL_EXIT = 1 };
+#endif
+
 /* A mark this old is of another call: one that was refused in part. */
 static const __u64 mark_ns = 1000000000;
 
@@ -46,8 +53,8 @@ static __always_inline long read_regs(struct pt_regs *regs, __u64 *args)
 #endif
 }
 
-/* marked reports, once, that a program refused this call. Cgroup programs, which
- * do not know which it is, make it EPERM. */
+/* marked reports, once, that a program refused this call and recorded that, or that
+ * fexit did. Cgroup programs, which do not know which call it is, make it EPERM. */
 static __always_inline int marked(__u64 now, __u32 nr, long ret)
 {
 	__u64 thread = thread_key();
@@ -57,7 +64,11 @@ static __always_inline int marked(__u64 now, __u32 nr, long ret)
 		return 0;
 	__u64 age = now - (*when & ~1023ULL), of = *when & 1023;
 	bpf_map_delete_elem(&marks, &thread);
-	return age < mark_ns && (of == MARK_ANY ? ret == -EPERM : of == nr);
+	if (age >= mark_ns)
+		return 0;
+	if (of == nr)
+		return ret == -EPERM || ret == -EACCES;
+	return of == MARK_ANY ? ret == -EPERM : SYSCALL_EXIT && of == nr + MARK_FEXIT;
 }
 
 /* arg is one of a call's arguments; NO is none. */
@@ -77,16 +88,19 @@ static __noinline struct file *file_of(__u32 fd)
 	return f;
 }
 
-/* put_name appends a string of the process's; what it is relative to is hashed
- * with it. */
-static __noinline void put_name(struct scratch *s, int part, const void *from, __u64 dir)
+/* put_name appends a string of the process's, or of the kernel's; what it is
+ * relative to is hashed with it. */
+static __noinline void put_name(struct scratch *s, int part, const void *from, __u64 dir, int kernel)
 {
 	__u32 at = s->used;
 
 	if (at > DATA_MAX - PATH_MAX || part < 0 || part >= PARTS)
 		return;
 	/* A null pointer means the descriptor itself, to utimensat(2) and others. */
-	long n = from ? bpf_probe_read_user_str(s->data + at, PATH_MAX, from) : 0;
+	long n = 0;
+	if (from)
+		n = kernel ? bpf_probe_read_kernel_str(s->data + at, PATH_MAX, from)
+			   : bpf_probe_read_user_str(s->data + at, PATH_MAX, from);
 	if (n < 0 || n > PATH_MAX) {
 		s->d.state[part] = PART_UNREADABLE;
 		n = 0;
@@ -95,7 +109,7 @@ static __noinline void put_name(struct scratch *s, int part, const void *from, _
 	}
 	s->d.len[part] = n;
 	s->used = at + n;
-	hash_data(at, n);
+	hash_data(SLOT(s), at, n);
 	s->d.key.object = mix(s->d.key.object, dir);
 }
 
@@ -119,7 +133,7 @@ static __always_inline void put_dir(struct scratch *s, int part, __s32 fd)
 	struct file *f = file_of(fd);
 
 	if (f)
-		put_walk(s, SCRATCH_EXIT, part, __builtin_preserve_access_index(&f->f_path));
+		put_walk(s, SLOT(s), part, __builtin_preserve_access_index(&f->f_path));
 }
 
 /* relative: a name that needs a folder; an absent one is the folder itself. */

@@ -229,6 +229,14 @@ struct task_struct {
 	struct css_set *cgroups;
 };
 
+struct filename {
+	const char *name;
+};
+
+struct open_flags {
+	int open_flag;
+};
+
 struct linux_binprm;
 
 struct in6_addr {

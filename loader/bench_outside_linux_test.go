@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
@@ -54,4 +55,57 @@ func BenchmarkOutside(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// BenchmarkOutsideByFexit is the same where fexit programs record: a call that has
+// none, two that have one, and what syscall_exit costs them. The programs take too
+// long to come and go for turns.
+func BenchmarkOutsideByFexit(b *testing.B) {
+	needFexit(b)
+	calls := map[string]func(){
+		"getppid": func() { unix.RawSyscall(unix.SYS_GETPPID, 0, 0, 0) },
+		"fchdir":  func() { unix.RawSyscall(unix.SYS_FCHDIR, ^uintptr(0), 0, 0) },
+		"mkdirat": func() { unix.RawSyscall(unix.SYS_MKDIRAT, ^uintptr(0), 0, 0) },
+	}
+	least := func() map[string]float64 {
+		const times, rounds = 20_000, 20
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		out := map[string]float64{}
+		for name, call := range calls {
+			for range rounds {
+				begin := cpuTime()
+				for range times {
+					call()
+				}
+				if ns := float64((cpuTime() - begin).Nanoseconds()) / times; out[name] == 0 || ns < out[name] {
+					out[name] = ns
+				}
+			}
+		}
+		return out
+	}
+	bare := least()
+	for name, o := range map[string]Options{"fexit": {Fexit: true}, "sys_exit": {}} {
+		o.Cgroup = parentGroup(b)
+		began := time.Now()
+		l, err := Load(o)
+		if err != nil {
+			b.Fatal(err)
+		}
+		took := time.Since(began)
+		with := least()
+		if o.Fexit != (l.HasFexit() == nil) {
+			b.Errorf("%s: %v", name, l.HasFexit())
+		}
+		began = time.Now()
+		l.Close()
+		b.ReportMetric(took.Seconds()*1000, "ms-load/"+name)
+		b.ReportMetric(time.Since(began).Seconds()*1000, "ms-close/"+name)
+		for call, ns := range with {
+			b.ReportMetric(ns/bare[call], call+"/"+name)
+		}
+	}
+	b.ReportMetric(bare["getppid"], "ns/bare")
+	b.ReportMetric(0, "ns/op")
 }

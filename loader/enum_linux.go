@@ -49,6 +49,14 @@ var hooks = map[bpf.KernelHook]string{
 	bpf.KernelHookHOOK_UNIX:       "connect",
 }
 
+// recorders are those that see system calls fail.
+var recorders = map[bpf.KernelHook]string{
+	bpf.KernelHookHOOK_EXIT: "syscall_exit",
+	bpf.KernelHookHOOK_CALL: callExit,
+	bpf.KernelHookHOOK_NAME: "name",
+	bpf.KernelHookHOOK_RING: "io_uring",
+}
+
 // lsmHook says what of an LSM program's refusals an event has.
 type lsmHook struct {
 	program string

@@ -28,7 +28,8 @@ func (c clock) at(ns uint64) time.Time { return c.boot.Add(time.Duration(ns)) }
 
 // record makes an event of a denial.
 func (l *Loader) record(d *denial, c clock) Record {
-	r := Record{Cgroup: d.Key.Sandbox, Args: d.Args, Call: l.names.of(d.Key.Call), TID: int(d.Who.Tid)}
+	r := Record{Cgroup: d.Key.Sandbox, Args: d.Args, Call: l.names.of(d.Key.Call), TID: int(d.Who.Tid),
+		seen: recorders[bpf.KernelHook(d.Key.Hook)]}
 	r.Event = event.Event{
 		Schema: event.SchemaVersion, Time: c.at(d.Time), First: c.at(d.First), Last: c.at(d.Time),
 		Mono: int64(d.Time), Verdict: event.Deny, Layer: event.LayerTrace, Operation: operation(d.Key.Op),
@@ -37,7 +38,7 @@ func (l *Loader) record(d *denial, c clock) Record {
 	base := joinNames(d.parts[bpf.KernelPartPART_CWD], d.state(bpf.KernelPartPART_CWD))
 	r.Event.Process, r.Event.Ancestors = l.who(d, base)
 	if !r.byHook(bpf.KernelHook(d.Key.Hook)) {
-		r.Event.Object.Syscall = r.Call
+		r.Event.Object.Syscall = r.syscall()
 	}
 	if d.Compat != 0 {
 		r.Event.Object.Syscall = fmt.Sprintf("%s(%d)", r.Call, d.Nr)
@@ -53,13 +54,13 @@ func (l *Loader) record(d *denial, c clock) Record {
 // unknownRecord is about a tally whose own record found no room, or is no longer
 // there.
 func (l *Loader) unknownRecord(k bpf.KernelTallyKey, t bpf.KernelTally) Record {
-	r := Record{Cgroup: k.Sandbox, Call: l.names.of(k.Call)}
+	r := Record{Cgroup: k.Sandbox, Call: l.names.of(k.Call), seen: recorders[bpf.KernelHook(k.Hook)]}
 	d := &denial{}
 	d.Key = k
 	r.canary = r.Call == canaryCall // if one is waited for at all
 	r.Event = event.Event{
 		Schema: event.SchemaVersion, Verdict: event.Deny, Layer: event.LayerTrace, Operation: operation(k.Op),
-		Errno: errnoName(k.Err), Reason: reasonOf(d), Mono: int64(t.Last), Object: event.Object{Syscall: r.Call},
+		Errno: errnoName(k.Err), Reason: reasonOf(d), Mono: int64(t.Last), Object: event.Object{Syscall: r.syscall()},
 		Detail: "what it aimed at could not be recorded",
 	}
 	if r.byHook(bpf.KernelHook(k.Hook)) {
@@ -77,12 +78,20 @@ func (r *Record) byHook(hook bpf.KernelHook) bool {
 	switch lsm, ok := lsmHooks[hook]; {
 	case ok:
 		r.Call, r.Event.Layer, r.Event.Rule = lsm.call, event.LayerLSM, lsm.rule
-	case hook == bpf.KernelHookHOOK_EXIT:
+	case recorders[hook] != "":
 		return false
 	default:
 		r.Call, r.Event.Layer, r.Event.Rule = hooks[hook], event.LayerCgroup, hookRules[hook]
 	}
 	return true
+}
+
+// syscall is how the attempt was made: by a call, or by io_uring, as that call does it.
+func (r *Record) syscall() string {
+	if r.seen == recorders[bpf.KernelHookHOOK_RING] {
+		return "io_uring " + r.Call
+	}
+	return r.Call
 }
 
 // hookRules name what the cgroup programs enforce; the packet rules and the

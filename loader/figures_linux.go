@@ -2,6 +2,7 @@ package loader
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -25,10 +26,20 @@ func (l *Loader) Programs() map[string]event.Program {
 	out := map[string]event.Program{}
 	for name, p := range l.programs {
 		if s, err := p.Stats(); err == nil { // else it is not counted
-			out[name] = event.Program{Runs: s.RunCount, Time: s.Runtime}
+			name = figureOf(name)
+			out[name] = event.Program{Runs: out[name].Runs + s.RunCount, Time: out[name].Time + s.Runtime}
 		}
 	}
 	return out
+}
+
+// figureOf joins what is attached to many functions.
+func figureOf(name string) string {
+	name = strings.TrimPrefix(name, fexitPin)
+	if strings.HasPrefix(name, callExit+"_") {
+		return callExit
+	}
+	return name
 }
 
 // tables are the maps that refuse more when they are full. The others forget

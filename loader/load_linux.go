@@ -21,20 +21,22 @@ import (
 
 // Loader is the kernel side of a machine's sandboxes.
 type Loader struct {
-	opts     Options
-	maps     map[string]*ebpf.Map
-	programs map[string]*ebpf.Program // those loaded by this process
-	types    *btf.Cache               // the kernel's
-	links    map[string]link.Link
-	missing  map[string]error // programs that are left out, and why
-	lsm      func() (*ebpf.CollectionSpec, error)
-	told     *tally
-	pins     *pins
-	names    names
-	procs    *processes
-	boxes    boxes
-	reader   *reader
-	closing  sync.Once
+	opts         Options
+	maps         map[string]*ebpf.Map
+	programs     map[string]*ebpf.Program // those loaded by this process
+	types        *btf.Cache               // the kernel's
+	links        map[string]link.Link
+	missing      map[string]error // programs that are left out, and why
+	lsm          func() (*ebpf.CollectionSpec, error)
+	fexitSpec    *ebpf.CollectionSpec
+	fexitMissing error // why syscall_exit records
+	told         *tally
+	pins         *pins
+	names        names
+	procs        *processes
+	boxes        boxes
+	reader       *reader
+	closing      sync.Once
 }
 
 // Load loads the programs, or adopts those that are pinned, and attaches them.
@@ -88,11 +90,12 @@ func (l *Loader) load(parent cgroup.Info) error {
 	if !has(asm.FnLoop) {
 		dropCallbacks(spec)
 	}
+	l.fexitSpec, l.fexitMissing = l.findFexit(spec)
 	var about about
 	adopted := false
 	if l.opts.Pin != "" {
 		lsm, _ := l.lsm() // none: why is said with its programs
-		if about, err = aboutOf(parent, l.opts.RingBytes, spec, lsm); err != nil {
+		if about, err = aboutOf(parent, l.opts.RingBytes, spec, lsm, l.fexitSpec); err != nil {
 			return err
 		}
 		if l.pins, adopted, err = openPins(l.opts.Pin, about); err != nil {
@@ -218,7 +221,7 @@ func (l *Loader) attachAll(spec *ebpf.CollectionSpec, parent cgroup.Info, replac
 			return err
 		}
 	}
-	return nil
+	return l.attachFexit(parent)
 }
 
 // mapsOf are the maps that an object's programs share with others.
@@ -319,6 +322,16 @@ func (l *Loader) attach(p program, prog *ebpf.Program, dir *os.File, replace boo
 			return nil
 		}
 	}
+	if replace && p.attach == attachTrace { // two of the same would record all of it twice
+		if old, err := l.pins.link(p.name); err == nil {
+			if have := sameProgram(old, prog); have != nil {
+				prog.Close()
+				l.links[p.name], l.programs[p.name] = old, have
+				return nil
+			}
+			old.Close()
+		}
+	}
 	var made link.Link
 	var err error
 	if p.attach == attachCgroup {
@@ -336,10 +349,31 @@ func (l *Loader) attach(p program, prog *ebpf.Program, dir *os.File, replace boo
 	return nil
 }
 
+// sameProgram gives what is attached if it does what prog would do, else nil. Its
+// constants are the same, or the pins would not be taken over.
+func sameProgram(old link.Link, prog *ebpf.Program) *ebpf.Program {
+	have, err := programOf(old)
+	if err != nil {
+		return nil
+	}
+	a, errA := have.Info()
+	b, errB := prog.Info()
+	if errA != nil || errB != nil || a.Tag != b.Tag {
+		have.Close()
+		return nil
+	}
+	return have
+}
+
 // adoptAll takes over what is attached already, and the maps of LSM programs.
 func (l *Loader) adoptAll() error {
 	if err := l.adoptLinks(); err != nil {
 		return err
+	}
+	if l.fexitSpec != nil {
+		if err := l.loadMaps(l.fexitSpec, map[string]*ebpf.MapSpec{}); err != nil {
+			return err
+		}
 	}
 	lsm, err := l.lsm()
 	if err != nil {
@@ -351,6 +385,13 @@ func (l *Loader) adoptAll() error {
 
 // adoptLinks takes over what is attached already.
 func (l *Loader) adoptLinks() error {
+	fexit, err := l.adoptFexit()
+	if err != nil {
+		return err
+	}
+	if !fexit && l.fexitMissing == nil {
+		l.fexitMissing = errors.New("the programs that were taken over could not have it")
+	}
 	for _, p := range programs {
 		old, err := l.pins.link(p.name)
 		switch {
@@ -361,6 +402,7 @@ func (l *Loader) adoptLinks() error {
 			}
 		case p.optional && errors.Is(err, os.ErrNotExist):
 			l.missing[p.name] = ErrMissing
+		case fexit && p.name == "syscall_exit" && errors.Is(err, os.ErrNotExist):
 		default:
 			return &ProgramError{p.name, p.purpose, "adopt", err}
 		}

@@ -34,6 +34,13 @@ type Options struct {
 	One bool
 	// NoLSM leaves LSM programs out where there could be some.
 	NoLSM bool
+	// Fexit has refused calls recorded where they are refused, if the kernel takes
+	// such programs, and io_uring's attempts upon names with them; else every call
+	// of the machine is looked at where it returns. See HasFexit.
+	Fexit bool
+	// Supervised: all sandboxes will have Rules.NoRefused. There are no fexit
+	// programs for calls that seccomp refuses then.
+	Supervised bool
 }
 
 // FileTable are rules about names of files, for Rules.Files.
@@ -73,6 +80,7 @@ type Record struct {
 	Args   [6]uint64
 	TID    int // the thread, as the host numbers it; 0: not known
 	canary bool
+	seen   string // the kind of program that recorded it
 }
 
 // Connection is one whose process is asked for, as seen from inside the sandbox.

@@ -29,20 +29,22 @@ func (l *Loader) paths(r *Record, d *denial, cwd string) {
 		return
 	}
 	o.PathSource = "user"
-	if d.Len[bpf.KernelPartPART_NAME] == 0 {
-		o.PathSource = "kernel" // a descriptor's
+	hook := bpf.KernelHook(d.Key.Hook)
+	if d.Len[bpf.KernelPartPART_NAME] == 0 || hook == bpf.KernelHookHOOK_NAME || hook == bpf.KernelHookHOOK_RING {
+		o.PathSource = "kernel" // a descriptor's, or the kernel's copy of the name
 	}
 	second, cut := onePath(d, bpf.KernelPartPART_NAME2, bpf.KernelPartPART_DIR2, cwd)
 	if d.state(bpf.KernelPartPART_NAME2) == pathAbsent {
 		second, cut = "", false
 	}
 	o.Truncated = truncated || cut
-	follow := follows(r.Call, d.Args)
+	call := r.likeCall()
+	follow := follows(call, d.Args)
 	first, found := b.resolve(first, follow)
 	o.Path = event.Text(clean(first))
 	if found.ok {
 		o.DevIno = found.devIno
-		if r.Event.Operation == event.FileCreate && found.exists && opens(r.Call) && !exclusive(r.Call, d.Args) {
+		if r.Event.Operation == event.FileCreate && found.exists && opens(call) && !exclusive(call, d.Args) {
 			r.Event.Operation = event.FileWrite // O_CREAT of what is there
 		}
 	}
@@ -50,6 +52,18 @@ func (l *Loader) paths(r *Record, d *denial, cwd string) {
 		second, _ = b.resolve(second, false)
 		o.To = event.Text(clean(second))
 	}
+}
+
+// likeCall is the call whose arguments the record has: where names are worked upon
+// all calls have become these.
+func (r *Record) likeCall() string {
+	if r.seen != recorders[bpf.KernelHookHOOK_NAME] {
+		return r.Call
+	}
+	if to, ok := map[string]string{"open": "openat", "creat": "openat", "openat2": "openat", "link": "linkat"}[r.Call]; ok {
+		return to
+	}
+	return r.Call
 }
 
 // onePath makes a name absolute; still with "..", which only the file system can

@@ -5,8 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -33,16 +36,13 @@ func aboutOf(parent cgroup.Info, ring uint32, specs ...*ebpf.CollectionSpec) (ab
 		if spec == nil {
 			continue
 		}
-		for _, p := range programs {
-			if spec.Programs[p.name] == nil {
-				continue
-			}
+		for _, name := range slices.Sorted(maps.Keys(spec.Programs)) {
 			//lint:ignore SA1019 it tells our own builds apart, and is not compared with the kernel's
-			tag, err := spec.Programs[p.name].Instructions.Tag(spec.ByteOrder)
+			tag, err := spec.Programs[name].Instructions.Tag(spec.ByteOrder)
 			if err != nil {
-				return about{}, fmt.Errorf("identify program %s: %w", p.name, err)
+				return about{}, fmt.Errorf("identify program %s: %w", name, err)
 			}
-			fmt.Fprintln(h, p.name, tag)
+			fmt.Fprintln(h, name, spec.Programs[name].AttachTo, tag)
 		}
 		for _, kv := range spec.Maps[".rodata"].Contents {
 			fmt.Fprintf(h, "%x\n", kv.Value)
@@ -179,6 +179,24 @@ func (p *pins) link(name string) (link.Link, error) {
 		return nil, os.ErrNotExist
 	}
 	return link.LoadPinnedLink(p.path("links", name), nil)
+}
+
+// links are the names of the pinned links that begin so.
+func (p *pins) links(prefix string) ([]string, error) {
+	if p == nil {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(p.path("links"))
+	if err != nil {
+		return nil, fmt.Errorf("list pins: %w", err)
+	}
+	var out []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), prefix) {
+			out = append(out, e.Name())
+		}
+	}
+	return out, nil
 }
 
 // putLink pins a link in the place of an older one, which goes with it.

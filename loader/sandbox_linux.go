@@ -87,6 +87,9 @@ func socketBits(r Rules) (bits uint32) {
 // rules hold from now on. Refused system calls are recorded from Start on.
 // A cgroup below the parent that was not added may make no sockets at all.
 func (l *Loader) AddSandbox(id uint64, r Rules) error {
+	if l.opts.Supervised && !r.NoRefused {
+		return errors.New("add sandbox: nobody records what seccomp refuses")
+	}
 	b := &box{canary: r.Canary, record: bpf.KernelSandbox{Sockets: socketBits(r)}}
 	if r.NoRefused {
 		b.record.Flags |= uint32(bpf.KernelSandboxFlagSANDBOX_NO_REFUSED)

@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sallyport/sallyport/bpf"
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
 )
@@ -69,7 +71,54 @@ func SelfTest(ctx context.Context, parent string) ([]Finding, error) {
 		return judgeFailure(err), nil
 	}
 	defer l.Close()
-	return l.SelfTest(ctx)
+	found, err := l.SelfTest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.tryFexit(ctx, g.Info, found)
+}
+
+// tryFexit provokes what syscall_exit records once more, after fexit programs have
+// taken its place.
+func (l *Loader) tryFexit(ctx context.Context, parent cgroup.Info, found []Finding) ([]Finding, error) {
+	own, err := bpf.LoadKernel()
+	if err != nil {
+		return nil, fmt.Errorf("read programs: %w", err)
+	}
+	l.opts.Fexit = true
+	l.fexitSpec, l.fexitMissing = l.findFexit(own)
+	if err := l.attachFexit(parent); err != nil {
+		return nil, fmt.Errorf("test the kernel: %w", err)
+	}
+	again, err := l.SelfTest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range programs {
+		if p.attach == attachFexit {
+			found[i] = again[i]
+		}
+	}
+	return found, nil
+}
+
+// Fexit reports whether a self-test has proven all fexit programs: then a Load may
+// have Options.Fexit.
+func Fexit(list []Finding) bool {
+	n := 0
+	for _, f := range list {
+		if !isFexit(f.Program) {
+			continue
+		}
+		if n++; f.State != Works {
+			return false
+		}
+	}
+	return n > 0
+}
+
+func isFexit(name string) bool {
+	return slices.ContainsFunc(programs, func(p program) bool { return p.name == name && p.attach == attachFexit })
 }
 
 // SelfTest provokes every program of a Loader that nobody reads yet, in a
@@ -82,7 +131,11 @@ func (l *Loader) SelfTest(ctx context.Context) ([]Finding, error) {
 	var out []Finding
 	for _, p := range programs {
 		f := findingOf(p)
-		switch why := l.missing[p.name]; {
+		why := l.missing[p.name]
+		if p.attach == attachFexit {
+			why = l.fexitMissing
+		}
+		switch {
 		case errors.Is(why, ErrMissing):
 			f.State, f.Err = Unsupported, why
 		case why != nil:
@@ -208,8 +261,11 @@ func noteHit(hits map[string]bool, r Record, pid int) {
 		noteLSM(hits, r, pid)
 		return
 	case r.Event.Layer == event.LayerTrace && r.Event.Operation == event.FileExec:
-		hits["syscall_exit"] = true
+		hits[r.seen] = true
 		hits["process_fork"] = len(r.Event.Ancestors) > 0 && r.Event.Ancestors[0].PID == pid
+	case r.Event.Layer == event.LayerTrace:
+		noteWork(hits, r, pid)
+		return
 	case r.Event.Layer != event.LayerCgroup:
 		return
 	case r.Event.Operation == event.UnixConnect:
@@ -301,6 +357,7 @@ func provoke() string {
 	socket(unix.AF_UNIX, unix.SOCK_STREAM, 0, func(fd int) { unix.Connect(fd, nowhere) })
 	socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0, func(fd int) { unix.Sendto(fd, nil, 0, nowhere) })
 	syscall.ForkExec("/", []string{"/"}, nil) // a folder: EACCES, in the child
+	provokeWorks()
 	provokeLSM()
 	for len(ports) < 2 {
 		ports = append(ports, 0)
