@@ -60,7 +60,7 @@ func (d *Diagnosis) agent() {
 	var refused *agent.Refusal
 	switch {
 	case err == nil:
-		d.add("agent", StateOK, fmt.Sprintf("version %s at %s gives tier %s; %d of your %d sandboxes are in use", st.Version, path, st.Tier, st.Sandboxes, st.Limit), "")
+		d.add("agent", StateOK, fmt.Sprintf("version %s at %s gives tier %s%s; %d of your %d sandboxes are in use", st.Version, path, st.Tier, recordedBy(st.Recorder), st.Sandboxes, st.Limit), "")
 	case errors.Is(err, fs.ErrNotExist):
 		d.add("agent", StateLess, "there is none at "+path,
 			"as root: 'sallyport agent', or install its systemd units (docs/agent.md); then ordinary users have tier trace, too")
@@ -69,6 +69,13 @@ func (d *Diagnosis) agent() {
 	default:
 		d.add("agent", StateLess, err.Error(), "as root: 'systemctl status sallyport-agent', or start 'sallyport agent' again")
 	}
+}
+
+func recordedBy(recorder string) string {
+	if recorder == "" { // an older agent
+		return ""
+	}
+	return ", recorded by " + recorder
 }
 
 // register makes the run a sandbox of the agent's, with stage 1, which waits and

@@ -64,8 +64,9 @@ func refuse(hint, text string) *Refusal { return &Refusal{text, hint} }
 type Status struct {
 	Version   string     `json:"version"` // of the program
 	Tier      event.Tier `json:"tier"`
-	Less      string     `json:"less,omitempty"` // why it is not a higher one
-	Sandboxes int        `json:"sandboxes"`      // of the caller
+	Less      string     `json:"less,omitempty"`     // why it is not a higher one
+	Recorder  string     `json:"recorder,omitempty"` // of refused system calls: fexit or sys_exit
+	Sandboxes int        `json:"sandboxes"`          // of the caller
 	Limit     int        `json:"limit"`
 }
 

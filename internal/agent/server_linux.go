@@ -39,6 +39,7 @@ type Server struct {
 	opts     Options
 	place    places
 	load     *loader.Loader
+	fexit    bool // programs of this kind have proven to record
 	check    process.Checker
 	quotas   *quotas
 	logs     *logbook
@@ -148,7 +149,7 @@ func (s *Server) selfTest() error {
 	if tier < event.TierTrace {
 		return fmt.Errorf("tier %s: %w", event.TierTrace, why)
 	}
-	s.tier = tier
+	s.tier, s.fexit = tier, loader.Fexit(findings)
 	if why != nil {
 		s.less = why.Error()
 	}
@@ -162,9 +163,18 @@ func (s *Server) checkTier() {
 	}
 }
 
+// recorder is what sees system calls refused: programs where they are refused, or one
+// that looks at every call of the machine.
+func (s *Server) recorder() string {
+	if s.load.HasFexit() == nil {
+		return "fexit"
+	}
+	return "sys_exit"
+}
+
 // loadOrReplace gives up pins that are of no use, if no sandbox depends on them.
 func (s *Server) loadOrReplace(sandboxes int) (*loader.Loader, error) {
-	o := loader.Options{Cgroup: s.place.cgroup, Pin: s.place.pins}
+	o := loader.Options{Cgroup: s.place.cgroup, Pin: s.place.pins, Fexit: s.fexit, Supervised: true}
 	l, err := loader.Load(o)
 	var pins *loader.PinError
 	if !errors.As(err, &pins) {
