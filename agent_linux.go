@@ -60,7 +60,7 @@ func (d *Diagnosis) agent() {
 	var refused *agent.Refusal
 	switch {
 	case err == nil:
-		d.add("agent", StateOK, fmt.Sprintf("version %s at %s gives tier %s%s; %d of your %d sandboxes are in use", st.Version, path, st.Tier, recordedBy(st.Recorder), st.Sandboxes, st.Limit), "")
+		d.add("agent", StateOK, fmt.Sprintf("version %s at %s gives tier %s%s; %d of your %d sandboxes are in use", st.Version, path, st.Tier, recordedBy(st), st.Sandboxes, st.Limit), "")
 	case errors.Is(err, fs.ErrNotExist):
 		d.add("agent", StateLess, "there is none at "+path,
 			"as root: 'sallyport agent', or install its systemd units (docs/agent.md); then ordinary users have tier trace, too")
@@ -71,11 +71,14 @@ func (d *Diagnosis) agent() {
 	}
 }
 
-func recordedBy(recorder string) string {
-	if recorder == "" { // an older agent
+func recordedBy(st *agent.Status) string {
+	switch {
+	case st.Recorder == "": // an older agent
 		return ""
+	case st.Otherwise == "":
+		return fmt.Sprintf(", recorded by %s", st.Recorder)
 	}
-	return ", recorded by " + recorder
+	return fmt.Sprintf(", recorded by %s (%s)", st.Recorder, event.Text(st.Otherwise).Printable())
 }
 
 // register makes the run a sandbox of the agent's, with stage 1, which waits and

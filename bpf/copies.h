@@ -22,13 +22,13 @@ struct {
 	__uint(max_entries, COPIES);
 	__type(key, __u32);
 	__type(value, struct copy);
-} copies SEC(".maps");
+} fexit_copies SEC(".maps");
 
 static __always_inline struct copy *copy_at(__u64 thread, __u32 try)
 {
 	__u32 i = ((__u32)mix(0, thread) + try) % COPIES;
 
-	return bpf_map_lookup_elem(&copies, &i);
+	return bpf_map_lookup_elem(&fexit_copies, &i);
 }
 
 static __noinline struct copy *take_copy(__u64 thread)

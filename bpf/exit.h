@@ -175,10 +175,7 @@ static __noinline int refused_call(struct scratch *s, __u32 flags, long nr, long
 	const volatile struct call *c = &calls[nr];
 	if (!c->id || (c->refused && flags & SANDBOX_NO_REFUSED))
 		return 0;
-	int known = marked(s->d.time, nr, ret);
-	if (!SYSCALL_EXIT)
-		mark(s->d.time, nr + MARK_FEXIT);
-	if (known)
+	if (marked(s->d.time, nr, ret))
 		return 0;
 	s->d.key.call = c->id;
 	return collect(s, c) ? finish(s, nr) : 0;

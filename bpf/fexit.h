@@ -10,14 +10,14 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, __u32);
-} refused_calls SEC(".maps");
+} fexit_next SEC(".maps");
 
 /* The loader says which function. */
 SEC("fexit/call")
 int call_exit(__u64 *ctx)
 {
 	if (is_refusal((long)ctx[1]) && !elsewhere())
-		bpf_tail_call(ctx, &refused_calls, 0);
+		bpf_tail_call(ctx, &fexit_next, 0);
 	return 0;
 }
 

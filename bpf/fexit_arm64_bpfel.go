@@ -17,14 +17,14 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	FexitMapConns         = "conns"
-	FexitMapCopies        = "copies"
 	FexitMapCounters      = "counters"
 	FexitMapEvents        = "events"
+	FexitMapFexitCopies   = "fexit_copies"
+	FexitMapFexitNext     = "fexit_next"
 	FexitMapFexitPool     = "fexit_pool"
 	FexitMapMarks         = "marks"
 	FexitMapPids          = "pids"
 	FexitMapProcs         = "procs"
-	FexitMapRefusedCalls  = "refused_calls"
 	FexitMapSandboxes     = "sandboxes"
 	FexitMapTallies       = "tallies"
 	FexitMapUnixNames     = "unix_names"
@@ -119,18 +119,18 @@ type FexitProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FexitMapSpecs struct {
-	Conns        *ebpf.MapSpec `ebpf:"conns"`
-	Copies       *ebpf.MapSpec `ebpf:"copies"`
-	Counters     *ebpf.MapSpec `ebpf:"counters"`
-	Events       *ebpf.MapSpec `ebpf:"events"`
-	FexitPool    *ebpf.MapSpec `ebpf:"fexit_pool"`
-	Marks        *ebpf.MapSpec `ebpf:"marks"`
-	Pids         *ebpf.MapSpec `ebpf:"pids"`
-	Procs        *ebpf.MapSpec `ebpf:"procs"`
-	RefusedCalls *ebpf.MapSpec `ebpf:"refused_calls"`
-	Sandboxes    *ebpf.MapSpec `ebpf:"sandboxes"`
-	Tallies      *ebpf.MapSpec `ebpf:"tallies"`
-	UnixNames    *ebpf.MapSpec `ebpf:"unix_names"`
+	Conns       *ebpf.MapSpec `ebpf:"conns"`
+	Counters    *ebpf.MapSpec `ebpf:"counters"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
+	FexitCopies *ebpf.MapSpec `ebpf:"fexit_copies"`
+	FexitNext   *ebpf.MapSpec `ebpf:"fexit_next"`
+	FexitPool   *ebpf.MapSpec `ebpf:"fexit_pool"`
+	Marks       *ebpf.MapSpec `ebpf:"marks"`
+	Pids        *ebpf.MapSpec `ebpf:"pids"`
+	Procs       *ebpf.MapSpec `ebpf:"procs"`
+	Sandboxes   *ebpf.MapSpec `ebpf:"sandboxes"`
+	Tallies     *ebpf.MapSpec `ebpf:"tallies"`
+	UnixNames   *ebpf.MapSpec `ebpf:"unix_names"`
 }
 
 // FexitVariableSpecs contains global variables before they are loaded into the kernel.
@@ -166,31 +166,31 @@ func (o *FexitObjects) Close() error {
 //
 // It can be passed to LoadFexitObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FexitMaps struct {
-	Conns        *ebpf.Map `ebpf:"conns"`
-	Copies       *ebpf.Map `ebpf:"copies"`
-	Counters     *ebpf.Map `ebpf:"counters"`
-	Events       *ebpf.Map `ebpf:"events"`
-	FexitPool    *ebpf.Map `ebpf:"fexit_pool"`
-	Marks        *ebpf.Map `ebpf:"marks"`
-	Pids         *ebpf.Map `ebpf:"pids"`
-	Procs        *ebpf.Map `ebpf:"procs"`
-	RefusedCalls *ebpf.Map `ebpf:"refused_calls"`
-	Sandboxes    *ebpf.Map `ebpf:"sandboxes"`
-	Tallies      *ebpf.Map `ebpf:"tallies"`
-	UnixNames    *ebpf.Map `ebpf:"unix_names"`
+	Conns       *ebpf.Map `ebpf:"conns"`
+	Counters    *ebpf.Map `ebpf:"counters"`
+	Events      *ebpf.Map `ebpf:"events"`
+	FexitCopies *ebpf.Map `ebpf:"fexit_copies"`
+	FexitNext   *ebpf.Map `ebpf:"fexit_next"`
+	FexitPool   *ebpf.Map `ebpf:"fexit_pool"`
+	Marks       *ebpf.Map `ebpf:"marks"`
+	Pids        *ebpf.Map `ebpf:"pids"`
+	Procs       *ebpf.Map `ebpf:"procs"`
+	Sandboxes   *ebpf.Map `ebpf:"sandboxes"`
+	Tallies     *ebpf.Map `ebpf:"tallies"`
+	UnixNames   *ebpf.Map `ebpf:"unix_names"`
 }
 
 func (m *FexitMaps) Close() error {
 	return _FexitClose(
 		m.Conns,
-		m.Copies,
 		m.Counters,
 		m.Events,
+		m.FexitCopies,
+		m.FexitNext,
 		m.FexitPool,
 		m.Marks,
 		m.Pids,
 		m.Procs,
-		m.RefusedCalls,
 		m.Sandboxes,
 		m.Tallies,
 		m.UnixNames,

@@ -58,11 +58,9 @@ static __always_inline int by_call(const struct attempt *t, __u32 nr)
 static __always_inline int record_name(struct scratch *s, const struct attempt *t, __u32 nr)
 {
 	struct denial *d = &s->d;
-	__u32 m = mark_of(nr);
-	int known = marked(d->time, m, t->ret);
 
-	mark(d->time, m + MARK_FEXIT);
-	if (known)
+	/* LSM programs refuse names so; those at sockets have nothing to do with them. */
+	if (t->ret == -EACCES && marked(d->time, mark_of(nr), t->ret))
 		return 0;
 	__builtin_memcpy(d->args, t->args, sizeof(d->args));
 	d->nr = t->nr;

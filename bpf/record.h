@@ -56,9 +56,9 @@ static __always_inline __u64 hash_addr(const struct addr *a)
 	return mix(mix(mix(0, w[0]), w[1]), w[2]);
 }
 
-/* What a mark says besides a call's number: a program may not know which call it is
- * in; io_uring makes none; with MARK_FEXIT, that it was fexit which saw the call. */
-enum { MARK_RING = 510, MARK_FEXIT = 512, MARK_ANY = 1023, NO_CALL = 1024 };
+/* What a mark says instead of a call's number: a program may not know which call it
+ * is in; io_uring makes none. */
+enum { MARK_RING = 510, MARK_ANY = 1023, NO_CALL = 1024 };
 
 /* mark notes that the call that fails now was recorded. */
 static __always_inline void mark(__u64 now, __u32 nr)

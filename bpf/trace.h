@@ -7,13 +7,6 @@ enum { EPERM = 1, EACCES = 13, EBUSY = 16, EXDEV = 18, EROFS = 30 };
 enum { AT_FDCWD = -100 };
 enum { O_ACCMODE = 3, O_CREAT = 0100, O_TRUNC = 01000 };
 
-/* While one recorder takes another's place both are there, and fexit is first. */
-#ifdef POOL
-enum { SYSCALL_EXIT = 0 };
-#else
-enum { SYSCALL_EXIT = 1 };
-#endif
-
 /* A mark this old is of another call: one that was refused in part. */
 static const __u64 mark_ns = 1000000000;
 
@@ -53,22 +46,18 @@ static __always_inline long read_regs(struct pt_regs *regs, __u64 *args)
 #endif
 }
 
-/* marked reports, once, that a program refused this call and recorded that, or that
- * fexit did. Cgroup programs, which do not know which call it is, make it EPERM. */
+/* marked reports, once, that a program refused this call and recorded that. Cgroup
+ * programs, which do not know which call it is, make it EPERM. */
 static __always_inline int marked(__u64 now, __u32 nr, long ret)
 {
 	__u64 thread = thread_key();
-	__u64 *when = bpf_map_lookup_elem(&marks, &thread);
+	__u64 *when = ret == -EPERM || ret == -EACCES ? bpf_map_lookup_elem(&marks, &thread) : 0;
 
 	if (!when)
 		return 0;
 	__u64 age = now - (*when & ~1023ULL), of = *when & 1023;
 	bpf_map_delete_elem(&marks, &thread);
-	if (age >= mark_ns)
-		return 0;
-	if (of == nr)
-		return ret == -EPERM || ret == -EACCES;
-	return of == MARK_ANY ? ret == -EPERM : SYSCALL_EXIT && of == nr + MARK_FEXIT;
+	return age < mark_ns && (of == MARK_ANY ? ret == -EPERM : of == nr);
 }
 
 /* arg is one of a call's arguments; NO is none. */

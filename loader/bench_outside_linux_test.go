@@ -95,8 +95,8 @@ func BenchmarkOutsideByFexit(b *testing.B) {
 		}
 		took := time.Since(began)
 		with := least()
-		if o.Fexit != (l.HasFexit() == nil) {
-			b.Errorf("%s: %v", name, l.HasFexit())
+		if by, err := l.Recorder(); by != name {
+			b.Errorf("%s records, not %s: %v", by, name, err)
 		}
 		began = time.Now()
 		l.Close()

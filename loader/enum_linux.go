@@ -51,7 +51,7 @@ var hooks = map[bpf.KernelHook]string{
 
 // recorders are those that see system calls fail.
 var recorders = map[bpf.KernelHook]string{
-	bpf.KernelHookHOOK_EXIT: "syscall_exit",
+	bpf.KernelHookHOOK_EXIT: syscallExit,
 	bpf.KernelHookHOOK_CALL: callExit,
 	bpf.KernelHookHOOK_NAME: "name",
 	bpf.KernelHookHOOK_RING: "io_uring",

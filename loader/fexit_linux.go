@@ -1,9 +1,8 @@
 package loader
 
 import (
+	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -19,17 +18,20 @@ import (
 const (
 	callExit    = "call_exit"
 	callRefused = "call_refused"
-	nextCalls   = "refused_calls" // the table that leads from one to the other
+	nextCalls   = "fexit_next" // the table that leads from one to the other
 )
+
+// syscallExit records where fexit programs do not.
+const syscallExit = "syscall_exit"
 
 // fexitHelper: without it there would be all too much to load.
 const fexitHelper = asm.FnLoop
 
-// fexitPin begins the names of the pins of fexit programs' links.
+// fexitPin begins the names of what is theirs alone: links, programs and maps.
 const fexitPin = "fexit_"
 
 // fexitSpec gives the programs with the functions that they are for.
-func fexitSpec(o Options, kernel *btf.Spec, calls []string) (*ebpf.CollectionSpec, error) {
+func fexitSpec(kernel *btf.Spec, calls []string) (*ebpf.CollectionSpec, error) {
 	spec, err := bpf.LoadFexit()
 	if err != nil {
 		return nil, fmt.Errorf("read fexit programs: %w", err)
@@ -57,8 +59,8 @@ func fexitSpec(o Options, kernel *btf.Spec, calls []string) (*ebpf.CollectionSpe
 	}
 	delete(spec.Maps, nextCalls)
 	spec.Programs = aimed
-	if o.One {
-		spec.Maps["copies"].MaxEntries = 8
+	if stay != 0 {
+		spec.Maps["fexit_copies"].MaxEntries = 1 // nothing uses it
 	}
 	return spec, nil
 }
@@ -113,7 +115,7 @@ func aimWorks(kernel *btf.Spec, spec *ebpf.CollectionSpec, stay bool) (aimed map
 // them; else why not.
 func (l *Loader) findFexit(own *ebpf.CollectionSpec) (*ebpf.CollectionSpec, error) {
 	if !l.opts.Fexit {
-		return nil, fmt.Errorf("%w: left out", ErrMissing)
+		return nil, errors.New("left out")
 	}
 	if !has(fexitHelper) {
 		return nil, fmt.Errorf("%w: bpf_loop (Linux 5.17)", ErrMissing)
@@ -126,58 +128,54 @@ func (l *Loader) findFexit(own *ebpf.CollectionSpec) (*ebpf.CollectionSpec, erro
 	if err != nil {
 		return nil, err
 	}
-	return fexitSpec(l.opts, kernel, calls)
+	return fexitSpec(kernel, calls)
 }
 
-// attachFexit has fexit programs record what syscall_exit does, which then goes: it
-// is there until they all are, and leaves alone what they have seen. If one of them
-// cannot be, none is, and syscall_exit stays.
-func (l *Loader) attachFexit(parent cgroup.Info) error {
+// tryFexit has fexit programs record, all of them, if each does; else, with the
+// reason in notFexit, the program of another object does.
+func (l *Loader) tryFexit(fexit, exit *ebpf.CollectionSpec, parent cgroup.Info) error {
+	if l.notFexit = l.loadFexit(fexit, parent); l.notFexit == nil {
+		l.notFexit = l.proveFexit()
+	}
+	if l.notFexit == nil {
+		return nil
+	}
 	if err := l.dropFexit(); err != nil {
 		return err
 	}
-	if l.fexitMissing == nil {
-		l.fexitMissing = l.loadFexit(l.fexitSpec, parent)
-	}
-	if l.fexitMissing != nil {
-		return l.dropFexit()
-	}
-	return l.dropLink("syscall_exit")
-}
-
-// dropFexit detaches what there is of them, a predecessor's too.
-func (l *Loader) dropFexit() error {
-	pinned, err := l.pins.links(fexitPin)
-	if err != nil {
+	if err := l.loadPrograms(exit, l.mapsOf(exit)); err != nil {
 		return err
 	}
-	for name := range l.links {
-		if strings.HasPrefix(name, fexitPin) && !slices.Contains(pinned, name) {
-			pinned = append(pinned, name)
-		}
-	}
-	for _, name := range slices.Backward(fexitOrder(pinned)) {
-		if err := l.dropLink(name); err != nil {
-			return err
+	for _, p := range programs {
+		if p.name == syscallExit {
+			return l.attach(p, l.programs[p.name], nil, false)
 		}
 	}
 	return nil
 }
 
-// dropLink detaches one program.
-func (l *Loader) dropLink(name string) error {
-	if k := l.links[name]; k != nil {
-		k.Close()
-		delete(l.links, name)
+// dropFexit takes away what there is of them.
+func (l *Loader) dropFexit() error {
+	var errs []error
+	for name, k := range l.links {
+		if strings.HasPrefix(name, fexitPin) {
+			errs = append(errs, k.Close(), l.pins.drop("links", name))
+			delete(l.links, name)
+		}
 	}
-	if p := l.programs[name]; p != nil {
-		p.Close()
-		delete(l.programs, name)
+	for name, p := range l.programs {
+		if strings.HasPrefix(name, fexitPin) {
+			errs = append(errs, p.Close())
+			delete(l.programs, name)
+		}
 	}
-	if err := l.pins.dropLink(name); err != nil {
-		return fmt.Errorf("unpin %s: %w", name, err)
+	for name, m := range l.maps {
+		if strings.HasPrefix(name, fexitPin) {
+			errs = append(errs, m.Close(), l.pins.drop("maps", name))
+			delete(l.maps, name)
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (l *Loader) loadFexit(spec *ebpf.CollectionSpec, parent cgroup.Info) error {
@@ -187,13 +185,9 @@ func (l *Loader) loadFexit(spec *ebpf.CollectionSpec, parent cgroup.Info) error 
 	if err := l.loadMaps(spec, map[string]*ebpf.MapSpec{}); err != nil {
 		return err
 	}
-	shared := l.mapsOf(spec)
-	for name, m := range shared { // some are smaller, for one sandbox
-		spec.Maps[name].MaxEntries = m.MaxEntries()
-	}
 	types, _ := l.types.Kernel()
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-		MapReplacements: shared, Cache: l.types, Programs: ebpf.ProgramOptions{KernelTypes: types}})
+		MapReplacements: l.mapsOf(spec), Cache: l.types, Programs: ebpf.ProgramOptions{KernelTypes: types}})
 	if err != nil {
 		return fmt.Errorf("load fexit programs: %w", missing(err))
 	}
@@ -209,7 +203,7 @@ func (l *Loader) loadFexit(spec *ebpf.CollectionSpec, parent cgroup.Info) error 
 		p.Close() // the table has it
 		delete(coll.Programs, name)
 	}
-	for _, name := range fexitOrder(slices.Collect(maps.Keys(coll.Programs))) {
+	for name := range coll.Programs {
 		made, err := link.AttachTracing(link.TracingOptions{Program: coll.Programs[name]})
 		if err != nil {
 			return fmt.Errorf("attach %s to %s: %w", name, spec.Programs[name].AttachTo, err)
@@ -223,37 +217,37 @@ func (l *Loader) loadFexit(spec *ebpf.CollectionSpec, parent cgroup.Info) error 
 	return nil
 }
 
-// fexitOrder is that of attaching: what keeps names comes before what wants them.
-func fexitOrder(names []string) []string {
-	return slices.SortedFunc(slices.Values(names), func(a, b string) int {
-		ea, eb := strings.HasSuffix(a, "_entry"), strings.HasSuffix(b, "_entry")
-		switch {
-		case ea == eb:
-			return strings.Compare(a, b)
-		case ea:
-			return -1
-		}
-		return 1
-	})
-}
-
-// adoptFexit takes over fexit programs that are attached; it reports whether there
-// are any.
-func (l *Loader) adoptFexit() (bool, error) {
+// adoptFexit takes over fexit programs that are attached.
+func (l *Loader) adoptFexit() error {
 	names, err := l.pins.links(fexitPin)
+	if err != nil {
+		return err
+	}
 	for _, name := range names {
-		old, e := l.pins.link(name)
-		if e != nil {
-			return false, fmt.Errorf("adopt %s: %w", name, e)
+		if l.links[name], err = l.pins.link(name); err != nil {
+			return fmt.Errorf("adopt %s: %w", name, err)
 		}
-		l.links[name] = old
-		if l.programs[name], e = programOf(old); e != nil {
-			return false, fmt.Errorf("adopt %s: %w", name, e)
+		if l.programs[name], err = programOf(l.links[name]); err != nil {
+			return fmt.Errorf("adopt %s: %w", name, err)
 		}
 	}
-	return len(names) > 0, err
+	return nil
 }
 
-// HasFexit reports whether fexit programs record, instead of syscall_exit: nil, or
-// why not.
-func (l *Loader) HasFexit() error { return l.fexitMissing }
+// ErrKept is why sandboxes that were adopted are recorded otherwise than is wanted: a
+// change would miss something that they are refused, or record it twice.
+var ErrKept = errors.New("sandboxes that are there are recorded so")
+
+// Recorder says what sees system calls refused, fexit or sys_exit, and, if that is not
+// what Options.Fexit asks for, why.
+func (l *Loader) Recorder() (string, error) {
+	switch {
+	case l.notFexit == nil && l.opts.Fexit:
+		return "fexit", nil
+	case l.notFexit == nil:
+		return "fexit", ErrKept
+	case l.opts.Fexit:
+		return "sys_exit", l.notFexit
+	}
+	return "sys_exit", nil
+}

@@ -21,22 +21,21 @@ import (
 
 // Loader is the kernel side of a machine's sandboxes.
 type Loader struct {
-	opts         Options
-	maps         map[string]*ebpf.Map
-	programs     map[string]*ebpf.Program // those loaded by this process
-	types        *btf.Cache               // the kernel's
-	links        map[string]link.Link
-	missing      map[string]error // programs that are left out, and why
-	lsm          func() (*ebpf.CollectionSpec, error)
-	fexitSpec    *ebpf.CollectionSpec
-	fexitMissing error // why syscall_exit records
-	told         *tally
-	pins         *pins
-	names        names
-	procs        *processes
-	boxes        boxes
-	reader       *reader
-	closing      sync.Once
+	opts     Options
+	maps     map[string]*ebpf.Map
+	programs map[string]*ebpf.Program // those loaded by this process
+	types    *btf.Cache               // the kernel's
+	links    map[string]link.Link
+	missing  map[string]error // programs that are left out, and why
+	lsm      func() (*ebpf.CollectionSpec, error)
+	notFexit error // why syscall_exit records; nil: fexit programs do
+	told     *tally
+	pins     *pins
+	names    names
+	procs    *processes
+	boxes    boxes
+	reader   *reader
+	closing  sync.Once
 }
 
 // Load loads the programs, or adopts those that are pinned, and attaches them.
@@ -73,51 +72,93 @@ func unlimitMemory() {
 }
 
 func (l *Loader) load(parent cgroup.Info) error {
+	spec, err := l.spec(parent)
+	if err != nil {
+		return err
+	}
+	var fexit *ebpf.CollectionSpec
+	fexit, l.notFexit = l.findFexit(spec)
+	about, adopted, err := l.openPins(parent, spec, fexit)
+	if err != nil {
+		return err
+	}
+	if err := l.loadMaps(spec, map[string]*ebpf.MapSpec{"told": toldSpec()}); err != nil {
+		return err
+	}
+	exit := spec.Programs[syscallExit]
+	if l.notFexit == nil {
+		delete(spec.Programs, syscallExit)
+	}
+	if !adopted || l.pins.about.Build != about.Build {
+		err = l.attachAll(spec, parent, adopted)
+	} else {
+		err = l.adoptAll()
+	}
+	if err != nil {
+		return err
+	}
+	if err := l.begin(adopted); err != nil {
+		return err
+	}
+	switch {
+	case l.notFexit != nil:
+	case adopted:
+		err = l.adoptFexit()
+	default:
+		spec.Programs = map[string]*ebpf.ProgramSpec{syscallExit: exit}
+		err = l.tryFexit(fexit, spec, parent)
+	}
+	if err != nil {
+		return err
+	}
+	if l.notFexit != nil {
+		about.Fexit = [32]byte{}
+	}
+	return l.pins.finish(about)
+}
+
+// spec is that of the programs that every kernel has.
+func (l *Loader) spec(parent cgroup.Info) (*ebpf.CollectionSpec, error) {
 	spec, err := bpf.LoadKernel()
 	if err != nil {
-		return fmt.Errorf("read programs: %w", err)
+		return nil, fmt.Errorf("read programs: %w", err)
 	}
 	if l.names, err = namesOf(spec); err != nil {
-		return err
+		return nil, err
 	}
 	spec.Maps["events"].MaxEntries = l.opts.RingBytes
 	if l.opts.One { // what is allocated beforehand takes a tenth of the time of loading
 		spec.Maps["conns"].MaxEntries, spec.Maps["marks"].MaxEntries = 8192, 1024
 	}
 	if err := l.setConstants(spec, parent); err != nil {
-		return err
+		return nil, err
 	}
 	if !has(asm.FnLoop) {
 		dropCallbacks(spec)
 	}
-	l.fexitSpec, l.fexitMissing = l.findFexit(spec)
-	var about about
-	adopted := false
-	if l.opts.Pin != "" {
-		lsm, _ := l.lsm() // none: why is said with its programs
-		if about, err = aboutOf(parent, l.opts.RingBytes, spec, lsm, l.fexitSpec); err != nil {
-			return err
-		}
-		if l.pins, adopted, err = openPins(l.opts.Pin, about); err != nil {
-			return err
-		}
+	return spec, nil
+}
+
+// openPins says what these programs are, and whether there are some to adopt. Their
+// recorder is kept then, since sandboxes may depend on it.
+func (l *Loader) openPins(parent cgroup.Info, spec, fexit *ebpf.CollectionSpec) (a about, adopted bool, err error) {
+	if l.opts.Pin == "" {
+		return a, false, nil
 	}
-	if err := l.loadMaps(spec, map[string]*ebpf.MapSpec{"told": toldSpec()}); err != nil {
-		return err
+	lsm, _ := l.lsm() // none: why is said with its programs
+	if a, err = aboutOf(parent, l.opts.RingBytes, fexit, spec, lsm); err != nil {
+		return a, false, err
 	}
-	if !adopted || l.pins.about.Build != about.Build {
-		if err := l.attachAll(spec, parent, adopted); err != nil {
-			return err
-		}
-	} else if err := l.adoptAll(); err != nil {
-		return err
+	if l.pins, adopted, err = openPins(l.opts.Pin, a); err != nil || !adopted {
+		return a, false, err
 	}
-	if l.pins != nil {
-		if err := l.pins.finish(about); err != nil {
-			return err
-		}
+	a.Fexit = l.pins.about.Fexit
+	if a.hasFexit() {
+		l.notFexit = nil
+	} else if l.notFexit == nil {
+		l.notFexit = ErrKept
 	}
-	return l.begin(adopted)
+	return a, true, nil
 }
 
 // setConstants tells the programs of an object what does not change.
@@ -221,7 +262,7 @@ func (l *Loader) attachAll(spec *ebpf.CollectionSpec, parent cgroup.Info, replac
 			return err
 		}
 	}
-	return l.attachFexit(parent)
+	return nil
 }
 
 // mapsOf are the maps that an object's programs share with others.
@@ -239,7 +280,7 @@ func (l *Loader) mapsOf(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
 // missing, it is left out; the verifier is not run twice for nothing.
 func (l *Loader) loadPrograms(spec *ebpf.CollectionSpec, own map[string]*ebpf.Map) error {
 	for _, p := range programs {
-		if !p.optional || p.attach != attachCgroup {
+		if !p.optional || p.attach != attachCgroup || spec.Programs[p.name] == nil {
 			continue
 		}
 		if err := probeAttach(p, l.opts.Cgroup, spec.Programs[p.name].AttachType); err != nil {
@@ -322,16 +363,6 @@ func (l *Loader) attach(p program, prog *ebpf.Program, dir *os.File, replace boo
 			return nil
 		}
 	}
-	if replace && p.attach == attachTrace { // two of the same would record all of it twice
-		if old, err := l.pins.link(p.name); err == nil {
-			if have := sameProgram(old, prog); have != nil {
-				prog.Close()
-				l.links[p.name], l.programs[p.name] = old, have
-				return nil
-			}
-			old.Close()
-		}
-	}
 	var made link.Link
 	var err error
 	if p.attach == attachCgroup {
@@ -349,31 +380,10 @@ func (l *Loader) attach(p program, prog *ebpf.Program, dir *os.File, replace boo
 	return nil
 }
 
-// sameProgram gives what is attached if it does what prog would do, else nil. Its
-// constants are the same, or the pins would not be taken over.
-func sameProgram(old link.Link, prog *ebpf.Program) *ebpf.Program {
-	have, err := programOf(old)
-	if err != nil {
-		return nil
-	}
-	a, errA := have.Info()
-	b, errB := prog.Info()
-	if errA != nil || errB != nil || a.Tag != b.Tag {
-		have.Close()
-		return nil
-	}
-	return have
-}
-
 // adoptAll takes over what is attached already, and the maps of LSM programs.
 func (l *Loader) adoptAll() error {
 	if err := l.adoptLinks(); err != nil {
 		return err
-	}
-	if l.fexitSpec != nil {
-		if err := l.loadMaps(l.fexitSpec, map[string]*ebpf.MapSpec{}); err != nil {
-			return err
-		}
 	}
 	lsm, err := l.lsm()
 	if err != nil {
@@ -385,13 +395,6 @@ func (l *Loader) adoptAll() error {
 
 // adoptLinks takes over what is attached already.
 func (l *Loader) adoptLinks() error {
-	fexit, err := l.adoptFexit()
-	if err != nil {
-		return err
-	}
-	if !fexit && l.fexitMissing == nil {
-		l.fexitMissing = errors.New("the programs that were taken over could not have it")
-	}
 	for _, p := range programs {
 		old, err := l.pins.link(p.name)
 		switch {
@@ -402,7 +405,7 @@ func (l *Loader) adoptLinks() error {
 			}
 		case p.optional && errors.Is(err, os.ErrNotExist):
 			l.missing[p.name] = ErrMissing
-		case fexit && p.name == "syscall_exit" && errors.Is(err, os.ErrNotExist):
+		case p.name == syscallExit && l.notFexit == nil:
 		default:
 			return &ProgramError{p.name, p.purpose, "adopt", err}
 		}

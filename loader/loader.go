@@ -34,9 +34,10 @@ type Options struct {
 	One bool
 	// NoLSM leaves LSM programs out where there could be some.
 	NoLSM bool
-	// Fexit has refused calls recorded where they are refused, if the kernel takes
-	// such programs, and io_uring's attempts upon names with them; else every call
-	// of the machine is looked at where it returns. See HasFexit.
+	// Fexit has refused calls recorded where they are refused, if programs for that
+	// prove to do it, and io_uring's attempts upon names with them; else every call
+	// of the machine is looked at where it returns. Attaching them takes a while. While
+	// there are sandboxes, what is pinned goes on as it is. See Recorder.
 	Fexit bool
 	// Supervised: all sandboxes will have Rules.NoRefused. There are no fexit
 	// programs for calls that seccomp refuses then.

@@ -117,7 +117,7 @@ func (l *Loader) attachLSM(parent cgroup.Info) error {
 		}
 		delete(l.links, p.name)
 		delete(l.programs, p.name)
-		if err := l.pins.dropLink(p.name); err != nil {
+		if err := l.pins.drop("links", p.name); err != nil {
 			return &ProgramError{p.name, p.purpose, "unpin", err}
 		}
 	}

@@ -36,7 +36,7 @@ func (r *Record) names(d *denial) {
 
 // testRules are those of a self-test's sandbox.
 func (l *Loader) testRules(dir string) Rules {
-	r := Rules{TCP: true, UDP: true}
+	r := Rules{TCP: true, UDP: true, NoRefused: l.opts.Supervised}
 	if real, err := filepath.EvalSymlinks(dir); err == nil && l.hasLSM() {
 		r.Files = plan.CompileFiles(plan.FileRules{Rules: []plan.FileRule{{Kind: plan.FileProtect, Path: real}}})
 	}

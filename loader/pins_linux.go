@@ -26,11 +26,23 @@ type about struct {
 	Cgroup uint64
 	Ring   uint64
 	Build  [32]byte
+	Fexit  [32]byte // zero: syscall_exit records
 }
+
+func (a about) hasFexit() bool { return a.Fexit != [32]byte{} }
 
 // aboutOf is about the programs of some objects, of which those that this kernel
 // does not take are nil.
-func aboutOf(parent cgroup.Info, ring uint32, specs ...*ebpf.CollectionSpec) (about, error) {
+func aboutOf(parent cgroup.Info, ring uint32, fexit *ebpf.CollectionSpec, specs ...*ebpf.CollectionSpec) (a about, err error) {
+	a = about{ABI: uint32(bpf.KernelAbiABI), Level: uint32(parent.Depth + 1), Cgroup: parent.ID, Ring: uint64(ring)}
+	if a.Build, err = buildOf(specs...); err != nil || fexit == nil {
+		return a, err
+	}
+	a.Fexit, err = buildOf(fexit)
+	return a, err
+}
+
+func buildOf(specs ...*ebpf.CollectionSpec) (sum [32]byte, err error) {
 	h := sha256.New()
 	for _, spec := range specs {
 		if spec == nil {
@@ -40,7 +52,7 @@ func aboutOf(parent cgroup.Info, ring uint32, specs ...*ebpf.CollectionSpec) (ab
 			//lint:ignore SA1019 it tells our own builds apart, and is not compared with the kernel's
 			tag, err := spec.Programs[name].Instructions.Tag(spec.ByteOrder)
 			if err != nil {
-				return about{}, fmt.Errorf("identify program %s: %w", name, err)
+				return sum, fmt.Errorf("identify program %s: %w", name, err)
 			}
 			fmt.Fprintln(h, name, spec.Programs[name].AttachTo, tag)
 		}
@@ -48,9 +60,8 @@ func aboutOf(parent cgroup.Info, ring uint32, specs ...*ebpf.CollectionSpec) (ab
 			fmt.Fprintf(h, "%x\n", kv.Value)
 		}
 	}
-	a := about{ABI: uint32(bpf.KernelAbiABI), Level: uint32(parent.Depth + 1), Cgroup: parent.ID, Ring: uint64(ring)}
-	h.Sum(a.Build[:0])
-	return a, nil
+	h.Sum(sum[:0])
+	return sum, nil
 }
 
 // pins is a folder on a bpffs. A nil *pins pins nothing.
@@ -87,13 +98,15 @@ func openPins(dir string, want about) (*pins, bool, error) {
 	p.lock = f
 	found, err := p.read()
 	if err == nil && found {
-		err = p.check(want)
+		if err = p.check(want); err == nil && p.about.Fexit != want.Fexit {
+			found, err = p.inUse()
+		}
 	}
 	if err != nil {
 		p.close()
 		return nil, false, err
 	}
-	if !found { // of a Load that was cut short: nothing depends on it
+	if !found { // of a Load that was cut short, or with another recorder: nothing depends on it
 		err = p.clear()
 	}
 	p.have = found
@@ -114,6 +127,9 @@ func (p *pins) read() (bool, error) {
 		return false, fmt.Errorf("read pins: %w", err)
 	}
 	defer m.Close()
+	if m.ValueSize() != uint32(binary.Size(p.about)) {
+		return false, &PinError{p.dir, "another version's"}
+	}
 	if err := m.Lookup(uint32(0), &p.about); err != nil {
 		return false, fmt.Errorf("read pins: %w", err)
 	}
@@ -132,9 +148,24 @@ func (p *pins) check(want about) error {
 	return nil
 }
 
+// inUse reports whether there are sandboxes.
+func (p *pins) inUse() (bool, error) {
+	m, err := ebpf.LoadPinnedMap(p.path("maps", "sandboxes"), nil)
+	if err != nil {
+		return false, fmt.Errorf("read pins: %w", err)
+	}
+	defer m.Close()
+	var id uint64
+	err = m.NextKey(nil, &id)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return false, nil
+	}
+	return true, err
+}
+
 // finish says that all is pinned, by whom.
 func (p *pins) finish(a about) error {
-	if p.have && p.about == a {
+	if p == nil || p.have && p.about == a {
 		return nil
 	}
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "about", Type: ebpf.Array, KeySize: 4, ValueSize: uint32(binary.Size(a)), MaxEntries: 1})
@@ -183,9 +214,6 @@ func (p *pins) link(name string) (link.Link, error) {
 
 // links are the names of the pinned links that begin so.
 func (p *pins) links(prefix string) ([]string, error) {
-	if p == nil {
-		return nil, nil
-	}
 	entries, err := os.ReadDir(p.path("links"))
 	if err != nil {
 		return nil, fmt.Errorf("list pins: %w", err)
@@ -214,12 +242,12 @@ func (p *pins) putLink(name string, l link.Link) error {
 	return os.Rename(next, p.path("links", name))
 }
 
-// dropLink removes the pin of a link that there may be.
-func (p *pins) dropLink(name string) error {
+// drop removes the pins that there may be of a link, or of a map.
+func (p *pins) drop(dir, name string) error {
 	if p == nil {
 		return nil
 	}
-	if err := os.Remove(p.path("links", name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(p.path(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil

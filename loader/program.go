@@ -9,8 +9,7 @@ const (
 	attachNone attachment = iota
 	attachCgroup
 	attachTrace
-	attachLSM   // of the object lsm.bpf.c: all of them, or none
-	attachFexit // of the object fexit.bpf.c: the same
+	attachLSM // of the object lsm.bpf.c: all of them, or none
 )
 
 // program is one of the kernel's programs: the table is pure, so that what is
@@ -41,15 +40,6 @@ var programs = []program{
 	{"process_exec", "follows new programs", "5.10", attachTrace, false},
 	{"process_exit", "follows the end of processes", "5.10", attachTrace, false},
 	{"syscall_exit", "records refused system calls", "5.10", attachTrace, false},
-	{"call_exit", "records refused system calls at their functions", "5.17", attachFexit, true},
-	{"open_exit", "records refused opens, io_uring's too", "5.17", attachFexit, true},
-	{"mkdir_exit", "records refused new folders, io_uring's too", "5.17", attachFexit, true},
-	{"unlink_exit", "records refused removals of files, io_uring's too", "5.17", attachFexit, true},
-	{"rmdir_exit", "records refused removals of folders, io_uring's too", "5.17", attachFexit, true},
-	{"rename_exit", "records refused renames, io_uring's too", "5.17", attachFexit, true},
-	{"link_exit", "records refused links, io_uring's too", "5.17", attachFexit, true},
-	{"symlink_exit", "records refused symbolic links, io_uring's too", "5.17", attachFexit, true},
-	{"statx_exit", "records refused looks at files, io_uring's too", "5.17", attachFexit, true},
 	{"lsm_create", "refuses sockets that no packet rule confines", "6.1", attachLSM, true},
 	{"lsm_connect", "refuses to connect sockets from outside", "6.1", attachLSM, true},
 	{"lsm_sendmsg", "refuses to send by sockets from outside", "6.1", attachLSM, true},

@@ -8,14 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sallyport/sallyport/bpf"
 	"github.com/sallyport/sallyport/internal/cgroup"
 	"github.com/sallyport/sallyport/internal/event"
 )
@@ -71,54 +69,7 @@ func SelfTest(ctx context.Context, parent string) ([]Finding, error) {
 		return judgeFailure(err), nil
 	}
 	defer l.Close()
-	found, err := l.SelfTest(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return l.tryFexit(ctx, g.Info, found)
-}
-
-// tryFexit provokes what syscall_exit records once more, after fexit programs have
-// taken its place.
-func (l *Loader) tryFexit(ctx context.Context, parent cgroup.Info, found []Finding) ([]Finding, error) {
-	own, err := bpf.LoadKernel()
-	if err != nil {
-		return nil, fmt.Errorf("read programs: %w", err)
-	}
-	l.opts.Fexit = true
-	l.fexitSpec, l.fexitMissing = l.findFexit(own)
-	if err := l.attachFexit(parent); err != nil {
-		return nil, fmt.Errorf("test the kernel: %w", err)
-	}
-	again, err := l.SelfTest(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for i, p := range programs {
-		if p.attach == attachFexit {
-			found[i] = again[i]
-		}
-	}
-	return found, nil
-}
-
-// Fexit reports whether a self-test has proven all fexit programs: then a Load may
-// have Options.Fexit.
-func Fexit(list []Finding) bool {
-	n := 0
-	for _, f := range list {
-		if !isFexit(f.Program) {
-			continue
-		}
-		if n++; f.State != Works {
-			return false
-		}
-	}
-	return n > 0
-}
-
-func isFexit(name string) bool {
-	return slices.ContainsFunc(programs, func(p program) bool { return p.name == name && p.attach == attachFexit })
+	return l.SelfTest(ctx)
 }
 
 // SelfTest provokes every program of a Loader that nobody reads yet, in a
@@ -131,11 +82,7 @@ func (l *Loader) SelfTest(ctx context.Context) ([]Finding, error) {
 	var out []Finding
 	for _, p := range programs {
 		f := findingOf(p)
-		why := l.missing[p.name]
-		if p.attach == attachFexit {
-			why = l.fexitMissing
-		}
-		switch {
+		switch why := l.missing[p.name]; {
 		case errors.Is(why, ErrMissing):
 			f.State, f.Err = Unsupported, why
 		case why != nil:
@@ -263,10 +210,8 @@ func noteHit(hits map[string]bool, r Record, pid int) {
 	case r.Event.Layer == event.LayerTrace && r.Event.Operation == event.FileExec:
 		hits[r.seen] = true
 		hits["process_fork"] = len(r.Event.Ancestors) > 0 && r.Event.Ancestors[0].PID == pid
-	case r.Event.Layer == event.LayerTrace:
-		noteWork(hits, r, pid)
-		return
 	case r.Event.Layer != event.LayerCgroup:
+		noteWork(hits, r, pid)
 		return
 	case r.Event.Operation == event.UnixConnect:
 		hits[map[string]string{"unix/stream": "connect_unix", "unix/dgram": "sendmsg_unix"}[r.Event.Object.Socket]] = true

@@ -141,6 +141,23 @@ func (t *tally) settle(seen counts) (lost counts) {
 	return lost
 }
 
+// reset forgets all that was seen.
+func (t *tally) reset() error {
+	none := make([]uint64, ebpf.MustPossibleCPU())
+	for i := range uint32(bpf.KernelCounterCOUNTERS) {
+		if err := t.counters.Put(i, none); err != nil {
+			return fmt.Errorf("clear counter %d: %w", i, err)
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range 2 * opCount {
+		t.store(i, 0)
+	}
+	t.before, t.canaries = counts{}, counts{}
+	return nil
+}
+
 // Counters reads the kernel's counters.
 func (l *Loader) Counters() (Counters, error) {
 	c := Counters{Seen: map[event.Operation]uint64{}, Lost: map[event.Operation]uint64{}, RingFull: map[event.Operation]uint64{}}

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -29,6 +30,7 @@ type agentFlags struct {
 	metrics, webConfig string
 	otlp, syslog       string
 	journal, remove    bool
+	recorder           string
 	say                func(text string) // warns
 }
 
@@ -63,6 +65,7 @@ log files.`,
 	flags.StringVar(&f.otlp, "otlp", "", "send events to the OpenTelemetry collector at `URL`, such as http://127.0.0.1:4318")
 	flags.StringVar(&f.syslog, "syslog", "", "send events by syslog to `URL`, such as tcp://127.0.0.1:601")
 	flags.BoolVar(&f.journal, "journald", false, "send events to the journal of systemd")
+	flags.StringVar(&f.recorder, "recorder", string(agent.RecorderAuto), "record refused system calls by `WHAT`: sys_exit, which slows every call of the machine a little; fexit, which does not; auto: fexit if the kernel takes it")
 	flags.BoolVar(&f.remove, "remove", false, "end what an agent that runs no more left behind, sandboxes too; the logs stay")
 	return cmd
 }
@@ -71,13 +74,17 @@ func (f *agentFlags) run(ctx context.Context, errOut io.Writer) error {
 	if f.remove {
 		return agent.Remove(f.state)
 	}
+	recorder := agent.Recorder(f.recorder)
+	if !slices.Contains([]agent.Recorder{agent.RecorderAuto, agent.RecorderFexit, agent.RecorderExit}, recorder) {
+		return fmt.Errorf("--recorder %q: none of auto, fexit and sys_exit", f.recorder)
+	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	var writing sync.Mutex
 	f.say = func(text string) { writing.Lock(); defer writing.Unlock(); warn(errOut, text, "") }
 	s, err := agent.New(agent.Options{StateDir: f.state, Ceiling: sallyport.AdminPolicies, Version: version, Sift: sallyport.NewSifter,
-		Warn: f.say})
+		Recorder: recorder, Warn: f.say})
 	if err != nil {
 		return err
 	}

@@ -60,13 +60,24 @@ const hintAgain = "try again"
 
 func refuse(hint, text string) *Refusal { return &Refusal{text, hint} }
 
+// Recorder is what sees system calls refused.
+type Recorder string
+
+// The recorders.
+const (
+	RecorderAuto  Recorder = "auto"     // fexit if it proves to work
+	RecorderFexit Recorder = "fexit"    // programs at the functions that refuse
+	RecorderExit  Recorder = "sys_exit" // one that every system call of the machine passes
+)
+
 // Status is what an agent says of itself.
 type Status struct {
 	Version   string     `json:"version"` // of the program
 	Tier      event.Tier `json:"tier"`
-	Less      string     `json:"less,omitempty"`     // why it is not a higher one
-	Recorder  string     `json:"recorder,omitempty"` // of refused system calls: fexit or sys_exit
-	Sandboxes int        `json:"sandboxes"`          // of the caller
+	Less      string     `json:"less,omitempty"` // why it is not a higher one
+	Recorder  Recorder   `json:"recorder,omitempty"`
+	Otherwise string     `json:"otherwise,omitempty"` // why it is not the recorder that is wanted
+	Sandboxes int        `json:"sandboxes"`           // of the caller
 	Limit     int        `json:"limit"`
 }
 

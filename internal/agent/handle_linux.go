@@ -87,7 +87,8 @@ func (k *conn) prepare() {
 }
 
 func (s *Server) status(uid uint32) *Status {
-	return &Status{Version: s.opts.Version, Tier: s.tier, Less: s.less, Recorder: s.recorder(), Sandboxes: s.quotas.sandboxes(uid), Limit: s.quotas.limits.Sandboxes}
+	by, _ := s.load.Recorder()
+	return &Status{Version: s.opts.Version, Tier: s.tier, Less: s.less, Recorder: Recorder(by), Otherwise: s.otherwise, Sandboxes: s.quotas.sandboxes(uid), Limit: s.quotas.limits.Sandboxes}
 }
 
 // logs names, or opens, the caller's own logs; all of them for root.

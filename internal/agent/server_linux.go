@@ -28,6 +28,8 @@ type Options struct {
 	Ceiling string
 	Version string
 	Limits  Limits
+	// Recorder is wanted of those that there are; empty: RecorderAuto.
+	Recorder Recorder
 	// Sift makes a sandbox's Sifter; nil: everything is recorded as it comes.
 	Sift func() Sifter
 	// Warn takes what an administrator should know.
@@ -36,16 +38,16 @@ type Options struct {
 
 // Server is the daemon.
 type Server struct {
-	opts     Options
-	place    places
-	load     *loader.Loader
-	fexit    bool // programs of this kind have proven to record
-	check    process.Checker
-	quotas   *quotas
-	logs     *logbook
-	policies policies
-	tier     event.Tier
-	less     string // why it is not a higher one
+	opts      Options
+	place     places
+	load      *loader.Loader
+	check     process.Checker
+	quotas    *quotas
+	logs      *logbook
+	policies  policies
+	tier      event.Tier
+	less      string // why it is not a higher one
+	otherwise string // why another recorder than is wanted records
 
 	draining atomic.Bool
 	refused  atomic.Uint64 // requests
@@ -110,6 +112,9 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	s.checkTier()
+	if err := s.checkRecorder(); err != nil {
+		return err
+	}
 	host, _ := os.Hostname() // an event without it is still an event
 	head := audit.Header{Sandbox: event.Sandbox{Tier: s.tier}, Host: host, BootID: s.place.boot}
 	if s.logs, err = openLogbook(s.place.logs, head, s.quotas.limits.LogBytes); err != nil {
@@ -149,7 +154,7 @@ func (s *Server) selfTest() error {
 	if tier < event.TierTrace {
 		return fmt.Errorf("tier %s: %w", event.TierTrace, why)
 	}
-	s.tier, s.fexit = tier, loader.Fexit(findings)
+	s.tier = tier
 	if why != nil {
 		s.less = why.Error()
 	}
@@ -163,18 +168,24 @@ func (s *Server) checkTier() {
 	}
 }
 
-// recorder is what sees system calls refused: programs where they are refused, or one
-// that looks at every call of the machine.
-func (s *Server) recorder() string {
-	if s.load.HasFexit() == nil {
-		return "fexit"
+// checkRecorder: what is wanted may be impossible, and sandboxes that are there keep
+// theirs.
+func (s *Server) checkRecorder() error {
+	by, why := s.load.Recorder()
+	switch {
+	case why == nil:
+		return nil
+	case s.opts.Recorder == RecorderFexit && !errors.Is(why, loader.ErrKept):
+		return fmt.Errorf("record by %s: %w", RecorderFexit, why)
 	}
-	return "sys_exit"
+	s.otherwise = why.Error()
+	s.warn(fmt.Sprintf("refused system calls are recorded by %s: %v", by, why))
+	return nil
 }
 
 // loadOrReplace gives up pins that are of no use, if no sandbox depends on them.
 func (s *Server) loadOrReplace(sandboxes int) (*loader.Loader, error) {
-	o := loader.Options{Cgroup: s.place.cgroup, Pin: s.place.pins, Fexit: s.fexit, Supervised: true}
+	o := loader.Options{Cgroup: s.place.cgroup, Pin: s.place.pins, Fexit: s.opts.Recorder != RecorderExit, Supervised: true}
 	l, err := loader.Load(o)
 	var pins *loader.PinError
 	if !errors.As(err, &pins) {

@@ -1,6 +1,8 @@
 package loader
 
 import (
+	"context"
+	"fmt"
 	"runtime"
 	"slices"
 
@@ -8,6 +10,27 @@ import (
 
 	"github.com/sallyport/sallyport/bpf"
 )
+
+// proveFexit has every fexit program see what it is there for, once, in a sandbox of
+// its own, before there are others. It leaves no numbers.
+func (l *Loader) proveFexit() error {
+	hits, err := l.provoked(context.Background(), l.opts.Cgroup)
+	if err != nil {
+		return fmt.Errorf("test fexit programs: %w", err)
+	}
+	want := []string{callExit}
+	for _, w := range works {
+		if l.programs[fexitPin+w.program] != nil {
+			want = append(want, w.program)
+		}
+	}
+	for _, name := range want {
+		if !hits[name] {
+			return fmt.Errorf("program %s is attached, and did nothing", name)
+		}
+	}
+	return l.told.reset()
+}
 
 // No one, root included, makes or moves a name in devpts, nor removes one in /proc,
 // which knows of no name that is not there: ENOENT.
