@@ -28,15 +28,15 @@ static __always_inline int unrecorded(__u32 op)
 	return 0;
 }
 
-SEC("fexit/call")
-int call_refused(__u64 *ctx)
+/* refused_in records the call that a process made with these registers. */
+static __noinline int refused_in(struct pt_regs *regs, long ret)
 {
 	__u64 id, args[6];
 	struct sandbox *sb = recorded(&id);
 
 	if (!sb)
 		return 0;
-	long ret = (long)ctx[1], nr = read_regs((struct pt_regs *)ctx[0], args);
+	long nr = read_regs(regs, args);
 	__u32 slot = take();
 	struct scratch *s = slot < NO_SLOT ? scratch(slot) : 0;
 	if (!s)
@@ -46,6 +46,37 @@ int call_refused(__u64 *ctx)
 	refused_call(s, sb->flags, nr, ret);
 	give_back(slot);
 	return 0;
+}
+
+SEC("fexit/call")
+int call_refused(__u64 *ctx)
+{
+	return refused_in((struct pt_regs *)ctx[0], (long)ctx[1]);
+}
+
+/* A call that seccomp's supervisor answers is never made: its function does not run.
+ * It waits for the answer in one of two functions, which others wait in, too. */
+static __always_inline int answered(__u64 *ctx)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct seccomp_knotif *n = (void *)ctx[0] - OFFSET(struct seccomp_knotif, ready);
+
+	if ((int)ctx[1] || elsewhere() || READ(n, task) != t || READ(n, state) != SECCOMP_NOTIFY_REPLIED)
+		return 0;
+	long ret = READ(n, error);
+	return is_refusal(ret) ? refused_in(bpf_task_pt_regs(t), ret) : 0;
+}
+
+SEC("fexit/wait")
+int answer_exit(__u64 *ctx)
+{
+	return answered(ctx);
+}
+
+SEC("fexit/wait")
+int answer_exit_killable(__u64 *ctx)
+{
+	return answered(ctx);
 }
 
 #endif

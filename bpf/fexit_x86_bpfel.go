@@ -16,42 +16,44 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	FexitMapConns         = "conns"
-	FexitMapCounters      = "counters"
-	FexitMapEvents        = "events"
-	FexitMapFexitCopies   = "fexit_copies"
-	FexitMapFexitNext     = "fexit_next"
-	FexitMapFexitPool     = "fexit_pool"
-	FexitMapMarks         = "marks"
-	FexitMapPids          = "pids"
-	FexitMapProcs         = "procs"
-	FexitMapSandboxes     = "sandboxes"
-	FexitMapTallies       = "tallies"
-	FexitMapUnixNames     = "unix_names"
-	FexitProgCallExit     = "call_exit"
-	FexitProgCallRefused  = "call_refused"
-	FexitProgLinkEntry    = "link_entry"
-	FexitProgLinkExit     = "link_exit"
-	FexitProgMkdirEntry   = "mkdir_entry"
-	FexitProgMkdirExit    = "mkdir_exit"
-	FexitProgOpenExit     = "open_exit"
-	FexitProgRenameEntry  = "rename_entry"
-	FexitProgRenameExit   = "rename_exit"
-	FexitProgRmdirEntry   = "rmdir_entry"
-	FexitProgRmdirExit    = "rmdir_exit"
-	FexitProgSocketCreate = "socket_create"
-	FexitProgStatxExit    = "statx_exit"
-	FexitProgSymlinkEntry = "symlink_entry"
-	FexitProgSymlinkExit  = "symlink_exit"
-	FexitProgUnlinkEntry  = "unlink_entry"
-	FexitProgUnlinkExit   = "unlink_exit"
-	FexitVarCalls         = "calls"
-	FexitVarHasAncestor   = "has_ancestor"
-	FexitVarHasLoop       = "has_loop"
-	FexitVarLevel         = "level"
-	FexitVarNamesStay     = "names_stay"
-	FexitVarParent        = "parent"
-	FexitVarWakeAt        = "wake_at"
+	FexitMapConns               = "conns"
+	FexitMapCounters            = "counters"
+	FexitMapEvents              = "events"
+	FexitMapFexitCopies         = "fexit_copies"
+	FexitMapFexitNext           = "fexit_next"
+	FexitMapFexitPool           = "fexit_pool"
+	FexitMapMarks               = "marks"
+	FexitMapPids                = "pids"
+	FexitMapProcs               = "procs"
+	FexitMapSandboxes           = "sandboxes"
+	FexitMapTallies             = "tallies"
+	FexitMapUnixNames           = "unix_names"
+	FexitProgAnswerExit         = "answer_exit"
+	FexitProgAnswerExitKillable = "answer_exit_killable"
+	FexitProgCallExit           = "call_exit"
+	FexitProgCallRefused        = "call_refused"
+	FexitProgLinkEntry          = "link_entry"
+	FexitProgLinkExit           = "link_exit"
+	FexitProgMkdirEntry         = "mkdir_entry"
+	FexitProgMkdirExit          = "mkdir_exit"
+	FexitProgOpenExit           = "open_exit"
+	FexitProgRenameEntry        = "rename_entry"
+	FexitProgRenameExit         = "rename_exit"
+	FexitProgRmdirEntry         = "rmdir_entry"
+	FexitProgRmdirExit          = "rmdir_exit"
+	FexitProgSocketCreate       = "socket_create"
+	FexitProgStatxExit          = "statx_exit"
+	FexitProgSymlinkEntry       = "symlink_entry"
+	FexitProgSymlinkExit        = "symlink_exit"
+	FexitProgUnlinkEntry        = "unlink_entry"
+	FexitProgUnlinkExit         = "unlink_exit"
+	FexitVarCalls               = "calls"
+	FexitVarHasAncestor         = "has_ancestor"
+	FexitVarHasLoop             = "has_loop"
+	FexitVarLevel               = "level"
+	FexitVarNamesStay           = "names_stay"
+	FexitVarParent              = "parent"
+	FexitVarWakeAt              = "wake_at"
 )
 
 // LoadFexit returns the embedded CollectionSpec for Fexit.
@@ -96,23 +98,25 @@ type FexitSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FexitProgramSpecs struct {
-	CallExit     *ebpf.ProgramSpec `ebpf:"call_exit"`
-	CallRefused  *ebpf.ProgramSpec `ebpf:"call_refused"`
-	LinkEntry    *ebpf.ProgramSpec `ebpf:"link_entry"`
-	LinkExit     *ebpf.ProgramSpec `ebpf:"link_exit"`
-	MkdirEntry   *ebpf.ProgramSpec `ebpf:"mkdir_entry"`
-	MkdirExit    *ebpf.ProgramSpec `ebpf:"mkdir_exit"`
-	OpenExit     *ebpf.ProgramSpec `ebpf:"open_exit"`
-	RenameEntry  *ebpf.ProgramSpec `ebpf:"rename_entry"`
-	RenameExit   *ebpf.ProgramSpec `ebpf:"rename_exit"`
-	RmdirEntry   *ebpf.ProgramSpec `ebpf:"rmdir_entry"`
-	RmdirExit    *ebpf.ProgramSpec `ebpf:"rmdir_exit"`
-	SocketCreate *ebpf.ProgramSpec `ebpf:"socket_create"`
-	StatxExit    *ebpf.ProgramSpec `ebpf:"statx_exit"`
-	SymlinkEntry *ebpf.ProgramSpec `ebpf:"symlink_entry"`
-	SymlinkExit  *ebpf.ProgramSpec `ebpf:"symlink_exit"`
-	UnlinkEntry  *ebpf.ProgramSpec `ebpf:"unlink_entry"`
-	UnlinkExit   *ebpf.ProgramSpec `ebpf:"unlink_exit"`
+	AnswerExit         *ebpf.ProgramSpec `ebpf:"answer_exit"`
+	AnswerExitKillable *ebpf.ProgramSpec `ebpf:"answer_exit_killable"`
+	CallExit           *ebpf.ProgramSpec `ebpf:"call_exit"`
+	CallRefused        *ebpf.ProgramSpec `ebpf:"call_refused"`
+	LinkEntry          *ebpf.ProgramSpec `ebpf:"link_entry"`
+	LinkExit           *ebpf.ProgramSpec `ebpf:"link_exit"`
+	MkdirEntry         *ebpf.ProgramSpec `ebpf:"mkdir_entry"`
+	MkdirExit          *ebpf.ProgramSpec `ebpf:"mkdir_exit"`
+	OpenExit           *ebpf.ProgramSpec `ebpf:"open_exit"`
+	RenameEntry        *ebpf.ProgramSpec `ebpf:"rename_entry"`
+	RenameExit         *ebpf.ProgramSpec `ebpf:"rename_exit"`
+	RmdirEntry         *ebpf.ProgramSpec `ebpf:"rmdir_entry"`
+	RmdirExit          *ebpf.ProgramSpec `ebpf:"rmdir_exit"`
+	SocketCreate       *ebpf.ProgramSpec `ebpf:"socket_create"`
+	StatxExit          *ebpf.ProgramSpec `ebpf:"statx_exit"`
+	SymlinkEntry       *ebpf.ProgramSpec `ebpf:"symlink_entry"`
+	SymlinkExit        *ebpf.ProgramSpec `ebpf:"symlink_exit"`
+	UnlinkEntry        *ebpf.ProgramSpec `ebpf:"unlink_entry"`
+	UnlinkExit         *ebpf.ProgramSpec `ebpf:"unlink_exit"`
 }
 
 // FexitMapSpecs contains maps before they are loaded into the kernel.
@@ -214,27 +218,31 @@ type FexitVariables struct {
 //
 // It can be passed to LoadFexitObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FexitPrograms struct {
-	CallExit     *ebpf.Program `ebpf:"call_exit"`
-	CallRefused  *ebpf.Program `ebpf:"call_refused"`
-	LinkEntry    *ebpf.Program `ebpf:"link_entry"`
-	LinkExit     *ebpf.Program `ebpf:"link_exit"`
-	MkdirEntry   *ebpf.Program `ebpf:"mkdir_entry"`
-	MkdirExit    *ebpf.Program `ebpf:"mkdir_exit"`
-	OpenExit     *ebpf.Program `ebpf:"open_exit"`
-	RenameEntry  *ebpf.Program `ebpf:"rename_entry"`
-	RenameExit   *ebpf.Program `ebpf:"rename_exit"`
-	RmdirEntry   *ebpf.Program `ebpf:"rmdir_entry"`
-	RmdirExit    *ebpf.Program `ebpf:"rmdir_exit"`
-	SocketCreate *ebpf.Program `ebpf:"socket_create"`
-	StatxExit    *ebpf.Program `ebpf:"statx_exit"`
-	SymlinkEntry *ebpf.Program `ebpf:"symlink_entry"`
-	SymlinkExit  *ebpf.Program `ebpf:"symlink_exit"`
-	UnlinkEntry  *ebpf.Program `ebpf:"unlink_entry"`
-	UnlinkExit   *ebpf.Program `ebpf:"unlink_exit"`
+	AnswerExit         *ebpf.Program `ebpf:"answer_exit"`
+	AnswerExitKillable *ebpf.Program `ebpf:"answer_exit_killable"`
+	CallExit           *ebpf.Program `ebpf:"call_exit"`
+	CallRefused        *ebpf.Program `ebpf:"call_refused"`
+	LinkEntry          *ebpf.Program `ebpf:"link_entry"`
+	LinkExit           *ebpf.Program `ebpf:"link_exit"`
+	MkdirEntry         *ebpf.Program `ebpf:"mkdir_entry"`
+	MkdirExit          *ebpf.Program `ebpf:"mkdir_exit"`
+	OpenExit           *ebpf.Program `ebpf:"open_exit"`
+	RenameEntry        *ebpf.Program `ebpf:"rename_entry"`
+	RenameExit         *ebpf.Program `ebpf:"rename_exit"`
+	RmdirEntry         *ebpf.Program `ebpf:"rmdir_entry"`
+	RmdirExit          *ebpf.Program `ebpf:"rmdir_exit"`
+	SocketCreate       *ebpf.Program `ebpf:"socket_create"`
+	StatxExit          *ebpf.Program `ebpf:"statx_exit"`
+	SymlinkEntry       *ebpf.Program `ebpf:"symlink_entry"`
+	SymlinkExit        *ebpf.Program `ebpf:"symlink_exit"`
+	UnlinkEntry        *ebpf.Program `ebpf:"unlink_entry"`
+	UnlinkExit         *ebpf.Program `ebpf:"unlink_exit"`
 }
 
 func (p *FexitPrograms) Close() error {
 	return _FexitClose(
+		p.AnswerExit,
+		p.AnswerExitKillable,
 		p.CallExit,
 		p.CallRefused,
 		p.LinkEntry,

@@ -237,6 +237,23 @@ struct open_flags {
 	int open_flag;
 };
 
+enum notify_state {
+	SECCOMP_NOTIFY_INIT,
+	SECCOMP_NOTIFY_SENT,
+	SECCOMP_NOTIFY_REPLIED,
+};
+
+struct completion {
+	unsigned int done;
+};
+
+struct seccomp_knotif {
+	struct task_struct *task;
+	enum notify_state state;
+	int error;
+	struct completion ready;
+};
+
 struct linux_binprm;
 
 struct in6_addr {

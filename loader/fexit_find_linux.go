@@ -33,6 +33,16 @@ var works = []work{
 	{"statx_exit", "", []string{"do_statx"}, 1, []string{"statx"}},
 }
 
+// answerers are programs with the functions in which a call waits for seccomp's
+// supervisor.
+var answerers = map[string]string{
+	answerExit:               "wait_for_completion_interruptible",
+	answerExit + "_killable": "wait_for_completion_killable", // since Linux 5.19, at will
+}
+
+// answerExit sees calls that are answered.
+const answerExit = "answer_exit"
+
 // keepsNames is a function of kernels whose functions leave names to their callers.
 const keepsNames = "filename_mkdirat"
 

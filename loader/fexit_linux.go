@@ -57,6 +57,13 @@ func fexitSpec(kernel *btf.Spec, calls []string) (*ebpf.CollectionSpec, error) {
 	if err := absent(without); err != nil {
 		return nil, err
 	}
+	for name, f := range answerers {
+		if _, like := function(kernel, -1, f); like == 0 {
+			return nil, fmt.Errorf("%w: types of %s", ErrMissing, f)
+		}
+		aimed[name] = spec.Programs[name]
+		aimed[name].AttachTo = f
+	}
 	delete(spec.Maps, nextCalls)
 	spec.Programs = aimed
 	if stay != 0 {

@@ -36,8 +36,10 @@ func (l *Loader) Programs() map[string]event.Program {
 // figureOf joins what is attached to many functions.
 func figureOf(name string) string {
 	name = strings.TrimPrefix(name, fexitPin)
-	if strings.HasPrefix(name, callExit+"_") {
-		return callExit
+	for _, many := range []string{callExit, answerExit} {
+		if strings.HasPrefix(name, many+"_") {
+			return many
+		}
 	}
 	return name
 }

@@ -114,6 +114,37 @@ func TestNoRefusalOfAFloodIsUnaccountedFor(t *testing.T) {
 	}
 }
 
+// Fexit programs can be preempted where the kernel is, and are left out meanwhile for
+// all others on that CPU, which the kernel counts.
+func TestNoRefusalOfAFloodByFexitIsUnaccountedFor(t *testing.T) {
+	w := fexitWorld(t, Options{NoLSM: true})
+	for _, kind := range []string{"same", "unique"} {
+		t.Run(kind, func(t *testing.T) {
+			mine := *w
+			mine.t = t
+			before, skipped := mine.lostSoFar(event.FileRead), must(mine.l.skipped())
+			var made, told atomic.Uint64
+			var wg sync.WaitGroup
+			for i := range 2 * runtime.NumCPU() {
+				d := makeCorpusDir(t)
+				self := copySelf(t, d, fmt.Sprint("flooder", i))
+				wg.Go(func() {
+					m, n, _ := flooded(t, &mine, d, self, 1_000_000, kind)
+					made.Add(m)
+					told.Add(n)
+				})
+			}
+			wg.Wait()
+			lost := mine.lostSoFar(event.FileRead) - before
+			skipped = must(mine.l.skipped()) - skipped
+			t.Logf("%d made, %d told, %d lost, %d left out", made.Load(), told.Load(), lost, skipped)
+			if got := told.Load() + lost; made.Load() != got+skipped {
+				t.Errorf("%d refusals: events stand for %d, %d are said to be lost, %d left out", made.Load(), told.Load(), lost, skipped)
+			}
+		})
+	}
+}
+
 func TestAFullRingBufferLosesRecordsButNoNumber(t *testing.T) {
 	d := makeCorpusDir(t)
 	w := newWorld(t, Options{RingBytes: 4096})

@@ -50,7 +50,7 @@ const noIPv6 = "no IPv6"
 // Init must be called first in main: SelfTest starts the same binary.
 func Init() {
 	if len(os.Args) > 0 && os.Args[0] == selfTestName {
-		fmt.Println(provoke())
+		fmt.Println(provoke(len(os.Args) > 1))
 		os.Exit(0)
 	}
 }
@@ -75,7 +75,7 @@ func SelfTest(ctx context.Context, parent string) ([]Finding, error) {
 // SelfTest provokes every program of a Loader that nobody reads yet, in a
 // sandbox of its own, which it takes away again.
 func (l *Loader) SelfTest(ctx context.Context) ([]Finding, error) {
-	hits, err := l.provoked(ctx, l.opts.Cgroup)
+	hits, err := l.provoked(ctx, l.opts.Cgroup, selfTestName)
 	if err != nil {
 		return nil, fmt.Errorf("test the kernel: %w", err)
 	}
@@ -152,8 +152,8 @@ func (s *sightings) Denied(r Record) {
 func (s *sightings) Lost(event.Operation, uint64) {}
 
 // provoked runs the provoking process in a sandbox and names the programs that
-// took notice.
-func (l *Loader) provoked(ctx context.Context, dir string) (map[string]bool, error) {
+// took notice. With more arguments it provokes fexit programs, too.
+func (l *Loader) provoked(ctx context.Context, dir string, args ...string) (map[string]bool, error) {
 	box, err := cgroup.Make(dir, "self-test")
 	if err != nil {
 		return nil, err
@@ -171,7 +171,7 @@ func (l *Loader) provoked(ctx context.Context, dir string) (map[string]bool, err
 	readCtx, stop := context.WithCancel(ctx)
 	read := make(chan error, 1)
 	go func() { read <- l.Read(readCtx, seen) }()
-	out, pid, err := l.startProvoking(ctx, box.Dir)
+	out, pid, err := l.startProvoking(ctx, box.Dir, args)
 	stop() // what has happened until now is read first
 	if err := errors.Join(err, <-read); err != nil {
 		return nil, err
@@ -227,7 +227,7 @@ func noteHit(hits map[string]bool, r Record, pid int) {
 	}
 }
 
-func (l *Loader) startProvoking(ctx context.Context, dir string) (out string, pid int, err error) {
+func (l *Loader) startProvoking(ctx context.Context, dir string, args []string) (out string, pid int, err error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return "", 0, err
@@ -240,7 +240,7 @@ func (l *Loader) startProvoking(ctx context.Context, dir string) (out string, pi
 		return "", 0, err
 	}
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Args, cmd.Dir = []string{selfTestName}, dir
+	cmd.Args, cmd.Dir = args, dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(f.Fd())}
 	if l.hasLSM() {
 		o, err := makeOutside()
@@ -260,7 +260,7 @@ func (l *Loader) startProvoking(ctx context.Context, dir string) (out string, pi
 // provoke does one of everything; it returns the two ports that it used, and
 // whether there is IPv6. What
 // succeeds, or fails otherwise, is found out by nobody having taken notice.
-func provoke() string {
+func provoke(fexit bool) string {
 	doc4 := &unix.SockaddrInet4{Port: 9, Addr: [4]byte{192, 0, 2, 1}}                     // RFC 5737
 	doc6 := &unix.SockaddrInet6{Port: 9, Addr: netip.MustParseAddr("2001:db8::1").As16()} // RFC 3849
 	own := &unix.SockaddrInet4{Port: 53, Addr: [4]byte{127, 0, 0, 1}}
@@ -302,7 +302,10 @@ func provoke() string {
 	socket(unix.AF_UNIX, unix.SOCK_STREAM, 0, func(fd int) { unix.Connect(fd, nowhere) })
 	socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0, func(fd int) { unix.Sendto(fd, nil, 0, nowhere) })
 	syscall.ForkExec("/", []string{"/"}, nil) // a folder: EACCES, in the child
-	provokeWorks()
+	if fexit {
+		provokeWorks()
+		provokeAnswer()
+	}
 	provokeLSM()
 	for len(ports) < 2 {
 		ports = append(ports, 0)
