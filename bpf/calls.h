@@ -27,7 +27,8 @@ struct call {
 	__u8 refused; /* seccomp refuses it, too, and then has its own record */
 };
 
-/* CALL(name, x86-64, arm64, operation, shape, a, d, a2, d2, refused by seccomp) */
+/* New ones come last: see numbers_linux_test.go.
+ * CALL(name, x86-64, arm64, operation, shape, a, d, a2, d2, refused by seccomp) */
 #define CALLS                                                                   \
 	CALL(OPEN, 2, ABSENT, FILE_READ, PATH, 0, NO, NO, NO, 0)                \
 	CALL(CREAT, 85, ABSENT, FILE_CREATE, PATH, 0, NO, NO, NO, 0)            \
@@ -163,7 +164,7 @@ struct call {
 
 /* Their names, from which the loader has its own. */
 #define CALL(name, ...) CALL_##name,
-enum call_id { CALL_NONE, CALLS CALL_FOREIGN, CALL_IDS };
+enum call_id { CALL_NONE, CALL_FOREIGN, CALLS CALL_IDS };
 #undef CALL
 
 #ifdef __TARGET_ARCH_x86

@@ -3,12 +3,13 @@
  * What the programs and the loader share: enums, map keys and values, records
  * of the ring buffer. Nothing is left to padding: every byte has a field, since
  * keys are compared and records leave the kernel. The Go types are made from
- * these. A change to a map's layout needs another ABI.
+ * these. A change to a map's layout, or to the number of something that a record
+ * names, needs another ABI: programs outlive the loader that attached them.
  */
 #ifndef EVENT_H
 #define EVENT_H
 
-enum abi { ABI = 1 };
+enum abi { ABI = 2 };
 
 /* What was attempted. OPS bounds the arrays of counters. */
 enum op {

@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/bpf"
 	"github.com/sallyport/sallyport/internal/cgroup"
@@ -195,7 +196,10 @@ func (l *Loader) loadFexit(spec *ebpf.CollectionSpec, parent cgroup.Info) error 
 	types, _ := l.types.Kernel()
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		MapReplacements: l.mapsOf(spec), Cache: l.types, Programs: ebpf.ProgramOptions{KernelTypes: types}})
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.EPERM): // the library goes on about memory
+		return fmt.Errorf("load fexit programs: %w", unix.EPERM)
+	case err != nil:
 		return fmt.Errorf("load fexit programs: %w", missing(err))
 	}
 	defer coll.Close()
