@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
-	"runtime"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -51,8 +50,8 @@ var functionOf = map[string]string{"stat": "newstat", "lstat": "newlstat", "umou
 
 // callFunctions are names of the kernel's function for a system call. One without
 // arguments has the second, too, and types may know that one alone.
-func callFunctions(call string) []string {
-	prefix := map[string]string{"amd64": "__x64_sys_", "arm64": "__arm64_sys_"}[runtime.GOARCH]
+func callFunctions(arch, call string) []string {
+	prefix := map[string]string{"amd64": "__x64_sys_", "arm64": "__arm64_sys_"}[arch]
 	if other, ok := functionOf[call]; ok {
 		call = other
 	}

@@ -54,6 +54,19 @@ func TestAFunctionThatReadsTheNameItselfIsLeftToItsCalls(t *testing.T) {
 	}
 }
 
+func TestEachArchitectureNamesItsFunctions(t *testing.T) {
+	for _, tt := range []struct{ arch, call, want string }{
+		{"amd64", "openat", "__x64_sys_openat"}, {"arm64", "openat", "__arm64_sys_openat"},
+		{"amd64", "stat", "__x64_sys_newstat"}, {"arm64", "newfstatat", "__arm64_sys_newfstatat"},
+		{"amd64", "umount2", "__x64_sys_umount"}, {"arm64", "umount2", "__arm64_sys_umount"},
+		{"arm64", "sendfile", "__arm64_sys_sendfile64"},
+	} {
+		if got := callFunctions(tt.arch, tt.call)[0]; got != tt.want {
+			t.Errorf("%s, %s: %s, want %s", tt.arch, tt.call, got, tt.want)
+		}
+	}
+}
+
 func TestACallThatAKernelMayLackHasOneFunctionAllTheSame(t *testing.T) {
 	regs := &btf.Struct{Name: "pt_regs", Size: 8}
 	kernel := typesOf(t, funcOf("__x64_sys_connect", "regs", regs), funcOf("__x64_sys_connect", "__unused", regs))

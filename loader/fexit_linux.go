@@ -3,6 +3,7 @@ package loader
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -47,7 +48,7 @@ func fexitSpec(kernel *btf.Spec, calls []string) (*ebpf.CollectionSpec, error) {
 		if covered[call] {
 			continue
 		}
-		names := callFunctions(call)
+		names := callFunctions(runtime.GOARCH, call)
 		unequivocal(kernel, names)
 		if f, like := function(kernel, -1, names...); like != 0 {
 			aimed[callExit+"_"+call] = aimCall(spec, aimed, f, like)

@@ -41,8 +41,8 @@ func steady(args []string) int {
 	}
 }
 
-// startSteady starts it in a sandbox; the result ends it, and says how often.
-func startSteady(t *testing.T, b *testBox, d string) (stop func() uint64) {
+// startSteady starts it in a sandbox; end ends it, and says how often.
+func startSteady(t *testing.T, b *testBox, d string) (p *os.Process, end func() uint64) {
 	t.Helper()
 	cmd := nobody(b.command(copySelf(t, d, "steady-program"), d))
 	cmd.Env = append(os.Environ(), "LOADER_PAYLOAD=steady")
@@ -57,7 +57,7 @@ func startSteady(t *testing.T, b *testBox, d string) (stop func() uint64) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return func() uint64 {
+	return cmd.Process, func() uint64 {
 		t.Helper()
 		in.Close()
 		text, _ := io.ReadAll(out)
@@ -87,11 +87,14 @@ func TestTheRecorderChangesOnlyWhereThereIsNoSandbox(t *testing.T) {
 			w := newWorld(t, o)
 			w.recordedBy(before)
 			b := w.add(everything)
-			stop := startSteady(t, b, d)
+			p, end := startSteady(t, b, d)
 			told := map[event.Operation]uint64{}
 			next := func() {
 				time.Sleep(300 * time.Millisecond)
+				_ = p.Signal(unix.SIGSTOP) // or one on its way would be lost, and found
+				time.Sleep(50 * time.Millisecond)
 				w.stop()
+				_ = p.Signal(unix.SIGCONT)
 				for _, r := range b.records() {
 					if strings.HasPrefix(string(r.Event.Object.Path), d+"/closed/") || r.Event.Detail != "" { // what a predecessor had begun to tell
 						told[r.Event.Operation] += r.Event.Count
@@ -110,7 +113,7 @@ func TestTheRecorderChangesOnlyWhereThereIsNoSandbox(t *testing.T) {
 				w.recordedBy(before)
 				changeAbout(t, o.Pin, func(a *about) { a.Build[0]++ })
 			}
-			made := stop()
+			made := end()
 			w.l.Flush()
 			if err := w.l.RemoveSandbox(b.Info.ID); err != nil {
 				t.Fatal(err)
