@@ -27,5 +27,6 @@
 #include "work.h"
 #include "names.h"
 #include "works.h"
+#include "preempt.h"
 
 char LICENSE[] SEC("license") = "GPL";

@@ -37,6 +37,7 @@ const (
 	FexitProgMkdirEntry         = "mkdir_entry"
 	FexitProgMkdirExit          = "mkdir_exit"
 	FexitProgOpenExit           = "open_exit"
+	FexitProgPreemptMode        = "preempt_mode"
 	FexitProgRenameEntry        = "rename_entry"
 	FexitProgRenameExit         = "rename_exit"
 	FexitProgRmdirEntry         = "rmdir_entry"
@@ -107,6 +108,7 @@ type FexitProgramSpecs struct {
 	MkdirEntry         *ebpf.ProgramSpec `ebpf:"mkdir_entry"`
 	MkdirExit          *ebpf.ProgramSpec `ebpf:"mkdir_exit"`
 	OpenExit           *ebpf.ProgramSpec `ebpf:"open_exit"`
+	PreemptMode        *ebpf.ProgramSpec `ebpf:"preempt_mode"`
 	RenameEntry        *ebpf.ProgramSpec `ebpf:"rename_entry"`
 	RenameExit         *ebpf.ProgramSpec `ebpf:"rename_exit"`
 	RmdirEntry         *ebpf.ProgramSpec `ebpf:"rmdir_entry"`
@@ -227,6 +229,7 @@ type FexitPrograms struct {
 	MkdirEntry         *ebpf.Program `ebpf:"mkdir_entry"`
 	MkdirExit          *ebpf.Program `ebpf:"mkdir_exit"`
 	OpenExit           *ebpf.Program `ebpf:"open_exit"`
+	PreemptMode        *ebpf.Program `ebpf:"preempt_mode"`
 	RenameEntry        *ebpf.Program `ebpf:"rename_entry"`
 	RenameExit         *ebpf.Program `ebpf:"rename_exit"`
 	RmdirEntry         *ebpf.Program `ebpf:"rmdir_entry"`
@@ -250,6 +253,7 @@ func (p *FexitPrograms) Close() error {
 		p.MkdirEntry,
 		p.MkdirExit,
 		p.OpenExit,
+		p.PreemptMode,
 		p.RenameEntry,
 		p.RenameExit,
 		p.RmdirEntry,

@@ -86,7 +86,7 @@ func BenchmarkOutsideByFexit(b *testing.B) {
 		return out
 	}
 	bare := least()
-	for name, o := range map[string]Options{"fexit": {Fexit: true, Supervised: true}, "sys_exit": {Supervised: true}} {
+	for name, o := range map[string]Options{"fexit": {Fexit: FexitAlways, Supervised: true}, "sys_exit": {Supervised: true}} {
 		o.Cgroup = parentGroup(b)
 		began := time.Now()
 		l, err := Load(o)

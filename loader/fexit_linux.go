@@ -123,11 +123,16 @@ func aimWorks(kernel *btf.Spec, spec *ebpf.CollectionSpec, stay bool) (aimed map
 // findFexit gives the fexit programs if they are wanted and this kernel can have
 // them; else why not.
 func (l *Loader) findFexit(own *ebpf.CollectionSpec) (*ebpf.CollectionSpec, error) {
-	if !l.opts.Fexit {
+	if l.opts.Fexit == FexitNever {
 		return nil, errors.New("left out")
 	}
 	if !has(fexitHelper) {
 		return nil, fmt.Errorf("%w: bpf_loop (Linux 5.17)", ErrMissing)
+	}
+	if l.opts.Fexit == FexitSafe {
+		if err := preempts(); err != nil {
+			return nil, err
+		}
 	}
 	kernel, err := l.types.Kernel()
 	if err != nil {
@@ -253,12 +258,12 @@ var ErrKept = errors.New("sandboxes that are there are recorded so")
 // Recorder says what sees system calls refused, fexit or sys_exit, and, if that is not
 // what Options.Fexit asks for, why.
 func (l *Loader) Recorder() (string, error) {
-	switch {
-	case l.notFexit == nil && l.opts.Fexit:
+	switch wanted := l.opts.Fexit != FexitNever; {
+	case l.notFexit == nil && wanted:
 		return "fexit", nil
 	case l.notFexit == nil:
 		return "fexit", ErrKept
-	case l.opts.Fexit:
+	case wanted:
 		return "sys_exit", l.notFexit
 	}
 	return "sys_exit", nil

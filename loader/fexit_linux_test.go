@@ -35,7 +35,7 @@ func needFexit(t testing.TB) {
 func fexitWorld(t *testing.T, o Options) *world {
 	t.Helper()
 	needFexit(t)
-	o.Fexit = true
+	o.Fexit = FexitAlways
 	w := newWorld(t, o)
 	w.recordedBy("fexit")
 	return w
@@ -75,7 +75,7 @@ func TestEveryRefusalOfTheCorpusIsRecordedOnceByFexit(t *testing.T) {
 }
 
 func TestWithoutFexitSyscallExitRecords(t *testing.T) {
-	w := newWorld(t, Options{Fexit: true, NoLSM: true})
+	w := newWorld(t, Options{Fexit: FexitAlways, NoLSM: true})
 	by, why := w.l.Recorder()
 	if by == "fexit" {
 		t.Skip("this kernel takes fexit programs")
@@ -95,7 +95,7 @@ func TestTheKernelAcceptsEveryFexitProgram(t *testing.T) {
 	if !has(fexitHelper) {
 		t.Skip("this kernel has no bpf_loop (Linux 5.17)")
 	}
-	l := &Loader{opts: Options{Cgroup: w.parent, Fexit: true}, types: w.l.types, names: w.l.names}
+	l := &Loader{opts: Options{Cgroup: w.parent, Fexit: FexitAlways}, types: w.l.types, names: w.l.names}
 	own := must(bpf.LoadKernel())
 	spec, err := l.findFexit(own)
 	if err != nil {

@@ -97,19 +97,19 @@ func (l *Loader) load(parent cgroup.Info) error {
 	if err != nil {
 		return err
 	}
+	if adopted && l.notFexit == nil {
+		if err := l.adoptFexit(); err != nil {
+			return err
+		}
+	}
 	if err := l.begin(adopted); err != nil {
 		return err
 	}
-	switch {
-	case l.notFexit != nil:
-	case adopted:
-		err = l.adoptFexit()
-	default:
+	if !adopted && l.notFexit == nil {
 		spec.Programs = map[string]*ebpf.ProgramSpec{syscallExit: exit}
-		err = l.tryFexit(fexit, spec, parent)
-	}
-	if err != nil {
-		return err
+		if err := l.tryFexit(fexit, spec, parent); err != nil {
+			return err
+		}
 	}
 	if l.notFexit != nil {
 		about.Fexit = [32]byte{}

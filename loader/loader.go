@@ -38,11 +38,21 @@ type Options struct {
 	// prove to do it, and io_uring's attempts upon names with them; else every call
 	// of the machine is looked at where it returns. Attaching them takes a while. While
 	// there are sandboxes, what is pinned goes on as it is. See Recorder.
-	Fexit bool
+	Fexit Fexit
 	// Supervised: all sandboxes will have Rules.NoRefused. There are no fexit
 	// programs for calls that seccomp refuses then.
 	Supervised bool
 }
+
+// Fexit says on which kernels fexit programs may record.
+type Fexit uint8
+
+// The zero value is none.
+const (
+	FexitNever  Fexit = iota
+	FexitSafe         // those that never leave a program out
+	FexitAlways       // those, too, that leave some out, and count how many: see Counters
+)
 
 // FileTable are rules about names of files, for Rules.Files.
 type FileTable = plan.FileTable

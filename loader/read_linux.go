@@ -52,6 +52,7 @@ type reader struct {
 	// for once.
 	goneLost  uint64
 	sweptOnce bool
+	skipped   uint64 // runs of fexit programs that were left out, and said to be lost
 
 	mu      sync.Mutex
 	running bool
@@ -65,7 +66,9 @@ func newReader(l *Loader, adopted bool) (*reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ring buffer: %w", err)
 	}
-	return &reader{l: l, ring: ring, adopted: adopted, sent: map[bpf.KernelTallyKey]*sent{}}, nil
+	r := &reader{l: l, ring: ring, adopted: adopted, sent: map[bpf.KernelTallyKey]*sent{}}
+	r.skipped, err = l.skipped(fexitPin)
+	return r, err
 }
 
 // inherit reads what a predecessor left in the ring buffer. Of tallies whose
@@ -229,6 +232,14 @@ func (r *reader) settle() error {
 		if n > 0 {
 			r.handler.Lost(operation(uint8(op)), n)
 		}
+	}
+	skipped, err := r.l.skipped(fexitPin)
+	if err != nil {
+		return err
+	}
+	if skipped > r.skipped { // at most as many were refusals, of what is not known
+		r.handler.Lost(event.OpUnknown, skipped-r.skipped)
+		r.skipped = skipped
 	}
 	return r.sweep()
 }

@@ -75,6 +75,8 @@ func startSteady(t *testing.T, b *testBox, d string) (p *os.Process, end func() 
 // theOther recorder's name.
 var theOther = map[string]string{"fexit": "sys_exit", "sys_exit": "fexit"}
 
+var fexitFor = map[string]Fexit{"fexit": FexitAlways, "sys_exit": FexitNever}
+
 // Sandboxes that are there are recorded on as they were, whatever the next loader
 // wants and is made of: nothing is missed, and nothing told twice. Without any, it
 // has what it wants.
@@ -82,7 +84,7 @@ func TestTheRecorderChangesOnlyWhereThereIsNoSandbox(t *testing.T) {
 	needFexit(t)
 	for before, after := range theOther {
 		t.Run(before, func(t *testing.T) {
-			o := Options{Pin: pinDir(t), Cgroup: parentGroup(t), NoLSM: true, Fexit: before == "fexit"}
+			o := Options{Pin: pinDir(t), Cgroup: parentGroup(t), NoLSM: true, Fexit: fexitFor[before]}
 			d := makeCorpusDir(t)
 			w := newWorld(t, o)
 			w.recordedBy(before)
@@ -105,7 +107,7 @@ func TestTheRecorderChangesOnlyWhereThereIsNoSandbox(t *testing.T) {
 				}
 				w.close()
 			}
-			o.Fexit = !o.Fexit
+			o.Fexit = fexitFor[after]
 			for range 3 {
 				next()
 				w = newWorld(t, o)
@@ -137,7 +139,7 @@ func TestTheRecorderChangesOnlyWhereThereIsNoSandbox(t *testing.T) {
 }
 
 func TestFexitProgramsThatArePinnedAreTakenOver(t *testing.T) {
-	o := Options{Pin: pinDir(t), Cgroup: parentGroup(t), Fexit: true}
+	o := Options{Pin: pinDir(t), Cgroup: parentGroup(t), Fexit: FexitAlways}
 	began := time.Now()
 	first := fexitWorld(t, o)
 	t.Logf("loaded in %v", time.Since(began))

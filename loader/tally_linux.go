@@ -3,6 +3,7 @@ package loader
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -186,13 +187,17 @@ func (l *Loader) Counters() (Counters, error) {
 			return c, err
 		}
 	}
-	c.Skipped, err = l.skipped()
+	c.Skipped, err = l.skipped("")
 	return c, err
 }
 
-// skipped sums the kernel's own count of runs that it left out (Linux 5.12).
-func (l *Loader) skipped() (n uint64, err error) {
+// skipped sums the kernel's own count of runs that it left out (Linux 5.12), of
+// programs whose names begin so.
+func (l *Loader) skipped(prefix string) (n uint64, err error) {
 	for name, p := range l.programs {
+		if !strings.HasPrefix(name, prefix) {
+			continue
+		}
 		stats, err := p.Stats()
 		if err != nil {
 			return n, fmt.Errorf("ask about program %s: %w", name, err)

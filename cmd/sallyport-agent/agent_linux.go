@@ -65,7 +65,7 @@ log files.`,
 	flags.StringVar(&f.otlp, "otlp", "", "send events to the OpenTelemetry collector at `URL`, such as http://127.0.0.1:4318")
 	flags.StringVar(&f.syslog, "syslog", "", "send events by syslog to `URL`, such as tcp://127.0.0.1:601")
 	flags.BoolVar(&f.journal, "journald", false, "send events to the journal of systemd")
-	flags.StringVar(&f.recorder, "recorder", string(agent.RecorderAuto), "record refused system calls by `WHAT`: sys_exit, which slows every call of the machine a little; fexit, which does not; auto: fexit if the kernel takes it")
+	flags.StringVar(&f.recorder, "recorder", string(agent.RecorderAuto), "record refused system calls by `WHAT`: sys_exit, which slows every call of the machine a little; fexit, which does not; auto: fexit where that misses nothing")
 	flags.BoolVar(&f.remove, "remove", false, "end what an agent that runs no more left behind, sandboxes too; the logs stay")
 	return cmd
 }

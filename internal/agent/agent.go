@@ -65,7 +65,7 @@ type Recorder string
 
 // The recorders.
 const (
-	RecorderAuto  Recorder = "auto"     // fexit if it proves to work
+	RecorderAuto  Recorder = "auto"     // fexit where that misses nothing
 	RecorderFexit Recorder = "fexit"    // programs at the functions that refuse
 	RecorderExit  Recorder = "sys_exit" // one that every system call of the machine passes
 )

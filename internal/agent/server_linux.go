@@ -183,9 +183,11 @@ func (s *Server) checkRecorder() error {
 	return nil
 }
 
+var fexitFor = map[Recorder]loader.Fexit{"": loader.FexitSafe, RecorderAuto: loader.FexitSafe, RecorderFexit: loader.FexitAlways}
+
 // loadOrReplace gives up pins that are of no use, if no sandbox depends on them.
 func (s *Server) loadOrReplace(sandboxes int) (*loader.Loader, error) {
-	o := loader.Options{Cgroup: s.place.cgroup, Pin: s.place.pins, Fexit: s.opts.Recorder != RecorderExit, Supervised: true}
+	o := loader.Options{Cgroup: s.place.cgroup, Pin: s.place.pins, Fexit: fexitFor[s.opts.Recorder], Supervised: true}
 	l, err := loader.Load(o)
 	var pins *loader.PinError
 	if !errors.As(err, &pins) {

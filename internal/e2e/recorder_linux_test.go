@@ -9,21 +9,23 @@ import (
 	"github.com/sallyport/sallyport/testvm"
 )
 
-// best is the recorder of an agent that may choose: programs at functions take what
-// they are attached to, and bpf_loop (Linux 5.17). Outside test VMs it is whatever
-// doctor says.
+// best is the recorder of an agent that may choose: fexit takes bpf_loop (Linux
+// 5.17), and Debian's kernels preempt their own functions from 6.18 on. Outside test
+// VMs it is whatever doctor says.
 func (h *home) best() string {
 	h.t.Helper()
 	guest, err := testvm.Guest()
-	switch {
-	case err != nil:
+	if err != nil {
 		h.t.Fatal(err)
-	case strings.HasPrefix(guest.Machine, testvm.Linux510.Name):
-		return "sys_exit"
-	case !guest.Inside() && h.recorder() == "sys_exit":
-		return "sys_exit"
 	}
-	return "fexit"
+	series, _, _ := strings.Cut(guest.Machine, "-")
+	switch {
+	case !guest.Inside():
+		return h.recorder()
+	case series == testvm.Linux61.Name, series == testvm.Linux612.Name:
+		return "fexit"
+	}
+	return "sys_exit"
 }
 
 // doctorSays is the line about the agent.
