@@ -3,6 +3,7 @@ package loader
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -17,7 +18,7 @@ import (
 // its own, before there are others. It leaves no numbers.
 func (l *Loader) proveFexit() error {
 	hits, err := l.provoked(context.Background(), l.opts.Cgroup, selfTestName, "fexit")
-	if err != nil {
+	if err := errors.Join(err, l.told.reset()); err != nil {
 		return fmt.Errorf("test fexit programs: %w", err)
 	}
 	want := []string{callExit, answerExit}
@@ -31,7 +32,7 @@ func (l *Loader) proveFexit() error {
 			return fmt.Errorf("program %s is attached, and did nothing", name)
 		}
 	}
-	return l.told.reset()
+	return nil
 }
 
 // No one, root included, makes or moves a name in devpts, nor removes one in /proc,
@@ -85,11 +86,23 @@ func provokeAnswer() {
 		return
 	}
 	notif, resp := make([]byte, max(sizes.notif, 80)), make([]byte, max(sizes.resp, 24)) // linux/seccomp.h
-	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&notif[0])))
-	copy(resp, notif[:8]) // which call
-	errno := -int32(unix.EACCES)
-	binary.NativeEndian.PutUint32(resp[16:], uint32(errno))
-	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&resp[0])))
+	ioctl := func(cmd uintptr, b []byte) unix.Errno {
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), cmd, uintptr(unsafe.Pointer(&b[0])))
+		return errno
+	}
+	for {
+		clear(notif)
+		switch ioctl(unix.SECCOMP_IOCTL_NOTIF_RECV, notif) {
+		case unix.EINTR, unix.ENOENT: // a signal, to one or the other
+			continue
+		}
+		copy(resp, notif[:8]) // which call
+		errno := -int32(unix.EACCES)
+		binary.NativeEndian.PutUint32(resp[16:], uint32(errno))
+		if ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, resp) != unix.ENOENT {
+			break
+		}
+	}
 	unix.Close(fd)
 	<-refused
 }
