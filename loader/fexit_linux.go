@@ -234,17 +234,22 @@ func (l *Loader) loadFexit(spec *ebpf.CollectionSpec, parent cgroup.Info) error 
 	return nil
 }
 
-// adoptFexit takes over fexit programs that are attached.
-func (l *Loader) adoptFexit() error {
-	names, err := l.pins.links(fexitPin)
-	if err != nil {
-		return err
+// adoptRecorder takes over what is attached, whatever it is.
+func (l *Loader) adoptRecorder() error {
+	names := []string{syscallExit}
+	if l.notFexit == nil {
+		var err error
+		if names, err = l.pins.links(fexitPin); err != nil {
+			return err
+		}
 	}
 	for _, name := range names {
-		if l.links[name], err = l.pins.link(name); err != nil {
+		k, err := l.pins.link(name)
+		if err != nil {
 			return fmt.Errorf("adopt %s: %w", name, err)
 		}
-		if l.programs[name], err = programOf(l.links[name]); err != nil {
+		l.links[name] = k
+		if l.programs[name], err = programOf(k); err != nil {
 			return fmt.Errorf("adopt %s: %w", name, err)
 		}
 	}

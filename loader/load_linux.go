@@ -85,8 +85,8 @@ func (l *Loader) load(parent cgroup.Info) error {
 	if err := l.loadMaps(spec, map[string]*ebpf.MapSpec{"told": toldSpec()}); err != nil {
 		return err
 	}
-	exit := spec.Programs[syscallExit]
-	if l.notFexit == nil {
+	exit := exitSpec(spec)
+	if adopted || l.notFexit == nil {
 		delete(spec.Programs, syscallExit)
 	}
 	if !adopted || l.pins.about.Build != about.Build {
@@ -97,8 +97,8 @@ func (l *Loader) load(parent cgroup.Info) error {
 	if err != nil {
 		return err
 	}
-	if adopted && l.notFexit == nil {
-		if err := l.adoptFexit(); err != nil {
+	if adopted {
+		if err := l.adoptRecorder(); err != nil {
 			return err
 		}
 	}
@@ -106,15 +106,24 @@ func (l *Loader) load(parent cgroup.Info) error {
 		return err
 	}
 	if !adopted && l.notFexit == nil {
-		spec.Programs = map[string]*ebpf.ProgramSpec{syscallExit: exit}
-		if err := l.tryFexit(fexit, spec, parent); err != nil {
+		if err := l.tryFexit(fexit, exit, parent); err != nil {
 			return err
 		}
-	}
-	if l.notFexit != nil {
-		about.Fexit = [32]byte{}
+		if l.notFexit != nil {
+			about.Fexit = 0
+			if about.Recorder, err = buildOf(exit); err != nil {
+				return err
+			}
+		}
 	}
 	return l.pins.finish(about)
+}
+
+// exitSpec is that of the program which records where fexit programs do not.
+func exitSpec(spec *ebpf.CollectionSpec) *ebpf.CollectionSpec {
+	one := *spec
+	one.Programs = map[string]*ebpf.ProgramSpec{syscallExit: spec.Programs[syscallExit]}
+	return &one
 }
 
 // spec is that of the programs that every kernel has.
@@ -146,16 +155,17 @@ func (l *Loader) openPins(parent cgroup.Info, spec, fexit *ebpf.CollectionSpec) 
 		return a, false, nil
 	}
 	lsm, _ := l.lsm() // none: why is said with its programs
-	if a, err = aboutOf(parent, l.opts.RingBytes, fexit, spec, lsm); err != nil {
+	if a, err = aboutOf(parent, l.opts.RingBytes, spec, lsm, fexit); err != nil {
 		return a, false, err
 	}
 	if l.pins, adopted, err = openPins(l.opts.Pin, a); err != nil || !adopted {
 		return a, false, err
 	}
-	a.Fexit = l.pins.about.Fexit
-	if a.hasFexit() {
+	a.Fexit, a.Recorder = l.pins.about.Fexit, l.pins.about.Recorder
+	switch {
+	case a.Fexit != 0:
 		l.notFexit = nil
-	} else if l.notFexit == nil {
+	case l.notFexit == nil:
 		l.notFexit = ErrKept
 	}
 	return a, true, nil
@@ -396,6 +406,9 @@ func (l *Loader) adoptAll() error {
 // adoptLinks takes over what is attached already.
 func (l *Loader) adoptLinks() error {
 	for _, p := range programs {
+		if p.name == syscallExit { // see adoptRecorder
+			continue
+		}
 		old, err := l.pins.link(p.name)
 		switch {
 		case err == nil:
@@ -405,7 +418,6 @@ func (l *Loader) adoptLinks() error {
 			}
 		case p.optional && errors.Is(err, os.ErrNotExist):
 			l.missing[p.name] = ErrMissing
-		case p.name == syscallExit && l.notFexit == nil:
 		default:
 			return &ProgramError{p.name, p.purpose, "adopt", err}
 		}

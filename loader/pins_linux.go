@@ -26,19 +26,24 @@ type about struct {
 	Cgroup uint64
 	Ring   uint64
 	Build  [32]byte
-	Fexit  [32]byte // zero: syscall_exit records
+	// What sees system calls refused: programs of one object or of another.
+	Recorder [32]byte
+	Fexit    uint64 // 1, or 0
 }
-
-func (a about) hasFexit() bool { return a.Fexit != [32]byte{} }
 
 // aboutOf is about the programs of some objects, of which those that this kernel
 // does not take are nil.
-func aboutOf(parent cgroup.Info, ring uint32, fexit *ebpf.CollectionSpec, specs ...*ebpf.CollectionSpec) (a about, err error) {
+func aboutOf(parent cgroup.Info, ring uint32, own, lsm, fexit *ebpf.CollectionSpec) (a about, err error) {
 	a = about{ABI: uint32(bpf.KernelAbiABI), Level: uint32(parent.Depth + 1), Cgroup: parent.ID, Ring: uint64(ring)}
-	if a.Build, err = buildOf(specs...); err != nil || fexit == nil {
+	if a.Build, err = buildOf(own, lsm); err != nil {
 		return a, err
 	}
-	a.Fexit, err = buildOf(fexit)
+	if fexit != nil {
+		a.Fexit = 1
+		a.Recorder, err = buildOf(fexit)
+	} else {
+		a.Recorder, err = buildOf(exitSpec(own))
+	}
 	return a, err
 }
 
@@ -98,7 +103,7 @@ func openPins(dir string, want about) (*pins, bool, error) {
 	p.lock = f
 	found, err := p.read()
 	if err == nil && found {
-		if err = p.check(want); err == nil && p.about.Fexit != want.Fexit {
+		if err = p.check(want); err == nil && p.about.Recorder != want.Recorder {
 			found, err = p.inUse()
 		}
 	}

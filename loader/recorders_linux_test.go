@@ -11,6 +11,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/event"
@@ -113,7 +114,7 @@ func TestTheRecorderChangesOnlyWhereThereIsNoSandbox(t *testing.T) {
 				w = newWorld(t, o)
 				b.w = w
 				w.recordedBy(before)
-				changeAbout(t, o.Pin, func(a *about) { a.Build[0]++ })
+				changeAbout(t, o.Pin, func(a *about) { a.Build[0]++; a.Recorder[0]++ })
 			}
 			made := end()
 			w.l.Flush()
@@ -135,6 +136,37 @@ func TestTheRecorderChangesOnlyWhereThereIsNoSandbox(t *testing.T) {
 				t.Errorf("pins after Detach: %v", err)
 			}
 		})
+	}
+}
+
+func TestAnotherVersionsRecorderStaysWhileThereIsASandbox(t *testing.T) {
+	o := Options{Pin: pinDir(t), Cgroup: parentGroup(t), NoLSM: true}
+	w := newWorld(t, o)
+	b := w.addOnly(everything)
+	program := func() ebpf.ProgramID {
+		w.recordedBy("sys_exit")
+		return must(w.l.links[syscallExit].Info()).Program
+	}
+	first := program()
+	again := func() {
+		w.close()
+		changeAbout(t, o.Pin, func(a *about) { a.Build[0]++; a.Recorder[0]++ })
+		w = newWorld(t, o)
+	}
+	again()
+	if p := program(); p != first {
+		t.Errorf("with a sandbox: program %d, was %d", p, first)
+	}
+	if err := w.l.RemoveSandbox(b.Info.ID); err != nil {
+		t.Fatal(err)
+	}
+	again()
+	if p := program(); p == first {
+		t.Error("without a sandbox it is still there")
+	}
+	w.stop()
+	if err := w.l.Detach(); err != nil {
+		t.Error(err)
 	}
 }
 
