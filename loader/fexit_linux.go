@@ -23,9 +23,6 @@ const (
 	nextCalls   = "fexit_next" // the table that leads from one to the other
 )
 
-// syscallExit records where fexit programs do not.
-const syscallExit = "syscall_exit"
-
 // fexitHelper: without it there would be all too much to load.
 const fexitHelper = asm.FnLoop
 
@@ -232,44 +229,4 @@ func (l *Loader) loadFexit(spec *ebpf.CollectionSpec, parent cgroup.Info) error 
 		}
 	}
 	return nil
-}
-
-// adoptRecorder takes over what is attached, whatever it is.
-func (l *Loader) adoptRecorder() error {
-	names := []string{syscallExit}
-	if l.notFexit == nil {
-		var err error
-		if names, err = l.pins.links(fexitPin); err != nil {
-			return err
-		}
-	}
-	for _, name := range names {
-		k, err := l.pins.link(name)
-		if err != nil {
-			return fmt.Errorf("adopt %s: %w", name, err)
-		}
-		l.links[name] = k
-		if l.programs[name], err = programOf(k); err != nil {
-			return fmt.Errorf("adopt %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-// ErrKept is why sandboxes that were adopted are recorded otherwise than is wanted: a
-// change would miss something that they are refused, or record it twice.
-var ErrKept = errors.New("sandboxes that are there are recorded so")
-
-// Recorder says what sees system calls refused, fexit or sys_exit, and, if that is not
-// what Options.Fexit asks for, why.
-func (l *Loader) Recorder() (string, error) {
-	switch wanted := l.opts.Fexit != FexitNever; {
-	case l.notFexit == nil && wanted:
-		return "fexit", nil
-	case l.notFexit == nil:
-		return "fexit", ErrKept
-	case wanted:
-		return "sys_exit", l.notFexit
-	}
-	return "sys_exit", nil
 }

@@ -119,13 +119,6 @@ func (l *Loader) load(parent cgroup.Info) error {
 	return l.pins.finish(about)
 }
 
-// exitSpec is that of the program which records where fexit programs do not.
-func exitSpec(spec *ebpf.CollectionSpec) *ebpf.CollectionSpec {
-	one := *spec
-	one.Programs = map[string]*ebpf.ProgramSpec{syscallExit: spec.Programs[syscallExit]}
-	return &one
-}
-
 // spec is that of the programs that every kernel has.
 func (l *Loader) spec(parent cgroup.Info) (*ebpf.CollectionSpec, error) {
 	spec, err := bpf.LoadKernel()
@@ -146,29 +139,6 @@ func (l *Loader) spec(parent cgroup.Info) (*ebpf.CollectionSpec, error) {
 		dropCallbacks(spec)
 	}
 	return spec, nil
-}
-
-// openPins says what these programs are, and whether there are some to adopt. Their
-// recorder is kept then, since sandboxes may depend on it.
-func (l *Loader) openPins(parent cgroup.Info, spec, fexit *ebpf.CollectionSpec) (a about, adopted bool, err error) {
-	if l.opts.Pin == "" {
-		return a, false, nil
-	}
-	lsm, _ := l.lsm() // none: why is said with its programs
-	if a, err = aboutOf(parent, l.opts.RingBytes, spec, lsm, fexit); err != nil {
-		return a, false, err
-	}
-	if l.pins, adopted, err = openPins(l.opts.Pin, a); err != nil || !adopted {
-		return a, false, err
-	}
-	a.Fexit, a.Recorder = l.pins.about.Fexit, l.pins.about.Recorder
-	switch {
-	case a.Fexit != 0:
-		l.notFexit = nil
-	case l.notFexit == nil:
-		l.notFexit = ErrKept
-	}
-	return a, true, nil
 }
 
 // setConstants tells the programs of an object what does not change.
