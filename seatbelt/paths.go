@@ -3,6 +3,7 @@ package seatbelt
 import (
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"strings"
@@ -102,7 +103,7 @@ func (r resolver) spelling(dir, name string) string {
 	if err != nil {
 		return name
 	}
-	entries, err := r.fs.ReadDir(dir)
+	entries, err := r.fs.ReadDir(dir, math.MaxInt)
 	if err != nil {
 		return name
 	}
@@ -188,7 +189,7 @@ func (NominalRoot) ReadLink(name string) (string, error) {
 	return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
 }
 
-func (NominalRoot) ReadDir(name string) ([]fs.DirEntry, error) {
+func (NominalRoot) ReadDir(name string, _ int) ([]fs.DirEntry, error) {
 	return nil, &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrPermission}
 }
 

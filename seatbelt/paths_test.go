@@ -40,7 +40,7 @@ func (m fakeMac) ReadLink(name string) (string, error) {
 	return m[p], nil
 }
 
-func (m fakeMac) ReadDir(name string) ([]fs.DirEntry, error) {
+func (m fakeMac) ReadDir(name string, _ int) ([]fs.DirEntry, error) {
 	var out []fs.DirEntry
 	for p := range m {
 		if strings.EqualFold(path.Dir(p), name) {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"io/fs"
+	"math"
 	"path"
 
 	"github.com/sallyport/sallyport/internal/policy"
@@ -32,7 +33,7 @@ func (m *mounter) hideFIFOsIn(dir string, depth int, left *int) {
 	if m.above(dir) != ReadOnly {
 		return
 	}
-	entries, err := m.r.fs.ReadDir(dir)
+	entries, err := m.r.sorted(dir, math.MaxInt)
 	if err != nil {
 		return // unreadable for us is unreadable for the payload
 	}

@@ -16,9 +16,9 @@ func rel(p string) string {
 	return p[1:]
 }
 
-func (f mapFS) Lstat(p string) (fs.FileInfo, error)     { return f.MapFS.Stat(rel(p)) }
-func (f mapFS) ReadDir(p string) ([]fs.DirEntry, error) { return f.MapFS.ReadDir(rel(p)) }
-func (f mapFS) ReadLink(p string) (string, error)       { return "", fs.ErrInvalid }
+func (f mapFS) Lstat(p string) (fs.FileInfo, error)            { return f.MapFS.Stat(rel(p)) }
+func (f mapFS) ReadDir(p string, _ int) ([]fs.DirEntry, error) { return f.MapFS.ReadDir(rel(p)) }
+func (f mapFS) ReadLink(p string) (string, error)              { return "", fs.ErrInvalid }
 
 func TestFIFOsOfTheHostAreHidden(t *testing.T) {
 	pipe := &fstest.MapFile{Mode: fs.ModeNamedPipe | 0o600}

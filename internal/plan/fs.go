@@ -14,9 +14,14 @@ import (
 // Lstat and ReadLink do not follow a final symbolic link.
 type FS interface {
 	Lstat(name string) (fs.FileInfo, error)
-	ReadDir(name string) ([]fs.DirEntry, error)
+	// ReadDir gives a directory's entries in any order, and an ErrMany rather
+	// than more than so many.
+	ReadDir(name string, most int) ([]fs.DirEntry, error)
 	ReadLink(name string) (string, error)
 }
+
+// ErrMany says that a directory has more entries than were asked for.
+var ErrMany = errors.New("too many directory entries")
 
 // maxLinks is how many symbolic links one look-up may cross, as in the kernel
 // (MAXSYMLINKS, path_resolution(7)).
@@ -24,35 +29,47 @@ const maxLinks = 40
 
 var errLoop = errors.New("too many levels of symbolic links")
 
-// resolver follows symbolic links over an FS and remembers what it saw.
+// resolver follows symbolic links over an FS and remembers what it saw. Of a
+// file it tells the type alone.
 type resolver struct {
-	fs    FS
-	infos map[string]info
-	reals map[string]real
+	fs     FS
+	kinds  map[string]kind
+	reals  map[string]real
+	crowds map[string]*crowd
 }
 
 // real is where a path leads.
 type real struct {
 	path string
-	info
+	kind
 }
 
-type info struct {
-	fs.FileInfo
-	err error
+type kind struct {
+	mode fs.FileMode
+	err  error
 }
 
 func newResolver(f FS) *resolver {
-	return &resolver{fs: f, infos: map[string]info{}, reals: map[string]real{}}
+	return &resolver{fs: f, kinds: map[string]kind{}, reals: map[string]real{}, crowds: map[string]*crowd{}}
 }
 
-func (r *resolver) lstat(p string) (fs.FileInfo, error) {
-	if i, ok := r.infos[p]; ok {
-		return i.FileInfo, i.err
+func (r *resolver) lstat(p string) (fs.FileMode, error) {
+	if k, ok := r.kinds[p]; ok {
+		return k.mode, k.err
 	}
+	if c := r.crowds[path.Dir(p)]; c != nil && c.names != nil {
+		return c.lookUp(path.Base(p))
+	}
+	var k kind
 	fi, err := r.fs.Lstat(p)
-	r.infos[p] = info{fi, err}
-	return fi, err
+	if k.err = err; err == nil {
+		k.mode = fi.Mode().Type()
+	}
+	r.kinds[p] = k
+	if c := r.crowds[path.Dir(p)]; c != nil && (err == nil || errors.Is(err, fs.ErrNotExist)) {
+		r.gather(path.Dir(p), c)
+	}
+	return k.mode, k.err
 }
 
 // real follows every link in p, the last component's too. Where a component
@@ -60,59 +77,59 @@ func (r *resolver) lstat(p string) (fs.FileInfo, error) {
 // rest appended, and fs.ErrNotExist.
 //
 // Most paths of a policy share their directories, which are followed once.
-func (r *resolver) real(p string) (string, fs.FileInfo, error) {
+func (r *resolver) real(p string) (string, fs.FileMode, error) {
 	p = path.Clean(p)
 	if known, ok := r.reals[p]; ok {
-		return known.path, known.FileInfo, known.err
+		return known.path, known.mode, known.err
 	}
-	at, fi, err := r.follow(p)
-	r.reals[p] = real{at, info{fi, err}}
-	return at, fi, err
+	at, mode, err := r.follow(p)
+	r.reals[p] = real{at, kind{mode, err}}
+	return at, mode, err
 }
 
 // follow follows the directories first; only a link needs the whole walk.
-func (r *resolver) follow(p string) (string, fs.FileInfo, error) {
+func (r *resolver) follow(p string) (string, fs.FileMode, error) {
 	if p == "/" {
 		return r.walk(p)
 	}
 	dir, _, err := r.real(path.Dir(p))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return path.Join(dir, path.Base(p)), nil, err
+		return path.Join(dir, path.Base(p)), 0, err
 	case err != nil:
 		return r.walk(p)
 	}
-	next := path.Join(dir, path.Base(p))
-	fi, err := r.lstat(next)
-	if err == nil && fi.Mode()&fs.ModeSymlink != 0 {
+	next := p
+	if dir != path.Dir(p) {
+		next = path.Join(dir, path.Base(p))
+	}
+	mode, err := r.lstat(next)
+	if err == nil && mode&fs.ModeSymlink != 0 {
 		return r.walk(p)
 	}
-	if err != nil {
-		fi = nil
-	}
-	return next, fi, err
+	return next, mode, err
 }
 
 // walk follows a path from the root, component by component.
-func (r *resolver) walk(p string) (string, fs.FileInfo, error) {
+func (r *resolver) walk(p string) (string, fs.FileMode, error) {
 	rest := strings.Split(strings.Trim(path.Clean(p), "/"), "/")
 	cur := "/"
-	fi, err := r.lstat("/")
+	mode, err := r.lstat("/")
 	for links := 0; len(rest) > 0 && rest[0] != ""; {
 		next := path.Join(cur, rest[0])
-		if fi, err = r.lstat(next); err != nil {
-			return path.Join(append([]string{cur}, rest...)...), nil, err
+		if mode, err = r.lstat(next); err != nil {
+			return path.Join(append([]string{cur}, rest...)...), 0, err
 		}
-		if fi.Mode()&fs.ModeSymlink == 0 {
+		if mode&fs.ModeSymlink == 0 {
 			cur, rest = next, rest[1:]
 			continue
 		}
 		if links++; links > maxLinks {
-			return next, nil, fmt.Errorf("resolve %s: %w", p, errLoop)
+			return next, 0, fmt.Errorf("resolve %s: %w", p, errLoop)
 		}
 		target, err := r.fs.ReadLink(next)
 		if err != nil {
-			return next, nil, fmt.Errorf("resolve %s: %w", p, err)
+			return next, 0, fmt.Errorf("resolve %s: %w", p, err)
 		}
 		if path.IsAbs(target) {
 			cur = "/"
@@ -121,7 +138,7 @@ func (r *resolver) walk(p string) (string, fs.FileInfo, error) {
 		rest = append(strings.Split(strings.Trim(target, "/"), "/"), rest[1:]...)
 		rest, cur = dropDots(rest, cur)
 	}
-	return cur, fi, err
+	return cur, mode, err
 }
 
 // dropDots resolves leading "." and ".." components against cur, which holds no
@@ -148,7 +165,7 @@ func (r *resolver) link(p string) (target, dir string, ok bool) {
 		return "", "", false
 	}
 	full := path.Join(dir, path.Base(p))
-	if fi, err := r.lstat(full); err != nil || fi.Mode()&fs.ModeSymlink == 0 {
+	if mode, err := r.lstat(full); err != nil || mode&fs.ModeSymlink == 0 {
 		return "", "", false
 	}
 	target, err = r.fs.ReadLink(full)
@@ -222,14 +239,14 @@ func (e *expander) entries(dir string) []fs.DirEntry {
 	if err != nil || e.err != nil {
 		return nil
 	}
-	entries, err := e.r.fs.ReadDir(real)
+	entries, err := e.r.sorted(real, e.left)
+	if errors.Is(err, ErrMany) {
+		e.err = fmt.Errorf("expand %s: more than %d directory entries: name a narrower pattern", e.pattern, maxExpand)
+	}
 	if err != nil {
 		return nil
 	}
-	if e.left -= len(entries); e.left < 0 {
-		e.err = fmt.Errorf("expand %s: more than %d directory entries: name a narrower pattern", e.pattern, maxExpand)
-		return nil
-	}
+	e.left -= len(entries)
 	return entries
 }
 

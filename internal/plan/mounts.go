@@ -111,8 +111,8 @@ func (m *mounter) mounts(cwd string) ([]Mount, error) {
 
 // sealSys keeps the kernel's settings from a payload that may write everything.
 func (m *mounter) sealSys() {
-	if real, fi, err := m.r.real("/sys"); err == nil && m.above(real) == ReadWrite {
-		m.forbidWrite(point{name: "/sys", real: real, dir: fi.IsDir()}, policy.Rule{Name: "kernel-settings"})
+	if real, mode, err := m.r.real("/sys"); err == nil && m.above(real) == ReadWrite {
+		m.forbidWrite(point{name: "/sys", real: real, dir: mode.IsDir()}, policy.Rule{Name: "kernel-settings"})
 	}
 }
 
@@ -141,6 +141,7 @@ func (m *mounter) addRules() error {
 		{m.rules.ProtectedPaths, m.addDeny},
 		{m.rules.Points, m.addRead},
 	} {
+		m.r.expect(l.rules)
 		for _, rule := range l.rules {
 			names, err := m.r.expand(rule)
 			if err != nil {
@@ -155,12 +156,12 @@ func (m *mounter) addRules() error {
 }
 
 func (m *mounter) addWrite(name string, rule policy.PathRule) {
-	real, fi, err := m.r.real(name)
+	real, mode, err := m.r.real(name)
 	if err != nil {
 		m.note("%s: %s does not exist: nothing to write there", rule.Rule, name)
 		return
 	}
-	m.addListed(point{name: name, real: real, dir: fi.IsDir()}, rule)
+	m.addListed(point{name: name, real: real, dir: mode.IsDir()}, rule)
 }
 
 // addListed opens a path by name. The private directories stay private as a
@@ -182,13 +183,13 @@ func (m *mounter) addRead(name string, rule policy.PathRule) {
 		m.add(point{name: name, real: path.Join(dir, path.Base(name)), listed: true, link: target})
 		return
 	}
-	if real, fi, err := m.r.real(name); err == nil {
-		m.addListed(point{name: name, real: real, dir: fi.IsDir()}, rule)
+	if real, mode, err := m.r.real(name); err == nil {
+		m.addListed(point{name: name, real: real, dir: mode.IsDir()}, rule)
 	}
 }
 
 func (m *mounter) addDeny(name string, rule policy.PathRule) {
-	real, fi, err := m.r.real(name)
+	real, mode, err := m.r.real(name)
 	if err != nil {
 		m.addAbsent(name, rule)
 		return
@@ -198,7 +199,7 @@ func (m *mounter) addDeny(name string, rule policy.PathRule) {
 			m.note("%s: %s is a symbolic link: its target is protected, the link itself is not", rule.Rule, name)
 		}
 	}
-	m.add(point{name: name, real: real, dir: fi.IsDir()})
+	m.add(point{name: name, real: real, dir: mode.IsDir()})
 }
 
 // addRuntimeDir makes $XDG_RUNTIME_DIR the sandbox's own, and gives it back if
@@ -207,8 +208,8 @@ func (m *mounter) addRuntimeDir(dir string) string {
 	if dir == "" || privateOf(dir) != "" {
 		return dir
 	}
-	real, fi, err := m.r.real(dir)
-	if err != nil || !fi.IsDir() || real == "/" {
+	real, mode, err := m.r.real(dir)
+	if err != nil || !mode.IsDir() || real == "/" {
 		m.note("$XDG_RUNTIME_DIR: %s is no directory that could be replaced", dir)
 		return ""
 	}
@@ -217,7 +218,7 @@ func (m *mounter) addRuntimeDir(dir string) string {
 }
 
 func (m *mounter) addCwd(cwd string) {
-	if real, fi, err := m.r.real(cwd); err == nil && fi.IsDir() {
+	if real, mode, err := m.r.real(cwd); err == nil && mode.IsDir() {
 		m.add(point{name: cwd, real: real, dir: true, listed: true})
 	}
 }
@@ -225,7 +226,7 @@ func (m *mounter) addCwd(cwd string) {
 // addHome makes $HOME a place to look for protected names in its own right
 // where a write root stands above it.
 func (m *mounter) addHome() {
-	if real, fi, err := m.r.real(m.home); err == nil && fi.IsDir() && m.inside(m.home) == ReadWrite {
+	if real, mode, err := m.r.real(m.home); err == nil && mode.IsDir() && m.inside(m.home) == ReadWrite {
 		m.add(point{name: m.home, real: real, dir: true, listed: true})
 	}
 }

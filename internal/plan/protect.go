@@ -27,8 +27,8 @@ func (m *mounter) protect(root *point) error {
 			m.note("%s: %s is a symbolic link: what it points to is protected, the link is checked at the end", f.Rule, name)
 		}
 		if !f.Absent {
-			if real, fi, err := m.r.real(f.Path); err == nil {
-				m.forbidWrite(point{name: name, real: real, dir: fi.IsDir()}, f.Rule)
+			if real, mode, err := m.r.real(f.Path); err == nil {
+				m.forbidWrite(point{name: name, real: real, dir: mode.IsDir()}, f.Rule)
 			}
 			continue
 		}
@@ -94,7 +94,7 @@ func scanProtected(r *resolver, rules policy.FileRules, root string) ([]Protecte
 			s.rules[first] = append(s.rules[first], p)
 		}
 	}
-	if fi, err := r.lstat(root); err != nil || !fi.IsDir() {
+	if mode, err := r.lstat(root); err != nil || !mode.IsDir() {
 		return nil, nil
 	}
 	s.above(root)
@@ -114,17 +114,18 @@ func (s *scanner) above(root string) {
 }
 
 func (s *scanner) scan(dir string, depth int) error {
-	entries, err := s.r.fs.ReadDir(dir)
+	entries, err := s.r.readDir(dir, s.left)
+	if errors.Is(err, ErrMany) {
+		return errScan
+	}
 	if err != nil {
 		return nil // unreadable for us is unreadable for the payload
 	}
-	if s.left -= len(entries); s.left < 0 {
-		return errScan
-	}
-	git := 0 // names that every git directory has
+	s.left -= len(entries)
+	entries = s.concerning(entries)
+	git := 0
 	for _, e := range entries {
-		switch e.Name() {
-		case "HEAD", "objects", "refs":
+		if inGitDir(e.Name()) {
 			git++
 		}
 		for _, p := range s.rules[e.Name()] {
@@ -149,6 +150,21 @@ func (s *scanner) scan(dir string, depth int) error {
 	return nil
 }
 
+// concerning picks the entries that a scan has to do with, by name.
+func (s *scanner) concerning(entries []fs.DirEntry) []fs.DirEntry {
+	var out []fs.DirEntry
+	for _, e := range entries {
+		if e.IsDir() || len(s.globs) > 0 || s.rules[e.Name()] != nil || inGitDir(e.Name()) {
+			out = append(out, e)
+		}
+	}
+	byName(out)
+	return out
+}
+
+// inGitDir reports whether every git directory has the name.
+func inGitDir(name string) bool { return name == "HEAD" || name == "objects" || name == "refs" }
+
 // match looks for one protected name in a directory that has its first
 // component.
 func (s *scanner) match(dir string, p policy.ProtectedName) {
@@ -168,12 +184,12 @@ func (s *scanner) match(dir string, p policy.ProtectedName) {
 // found takes a protected path over if there is one; of a name that protects
 // no directory, such as .git, only what is none.
 func (s *scanner) found(full string, p policy.ProtectedName) bool {
-	fi, err := s.r.lstat(full)
+	mode, err := s.r.lstat(full)
 	if err != nil {
 		return false
 	}
-	if p.Dir || !fi.IsDir() {
-		s.out = append(s.out, Protected{Path: full, Dir: fi.IsDir(), Link: fi.Mode()&fs.ModeSymlink != 0, Rule: p.Rule})
+	if p.Dir || !mode.IsDir() {
+		s.out = append(s.out, Protected{Path: full, Dir: mode.IsDir(), Link: mode&fs.ModeSymlink != 0, Rule: p.Rule})
 	}
 	return true
 }
@@ -181,7 +197,7 @@ func (s *scanner) found(full string, p policy.ProtectedName) bool {
 // absent reports what is missing in a real git directory: git would trust it
 // the moment it appears.
 func (s *scanner) absent(full, gitDir string, p policy.ProtectedName) {
-	if fi, err := s.r.lstat(path.Join(gitDir, "HEAD")); err != nil || fi.Mode()&fs.ModeType != 0 {
+	if mode, err := s.r.lstat(path.Join(gitDir, "HEAD")); err != nil || mode != 0 {
 		return
 	}
 	s.out = append(s.out, Protected{Path: full, Dir: p.Dir, Absent: true, Rule: p.Rule})

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -51,7 +52,7 @@ type shutter struct {
 }
 
 func (s *shutter) fill(dir string) {
-	entries, err := s.m.r.fs.ReadDir(dir)
+	entries, err := s.m.r.sorted(dir, math.MaxInt)
 	if err != nil {
 		return // unreadable for us is unreadable for the payload
 	}

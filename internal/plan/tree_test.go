@@ -77,7 +77,7 @@ func (t tree) Lstat(name string) (fs.FileInfo, error) {
 
 var errNotDir = fs.ErrInvalid
 
-func (t tree) ReadDir(name string) ([]fs.DirEntry, error) {
+func (t tree) ReadDir(name string, most int) ([]fs.DirEntry, error) {
 	if n, ok := t[name]; !ok || !n.IsDir() {
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
 	}
@@ -86,6 +86,9 @@ func (t tree) ReadDir(name string) ([]fs.DirEntry, error) {
 		if p != "/" && path.Dir(p) == name {
 			out = append(out, t[p])
 		}
+	}
+	if len(out) > most {
+		return nil, ErrMany
 	}
 	return out, nil
 }

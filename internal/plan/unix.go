@@ -38,7 +38,7 @@ func (m *mounter) addUnixSockets(u policy.UnixRules) error {
 }
 
 func (m *mounter) addUnixSocket(name string, rule policy.Rule) {
-	real, fi, err := m.r.real(name)
+	real, mode, err := m.r.real(name)
 	if errors.Is(err, fs.ErrNotExist) && m.above(real) == ReadOnly {
 		m.unix = append(m.unix, UnixSocket{real, rule}) // it may come up during the run
 		return
@@ -47,14 +47,14 @@ func (m *mounter) addUnixSocket(name string, rule policy.Rule) {
 	case err != nil:
 		m.note("%s: %s does not exist: it cannot be reached", rule, name)
 		return
-	case fi.Mode()&fs.ModeSocket == 0 && !fi.IsDir():
+	case mode&fs.ModeSocket == 0 && !mode.IsDir():
 		m.note("%s: %s is no socket", rule, name)
 		return
-	case fi.IsDir() && !m.foreign(real):
+	case mode.IsDir() && !m.foreign(real):
 		m.note("%s: %s is the sandbox's own, or the command may write there: name the sockets in it", rule, name)
 		return
 	}
-	m.put(point{name: name, real: real, dir: fi.IsDir(), listed: true, access: ReadOnly, rule: rule})
+	m.put(point{name: name, real: real, dir: mode.IsDir(), listed: true, access: ReadOnly, rule: rule})
 	if m.points[real].access == Hidden {
 		m.note("%s: %s is hidden by %s", rule, name, m.points[real].rule)
 		return
