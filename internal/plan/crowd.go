@@ -2,7 +2,6 @@ package plan
 
 import (
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
 
@@ -28,8 +27,8 @@ type crowd struct {
 // expect counts how many paths of a directory rules name.
 func (r *resolver) expect(rules []policy.PathRule) {
 	for i := 0; i < len(rules); {
-		dir, n := path.Dir(rules[i].Path), 0
-		for ; i < len(rules) && path.Dir(rules[i].Path) == dir; i++ {
+		dir, n := parent(rules[i].Path), 0
+		for ; i < len(rules) && parent(rules[i].Path) == dir; i++ {
 			n++
 		}
 		if n >= crowdFrom {

@@ -57,8 +57,9 @@ func (r *resolver) lstat(p string) (fs.FileMode, error) {
 	if k, ok := r.kinds[p]; ok {
 		return k.mode, k.err
 	}
-	if c := r.crowds[path.Dir(p)]; c != nil && c.names != nil {
-		return c.lookUp(path.Base(p))
+	c := r.crowds[parent(p)]
+	if c != nil && c.names != nil {
+		return c.lookUp(p[strings.LastIndexByte(p, '/')+1:])
 	}
 	var k kind
 	fi, err := r.fs.Lstat(p)
@@ -66,8 +67,8 @@ func (r *resolver) lstat(p string) (fs.FileMode, error) {
 		k.mode = fi.Mode().Type()
 	}
 	r.kinds[p] = k
-	if c := r.crowds[path.Dir(p)]; c != nil && (err == nil || errors.Is(err, fs.ErrNotExist)) {
-		r.gather(path.Dir(p), c)
+	if c != nil && (err == nil || errors.Is(err, fs.ErrNotExist)) {
+		r.gather(parent(p), c)
 	}
 	return k.mode, k.err
 }
@@ -78,12 +79,17 @@ func (r *resolver) lstat(p string) (fs.FileMode, error) {
 //
 // Most paths of a policy share their directories, which are followed once.
 func (r *resolver) real(p string) (string, fs.FileMode, error) {
-	p = path.Clean(p)
+	return r.realOf(path.Clean(p))
+}
+
+func (r *resolver) realOf(p string) (string, fs.FileMode, error) {
 	if known, ok := r.reals[p]; ok {
 		return known.path, known.mode, known.err
 	}
 	at, mode, err := r.follow(p)
-	r.reals[p] = real{at, kind{mode, err}}
+	if c := r.crowds[parent(p)]; c == nil || c.names == nil {
+		r.reals[p] = real{at, kind{mode, err}}
+	}
 	return at, mode, err
 }
 
@@ -92,15 +98,16 @@ func (r *resolver) follow(p string) (string, fs.FileMode, error) {
 	if p == "/" {
 		return r.walk(p)
 	}
-	dir, _, err := r.real(path.Dir(p))
+	dir, _, err := r.realOf(parent(p))
 	switch {
+	case err == nil:
 	case errors.Is(err, fs.ErrNotExist):
 		return path.Join(dir, path.Base(p)), 0, err
-	case err != nil:
+	default:
 		return r.walk(p)
 	}
 	next := p
-	if dir != path.Dir(p) {
+	if dir != parent(p) {
 		next = path.Join(dir, path.Base(p))
 	}
 	mode, err := r.lstat(next)

@@ -1,6 +1,6 @@
 package plan
 
-import "path"
+import "slices"
 
 // lateFrom is from how many on mounts are left to the supervisor. bubblewrap
 // takes no more than 9000 arguments, and reads the whole list of mounts anew
@@ -30,9 +30,11 @@ func (p *Plan) late(from int) []Late {
 	if len(p.Mounts) < from {
 		return nil
 	}
-	at := make(map[string]int, len(p.Mounts))
+	at := map[string]int{} // directories: below another there is nothing
 	for i, m := range p.Mounts {
-		at[m.Path] = i
+		if m.Dir {
+			at[m.Path] = i
+		}
 	}
 	early := p.early(at)
 	var late []Late
@@ -65,7 +67,7 @@ func (p *Plan) early(at map[string]int) []bool {
 		}
 	}
 	for _, f := range p.Files {
-		if i, ok := at[f.Path]; ok {
+		if i := slices.IndexFunc(p.Mounts, func(m Mount) bool { return m.Path == f.Path }); i >= 0 {
 			early[i] = true
 		}
 		claim(f.Path)
@@ -94,7 +96,7 @@ func (p *Plan) canWait(at map[string]int, m Mount) bool {
 // above finds the nearest mount above a path, -1 if there is none.
 func above(at map[string]int, name string) int {
 	for name != "/" {
-		name = path.Dir(name)
+		name = parent(name)
 		if i, ok := at[name]; ok {
 			return i
 		}

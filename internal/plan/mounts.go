@@ -49,6 +49,7 @@ type Mount struct {
 // spells it, Real where it leads; decisions are made on Name, mounts on Real.
 type point struct {
 	name, real string
+	key        string // sortKey of real
 	dir        bool
 	listed     bool // the policy opens it by name
 	pin        bool
@@ -68,6 +69,8 @@ type mounter struct {
 	fifos  bool              // hide those of the host
 	perms  bool              // directories can be made that nobody may read
 	points map[string]*point // by real path
+	list   []*point          // the same, sorted if it says so
+	sorted bool
 	notes  []string
 	stubs  []Stub
 	unix   []UnixSocket
@@ -143,6 +146,10 @@ func (m *mounter) addRules() error {
 	} {
 		m.r.expect(l.rules)
 		for _, rule := range l.rules {
+			if !rule.Glob {
+				l.add(rule.Path, rule)
+				continue
+			}
 			names, err := m.r.expand(rule)
 			if err != nil {
 				return fmt.Errorf("%s: %w", rule.Rule, err)
@@ -213,7 +220,7 @@ func (m *mounter) addRuntimeDir(dir string) string {
 		m.note("$XDG_RUNTIME_DIR: %s is no directory that could be replaced", dir)
 		return ""
 	}
-	m.points[real] = &point{name: dir, real: real, dir: true, access: Private}
+	m.place(&point{name: dir, real: real, dir: true, access: Private})
 	return dir
 }
 
@@ -251,7 +258,7 @@ func (m *mounter) forbidWrite(p point, rule policy.Rule) {
 func (m *mounter) put(p point) {
 	old, ok := m.points[p.real]
 	if !ok {
-		m.points[p.real] = &p
+		m.place(&p)
 		return
 	}
 	if old.access == Private && p.access != Hidden {
@@ -261,6 +268,12 @@ func (m *mounter) put(p point) {
 	if p.access < old.access {
 		old.access, old.rule, old.name = p.access, p.rule, p.name
 	}
+}
+
+// place adds a point where there is none.
+func (m *mounter) place(p *point) {
+	p.key = sortKey(p.real)
+	m.points[p.real], m.list, m.sorted = p, append(m.list, p), false
 }
 
 // inside gives the access to what is made in a directory.
@@ -287,25 +300,20 @@ func (m *mounter) decide(name string, dir bool) (Access, policy.Rule) {
 }
 
 func (m *mounter) writeRoots() []*point {
-	return m.sorted(func(p *point) bool { return p.access == ReadWrite && p.listed })
+	return m.pick(func(p *point) bool { return p.access == ReadWrite && p.listed })
 }
 
-// sorted gives some of the points, a directory directly before what is below it.
-func (m *mounter) sorted(want func(*point) bool) []*point {
-	type keyed struct {
-		key string
-		*point
+// pick gives some of the points, a directory directly before what is below it.
+func (m *mounter) pick(want func(*point) bool) []*point {
+	if !m.sorted {
+		slices.SortFunc(m.list, func(a, b *point) int { return strings.Compare(a.key, b.key) })
+		m.sorted = true
 	}
-	list := make([]keyed, 0, len(m.points))
-	for _, p := range m.points {
+	var out []*point
+	for _, p := range m.list {
 		if want(p) {
-			list = append(list, keyed{sortKey(p.real), p})
+			out = append(out, p)
 		}
-	}
-	slices.SortFunc(list, func(a, b keyed) int { return strings.Compare(a.key, b.key) })
-	out := make([]*point, len(list))
-	for i, p := range list {
-		out[i] = p.point
 	}
 	return out
 }
@@ -317,14 +325,14 @@ func sortKey(name string) string { return strings.ReplaceAll(name, "/", "\x00") 
 // root a mount point, so that no ancestor can be renamed away under it.
 func (m *mounter) pinAncestors() {
 	last := ""
-	for _, p := range m.sorted(func(p *point) bool { return p.access != ReadWrite }) {
-		if path.Dir(p.real) == last {
+	for _, p := range m.pick(func(p *point) bool { return p.access != ReadWrite }) {
+		if parent(p.real) == last {
 			continue // as its neighbour's
 		}
-		last = path.Dir(p.real)
-		for dir := last; dir != "/" && m.above(dir) == ReadWrite; dir = path.Dir(dir) {
+		last = parent(p.real)
+		for dir := last; dir != "/" && m.above(dir) == ReadWrite; dir = parent(dir) {
 			if _, ok := m.points[dir]; !ok {
-				m.points[dir] = &point{name: dir, real: dir, dir: true, access: ReadWrite, rule: p.rule}
+				m.place(&point{name: dir, real: dir, dir: true, access: ReadWrite, rule: p.rule})
 			}
 			m.points[dir].pin = true
 		}
@@ -348,17 +356,27 @@ func (m *mounter) above(dir string) Access {
 }
 
 func (m *mounter) order() []Mount {
-	var out []Mount
-	index := map[string]int{} // of emitted mounts, by path
-	for _, p := range m.sorted(func(*point) bool { return true }) {
-		parent, access := nearest(out, index, p.real)
+	points := m.pick(func(*point) bool { return true })
+	out := make([]Mount, 0, len(points))
+	index := map[string]int{} // of emitted directories, by path
+	last, private, holder, access := "", "", -1, ReadOnly
+	for _, p := range points {
+		if dir, own := parent(p.real), privateOf(p.real); dir != last || own != private { // else as its neighbour
+			last, private = dir, own
+			holder, access = nearest(out, index, p.real)
+		}
+		if p.real == "/" {
+			last = "" // nobody's neighbour, though their parent
+		}
 		if !p.wanted(access) {
 			continue
 		}
-		if parent >= 0 && access == Hidden {
-			out[parent].Open = true
+		if holder >= 0 && access == Hidden {
+			out[holder].Open = true
 		}
-		index[p.real] = len(out)
+		if p.dir {
+			index[p.real] = len(out)
+		}
 		out = append(out, Mount{Path: p.real, Access: p.access, Dir: p.dir, Pin: p.pin && p.access == access, Link: p.link, Rule: p.rule})
 	}
 	return out
@@ -369,7 +387,7 @@ func (m *mounter) order() []Mount {
 func nearest(out []Mount, index map[string]int, p string) (int, Access) {
 	private := privateOf(p)
 	for dir := p; dir != "/"; {
-		dir = path.Dir(dir)
+		dir = parent(dir)
 		if private != "" && !below(dir, private) {
 			break // what is above does not reach into a private directory
 		}
@@ -404,6 +422,9 @@ func privateOf(p string) string {
 	}
 	return ""
 }
+
+// parent is path.Dir of an absolute, clean path.
+func parent(p string) string { return p[:max(1, strings.LastIndexByte(p, '/'))] }
 
 // below reports whether p is dir or inside it.
 func below(p, dir string) bool {

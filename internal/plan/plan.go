@@ -111,8 +111,8 @@ func Make(in Input) (*Plan, error) {
 		home:   in.Home,
 		fifos:  in.Caps.LandlockABI == 0,
 		perms:  in.Caps.Perms,
-		points: map[string]*point{},
 	}
+	m.points = make(map[string]*point, len(m.rules.DenyRead)+len(m.rules.DenyWrite))
 	in.RuntimeDir = m.addRuntimeDir(in.RuntimeDir)
 	m.runtimeDir = in.RuntimeDir
 	m.nameFiles(in)

@@ -18,6 +18,9 @@ const (
 // shut adds what stands for the names in hidden directories in which something
 // is open, and shuts the directories that lead there.
 func (m *mounter) shut(mounts []Mount) []Mount {
+	if !slices.ContainsFunc(mounts, func(o Mount) bool { return o.Open }) {
+		return mounts
+	}
 	s := shutter{m: m, at: make(map[string]int, len(mounts)), leads: map[string]bool{}}
 	for i, o := range mounts {
 		s.at[o.Path] = i

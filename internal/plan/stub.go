@@ -115,5 +115,5 @@ func (m *mounter) stub(s Stub, name string, access Access) {
 	}
 	slices.Reverse(dirs)
 	m.stubs = append(append(m.stubs, dirs...), s)
-	m.points[s.Path] = &point{name: name, real: s.Path, dir: s.Dir, access: access, rule: s.Rule}
+	m.place(&point{name: name, real: s.Path, dir: s.Dir, access: access, rule: s.Rule})
 }
