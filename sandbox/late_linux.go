@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -85,21 +86,29 @@ const (
 	hideAttributes  = coverAttributes | unix.MOUNT_ATTR_NOEXEC
 )
 
+// manySiblings is from how many mounts in one directory on it is entered: a name
+// of one component is found in a fraction of the time.
+const manySiblings = 8
+
 // lateMounter makes the program that makes late mounts. Each is one call, which
 // binds what has its flags already: a mount that was made from another has them,
 // too. What is bound comes from copies that have nothing mounted on them.
 type lateMounter struct {
 	*program
+	root   result    // a descriptor
 	copies [2]result // descriptors
 	hidden [2]string // a file, a directory that are hidden; empty: none yet
+	within string    // the working directory, if that is not the root
 }
 
 func lateProgram(late []plan.Late, user, mount int) *program {
 	m := &lateMounter{program: newProgram()}
-	m.calls, m.names = make([]call, 0, len(late)+16), make([]string, 0, len(late)+16)
+	m.calls, m.names = make([]call, 0, len(late)+32), make([]string, 0, len(late)+32)
 	m.copies = [2]result{m.reserve(1), m.reserve(1)}
 	m.add("join the sandbox's user namespace", unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
 	m.add("join the sandbox's mount namespace", unix.SYS_SETNS, mount, unix.CLONE_NEWNS)
+	m.add("open the sandbox's root", unix.SYS_OPENAT, atCWD, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	m.root = m.save()
 	byBase := map[string][]plan.Late{}
 	var bases []string
 	for _, l := range late {
@@ -134,20 +143,74 @@ func (m *lateMounter) below(base string, list []plan.Late) {
 		m.add(base, unix.SYS_MOVE_MOUNT, m.copies[i], "", atCWD, name, unix.MOVE_MOUNT_F_EMPTY_PATH)
 		m.add(base, unix.SYS_CLOSE, m.copies[i])
 	}
-	for _, l := range list {
-		rest := strings.TrimPrefix(l.Path, strings.TrimSuffix(base, "/"))
-		switch l.Access {
-		case plan.ReadOnly:
-			m.bind(readOnlyCopy+rest, l.Path)
-		case plan.ReadWrite: // a pin
-			m.bind(plainCopy+rest, l.Path)
-		default:
-			m.hide(l.Path, l.Dir)
+	top := strings.TrimSuffix(base, "/")
+	for len(list) > 0 {
+		n := siblings(list)
+		if n >= manySiblings && path.Dir(list[0].Path) != "/" {
+			m.inOne(top, list[:n])
+		} else {
+			m.each(top, list[:n])
 		}
+		list = list[n:]
 	}
 	for _, name := range at {
 		m.add(base, unix.SYS_UMOUNT2, name, unix.MNT_DETACH)
 	}
+}
+
+// siblings counts how many mounts at the head of a list are of one directory.
+func siblings(list []plan.Late) int {
+	dir := path.Dir(list[0].Path)
+	n := 1
+	for n < len(list) && path.Dir(list[n].Path) == dir {
+		n++
+	}
+	return n
+}
+
+// each makes mounts by their whole names.
+func (m *lateMounter) each(base string, list []plan.Late) {
+	for _, l := range list {
+		if l.Access == plan.Hidden {
+			m.hide(l)
+		} else {
+			m.bind(l, copyFor[l.Access]+strings.TrimPrefix(l.Path, base), l.Path)
+		}
+	}
+}
+
+// copyFor says of which copy mounts are made; those to be written are pins.
+var copyFor = map[plan.Access]string{plan.ReadOnly: readOnlyCopy, plan.ReadWrite: plainCopy}
+
+// inOne makes mounts in one directory, where none is below another.
+func (m *lateMounter) inOne(base string, list []plan.Late) {
+	dir := path.Dir(list[0].Path)
+	of := map[plan.Access][]plan.Late{}
+	for _, l := range list {
+		of[l.Access] = append(of[l.Access], l)
+	}
+	m.add(dir, unix.SYS_CHDIR, dir)
+	m.within = dir + "/"
+	m.each(base, of[plan.Hidden])
+	m.within = ""
+	for _, access := range []plan.Access{plan.ReadOnly, plan.ReadWrite} {
+		if len(of[access]) > 0 {
+			m.bindAll(copyFor[access]+strings.TrimPrefix(dir, base), dir, of[access])
+		}
+	}
+}
+
+// bindAll binds the content of one directory in another. The one becomes the
+// root, and the other the working directory.
+func (m *lateMounter) bindAll(from, to string, list []plan.Late) {
+	m.add(to, unix.SYS_CHDIR, to)
+	m.add(from, unix.SYS_CHROOT, from)
+	for _, l := range list {
+		name := l.Path[len(to)+1:]
+		m.bind(l, "/"+name, name)
+	}
+	m.add("/", unix.SYS_FCHDIR, m.root)
+	m.add("/", unix.SYS_CHROOT, ".")
 }
 
 // copyTree takes a copy of what is mounted at and below a path.
@@ -162,27 +225,40 @@ func (m *lateMounter) setAttributes(dir any, name string, flags int, set uint64)
 	m.add(name, unix.SYS_MOUNT_SETATTR, dir, name, flags, uintptr(unsafe.Pointer(attr)), int(unsafe.Sizeof(*attr)))
 }
 
-func (m *lateMounter) bind(source, target string) {
-	m.add(target, unix.SYS_MOUNT, source, target, 0, unix.MS_BIND|unix.MS_REC, 0)
+func (m *lateMounter) bind(l plan.Late, source, target string) {
+	flags := unix.MS_BIND
+	if l.Dir {
+		flags |= unix.MS_REC
+	}
+	m.add(l.Path, unix.SYS_MOUNT, source, target, 0, flags, 0)
 }
 
-// hide covers a path with what it has covered another with.
-func (m *lateMounter) hide(name string, dir bool) {
+// hide covers a path with what it has covered another with: the last, which is
+// next to it as a rule.
+func (m *lateMounter) hide(l plan.Late) {
 	kind := 0
-	if dir {
+	if l.Dir {
 		kind = 1
 	}
+	name := m.short(l.Path)
 	switch {
 	case m.hidden[kind] != "":
-		m.bind(m.hidden[kind], name)
-		return
-	case dir:
-		m.add(name, unix.SYS_MOUNT, "tmpfs", name, "tmpfs", hideFlags, "mode=0000")
+		m.bind(l, m.short(m.hidden[kind]), name)
+	case l.Dir:
+		m.add(l.Path, unix.SYS_MOUNT, "tmpfs", name, "tmpfs", hideFlags, "mode=0000")
 	default:
-		m.bind("/dev/null", name)
+		m.bind(l, "/dev/null", name)
 		m.setAttributes(atCWD, name, 0, hideAttributes)
 	}
-	m.hidden[kind] = name
+	m.hidden[kind] = l.Path
+}
+
+// short names what is below the working directory from there.
+func (m *lateMounter) short(name string) string {
+	if m.within == "" {
+		return name
+	}
+	return strings.TrimPrefix(name, m.within)
 }
 
 // runAlone runs a program in a copy of this process, to its end.

@@ -25,6 +25,7 @@ type program struct {
 	failure [2]uint32 // 1 + the number of the call, errno
 	mask    uint64    // the signal mask to restore
 	keep    []any     // what the calls point at
+	room    []byte    // for more strings, kept already
 }
 
 // newProgram gives one that stays where it is.
@@ -67,7 +68,7 @@ func (p *program) add(name string, nr uintptr, args ...any) *call {
 		case result:
 			c.from[i] = int8(a) + 1
 		case string:
-			c.args[i] = p.address(append([]byte(a), 0))
+			c.args[i] = p.cstring(a)
 		case []byte:
 			c.args[i] = p.address(a)
 		default:
@@ -120,11 +121,22 @@ func (p *program) address(b []byte) uintptr {
 	return uintptr(unsafe.Pointer(unsafe.SliceData(b)))
 }
 
+// cstring gives the address of a string that NUL terminates.
+func (p *program) cstring(s string) uintptr {
+	if len(s) >= len(p.room) {
+		p.room = make([]byte, max(4<<10, len(s)+1))
+		p.keep = append(p.keep, p.room)
+	}
+	at := p.room
+	p.room = p.room[copy(at, s)+1:]
+	return uintptr(unsafe.Pointer(unsafe.SliceData(at)))
+}
+
 // array gives the address of a NULL-terminated array of C strings.
 func (p *program) array(list []string) uintptr {
 	a := make([]uintptr, len(list)+1)
 	for i, s := range list {
-		a[i] = p.address(append([]byte(s), 0))
+		a[i] = p.cstring(s)
 	}
 	p.keep = append(p.keep, a)
 	return uintptr(unsafe.Pointer(unsafe.SliceData(a)))
