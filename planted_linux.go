@@ -45,8 +45,7 @@ func (r *run) plan() error {
 		return err
 	}
 	r.stubs = append(r.stubs, stubs)
-	r.before, err = r.protected()
-	return err
+	return nil
 }
 
 // stub makes a placeholder while the command runs, where the host has removed
@@ -121,14 +120,19 @@ func identify(path string) identity {
 	return identity{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino, st.Btime}
 }
 
-// identifyProtected notes which files the protected ones are.
-func (r *run) identifyProtected() {
+// identifyProtected notes what protected files there are, the placeholders among
+// them, and which they are.
+func (r *run) identifyProtected() (err error) {
+	if r.before, err = r.protected(); err != nil {
+		return err
+	}
 	r.known = map[identity]string{}
 	for p := range r.before {
 		if id := identify(p.Path); id != (identity{}) && !p.Link { // a link is not covered
 			r.known[id] = p.Path
 		}
 	}
+	return nil
 }
 
 // movedByHost deals with a new name of a file that was protected under another:

@@ -225,7 +225,8 @@ func (r *run) putUp() error {
 		return err
 	}
 	var identified sync.WaitGroup // before there is anybody inside, and whatever the host does then
-	identified.Go(r.identifyProtected)
+	var unknown error
+	identified.Go(func() { unknown = r.identifyProtected() })
 	defer identified.Wait()
 	canary := sandbox.Canary{Addr: canaryAddr.Addr().As4(), Port: int(canaryAddr.Port()), Token: r.token}
 	if r.kernel != nil {
@@ -246,8 +247,10 @@ func (r *run) putUp() error {
 	}
 	r.asking.startTerminal(r.screen())
 	r.asking.startDesktop(&r.opts)
+	if identified.Wait(); unknown != nil {
+		return unknown
+	}
 	r.running.Store(true)
-	identified.Wait()
 	if err := r.box.Release(); err != nil {
 		return err
 	}

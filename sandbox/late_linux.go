@@ -31,20 +31,28 @@ func (s *Sandbox) mountRest() error {
 		return err
 	}
 	root.Close()
-	g := &masks{box: s, gone: map[string]bool{}, root: -1, mount: -1, user: -1}
-	defer g.closeFDs()
+	g := s.newMasks()
+	s.entered = g
 	if err := g.enter(pid); err != nil {
 		return err
 	}
-	if canSetAttributes() {
-		err = lateProgram(s.late, g.user, g.mount).runAlone(startTimeout + time.Duration(len(s.late))*mountTime)
+	if s.mounter != nil {
+		err = s.mounter.run(g.user, g.mount, startTimeout+time.Duration(len(s.late))*mountTime)
 	} else {
 		err = g.coverRest(s.late)
 	}
+	s.mounter = nil
 	if err != nil {
 		return fail("try again: a file may have been replaced meanwhile", "put up masks: %w", err)
 	}
 	return nil
+}
+
+// prepareRest makes the program for it, while bubblewrap makes its mounts.
+func (s *Sandbox) prepareRest() {
+	if len(s.late) > 0 && canSetAttributes() {
+		s.mounter = newLateMounter(s.late)
+	}
 }
 
 // canSetAttributes reports whether there is mount_setattr(2), as since Linux
@@ -95,18 +103,20 @@ const manySiblings = 8
 // too. What is bound comes from copies that have nothing mounted on them.
 type lateMounter struct {
 	*program
+	user   result // the sandbox's namespaces, as descriptors
+	mount  result
 	root   result    // a descriptor
 	copies [2]result // descriptors
 	hidden [2]string // a file, a directory that are hidden; empty: none yet
 	within string    // the working directory, if that is not the root
 }
 
-func lateProgram(late []plan.Late, user, mount int) *program {
+func newLateMounter(late []plan.Late) *lateMounter {
 	m := &lateMounter{program: newProgram()}
 	m.calls, m.names = make([]call, 0, len(late)+32), make([]string, 0, len(late)+32)
-	m.copies = [2]result{m.reserve(1), m.reserve(1)}
-	m.add("join the sandbox's user namespace", unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
-	m.add("join the sandbox's mount namespace", unix.SYS_SETNS, mount, unix.CLONE_NEWNS)
+	m.user, m.mount, m.copies = m.reserve(1), m.reserve(1), [2]result{m.reserve(1), m.reserve(1)}
+	m.add("join the sandbox's user namespace", unix.SYS_SETNS, m.user, unix.CLONE_NEWUSER)
+	m.add("join the sandbox's mount namespace", unix.SYS_SETNS, m.mount, unix.CLONE_NEWNS)
 	m.add("open the sandbox's root", unix.SYS_OPENAT, atCWD, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	m.root = m.save()
 	byBase := map[string][]plan.Late{}
@@ -121,7 +131,13 @@ func lateProgram(late []plan.Late, user, mount int) *program {
 		m.below(base, byBase[base])
 	}
 	m.add("end", unix.SYS_EXIT_GROUP, 0)
-	return m.program
+	return m
+}
+
+// run makes the mounts in the sandbox that these namespaces are of.
+func (m *lateMounter) run(user, mount int, limit time.Duration) error {
+	m.results[m.user], m.results[m.mount] = uint32(user), uint32(mount)
+	return m.runAlone(limit)
 }
 
 // below makes the mounts below one of bubblewrap's.

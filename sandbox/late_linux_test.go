@@ -48,7 +48,7 @@ func aWorld(t testing.TB, files int) (g *masks, dir string) {
 	}
 	g = &masks{gone: map[string]bool{}, root: -1, mount: -1, user: -1}
 	t.Cleanup(func() {
-		g.closeFDs()
+		g.leave()
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
@@ -117,7 +117,7 @@ func TestLateMountsAreMadeTheSameOnAllKernels(t *testing.T) {
 	const rest = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
 	for name, make := range map[string]func(g *masks, late []plan.Late) error{
 		since512: func(g *masks, late []plan.Late) error {
-			return lateProgram(late, g.user, g.mount).runAlone(time.Minute)
+			return newLateMounter(late).run(g.user, g.mount, time.Minute)
 		},
 		"before": func(g *masks, late []plan.Late) error { return g.coverRest(late) },
 	} {
@@ -148,7 +148,7 @@ func TestLateMountsAreMadeTheSameOnAllKernels(t *testing.T) {
 func TestALateMountThatCannotBeMadeIsAnError(t *testing.T) {
 	for name, make := range map[string]func(g *masks, late []plan.Late) error{
 		since512: func(g *masks, late []plan.Late) error {
-			return lateProgram(late, g.user, g.mount).runAlone(time.Minute)
+			return newLateMounter(late).run(g.user, g.mount, time.Minute)
 		},
 		"before": func(g *masks, late []plan.Late) error { return g.coverRest(late) },
 	} {
@@ -180,7 +180,7 @@ func BenchmarkLateMounts(b *testing.B) {
 		g, dir := aWorld(b, files)
 		late := lateOf(dir, files)
 		b.StartTimer()
-		if err := lateProgram(late, g.user, g.mount).runAlone(time.Minute); err != nil {
+		if err := newLateMounter(late).run(g.user, g.mount, time.Minute); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -76,18 +76,27 @@ func (s *Sandbox) KeepMasks(o MaskOptions) error {
 	if len(list) == 0 {
 		return nil
 	}
-	g := &masks{box: s, opts: o, list: list, gone: map[string]bool{}, root: -1, mount: -1, user: -1,
-		frozen: make(chan struct{}, 1), stopped: make(chan struct{}), ended: make(chan struct{})}
-	if err := g.enter(s.calls.inside.init); err != nil || !s.calls.inside.lives() {
-		g.closeFDs()
-		if !s.calls.inside.lives() {
-			return nil // it was a short command
+	g := s.entered
+	if g == nil {
+		g = s.newMasks()
+		if err := g.enter(s.calls.inside.init); err != nil || !s.calls.inside.lives() {
+			g.leave()
+			if !s.calls.inside.lives() {
+				return nil // it was a short command
+			}
+			return fmt.Errorf("keep masks: %w", err)
 		}
-		return fmt.Errorf("keep masks: %w", err)
 	}
+	g.opts, g.list = o, list
 	s.masks.Store(g)
+	s.entered = nil
 	go g.run()
 	return nil
+}
+
+func (s *Sandbox) newMasks() *masks {
+	return &masks{box: s, gone: map[string]bool{}, root: -1, mount: -1, user: -1,
+		frozen: make(chan struct{}, 1), stopped: make(chan struct{}), ended: make(chan struct{})}
 }
 
 // enter finds the sandbox by its process 1.
@@ -105,10 +114,17 @@ func (g *masks) enter(init int) (err error) {
 	return nil
 }
 
-func (g *masks) closeFDs() {
-	for _, fd := range []int{g.root, g.mount, g.user} {
-		closeFD(fd)
+// leave lets go of the sandbox. Where nobody else holds its mounts the kernel
+// takes them down, which takes a microsecond for each, and nobody waits for.
+func (g *masks) leave() {
+	if g == nil {
+		return
 	}
+	go func() {
+		for _, fd := range []int{g.root, g.mount, g.user} {
+			closeFD(fd)
+		}
+	}()
 }
 
 // watchAfter is how long nothing is watched: the end of a watch takes the kernel
@@ -187,7 +203,7 @@ func (g *masks) stop() error {
 		if g.err == nil {
 			g.err = errEnded
 		}
-		g.closeFDs()
+		g.leave()
 	})
 	if errors.Is(g.err, errEnded) {
 		return nil

@@ -51,7 +51,9 @@ type Sandbox struct {
 	opened    *opened
 	emit      func(event.Event)
 	plan      *plan.Plan
-	late      []plan.Late // of its mounts
+	late      []plan.Late  // of its mounts
+	mounter   *lateMounter // of these; nil: none, or not by it
+	entered   *masks       // by who made them; nil: nobody, or the keeping of masks has it
 	calls     *listener
 	describe  Describe       // see Attribute
 	rights    *stage2.Rights // stage 2's messages
@@ -228,6 +230,7 @@ func (s *Sandbox) Launch(p *plan.Plan) error {
 		}
 		return s.died("stage 1")
 	}
+	s.prepareRest()
 	return nil
 }
 
@@ -403,6 +406,7 @@ func (s *Sandbox) Close() error {
 		}
 	}
 	_ = s.masks.Load().stop() // told by Wait
+	s.entered.leave()
 	s.relay.close()
 	s.job.stop()
 	s.term.close()
