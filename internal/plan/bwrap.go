@@ -88,13 +88,12 @@ func (b *bwrapArgs) root() Mount {
 }
 
 func (b *bwrapArgs) mounts() {
-	late := make(map[string]bool, len(b.late))
-	for _, l := range b.late {
-		late[l.Path] = true
-	}
+	late := b.late // in the same order
 	for _, m := range b.plan.Mounts {
 		switch {
-		case m.Path == "/", late[m.Path]:
+		case len(late) > 0 && m.Path == late[0].Path:
+			late = late[1:]
+		case m.Path == "/":
 		case m.Link != "":
 			b.add("--symlink", m.Link, m.Path)
 		case m.Access == ReadWrite && privateOf(m.Path) == "/dev":

@@ -37,7 +37,16 @@ func (p *Plan) late(from int) []Late {
 		}
 	}
 	early := p.early(at)
-	var late []Late
+	n := 0
+	for _, is := range early {
+		if !is {
+			n++
+		}
+	}
+	if n < from {
+		return nil
+	}
+	late := make([]Late, 0, n)
 	for i, m := range p.Mounts {
 		if early[i] {
 			continue
@@ -51,9 +60,6 @@ func (p *Plan) late(from int) []Late {
 			l.Base = p.Mounts[base].Path
 		}
 		late = append(late, l)
-	}
-	if len(late) < from {
-		return nil
 	}
 	return late
 }

@@ -197,7 +197,7 @@ func (s *pathSet) covering(p string) []PathRule {
 	var out []PathRule
 	for _, r := range s.names {
 		if within(p, r.Path) {
-			out = append(out, r)
+			out = append(out, *r)
 		}
 	}
 	for _, g := range s.globs {

@@ -106,8 +106,9 @@ func filesystem() shape {
 // pathList takes a list of paths: text, or {path, literal: true}.
 func pathList(where func(*File) **[]pathEntry) shape {
 	return func(w *walker, n ast.Node) {
-		if _, ok := n.(*ast.SequenceNode); ok {
-			*where(w.file) = &[]pathEntry{}
+		if seq, ok := n.(*ast.SequenceNode); ok {
+			room := make([]pathEntry, 0, w.entries(seq))
+			*where(w.file) = &room
 		}
 		list(func(w *walker, n ast.Node) {
 			if w.eitherSketch(anyText, func(w *walker, n ast.Node) { markedPath(w, n, &pathEntry{}) }) {
@@ -116,9 +117,11 @@ func pathList(where func(*File) **[]pathEntry) shape {
 			e := pathEntry{rule: w.rule(n)}
 			switch n.(type) {
 			case *ast.MappingNode, *ast.MappingValueNode:
-				if !markedPath(w, n, &e) {
+				marked := e // alone on the heap
+				if !markedPath(w, n, &marked) {
 					return
 				}
+				e = marked
 			default:
 				s, ok := w.text(n)
 				if !ok {

@@ -44,8 +44,9 @@ func ambiguousTarget(f *File, word string, _ Rule) {
 
 func hostList(kind entryKind, where func(*File) **[]hostEntry) shape {
 	return func(w *walker, n ast.Node) {
-		if _, ok := n.(*ast.SequenceNode); ok {
-			*where(w.file) = &[]hostEntry{}
+		if seq, ok := n.(*ast.SequenceNode); ok {
+			room := make([]hostEntry, 0, w.entries(seq))
+			*where(w.file) = &room
 		}
 		list(func(w *walker, n ast.Node) {
 			if e, ok := w.hostEntry(n, kind); ok {

@@ -143,10 +143,12 @@ func (m *merger) filesystem(whole []*File) {
 	if !present(slices.DeleteFunc(slices.Clone(m.files), func(f *File) bool { return f.layer.ofProject() }), hides) {
 		hidden = m.defaultHidden()
 	}
-	r.DenyRead = append(m.resolve(hidden, m.env.Cwd), m.list(hides, nil)...)
+	var credentials []PathRule
 	for _, f := range m.files { // besides any list
-		r.DenyRead = append(r.DenyRead, m.resolve(f.credentials, m.base(f))...)
+		credentials = append(credentials, m.resolve(f.credentials, m.base(f))...)
 	}
+	protected, own := ownPaths(m.env, whole)
+	r.DenyRead = slices.Concat(own, m.resolve(hidden, m.env.Cwd), m.list(hides, nil), credentials)
 	r.AllowRead = m.list(func(f *File) *[]pathEntry { return f.allowRead }, nil)
 	r.AllowWrite = m.list(func(f *File) *[]pathEntry { return f.allowWrite }, m.defaultWrite())
 	r.DenyWrite = m.list(func(f *File) *[]pathEntry { return f.denyWrite }, nil)
@@ -161,14 +163,12 @@ func (m *merger) filesystem(whole []*File) {
 	}
 	p.names = newNameMatchers(r.Protected)
 
-	protected, own := ownPaths(m.env, whole)
 	r.ProtectedPaths = protected
 	p.protectedPaths = newPathSet(protected)
 	p.hidden = newPathSet(own)
-	p.denyRead, p.allowRead = newPathSet(r.DenyRead), newPathSet(r.AllowRead)
+	p.denyRead, p.allowRead = newPathSet(r.DenyRead[len(own):]), newPathSet(r.AllowRead)
 	p.allowWrite, p.denyWrite = newPathSet(r.AllowWrite), newPathSet(r.DenyWrite)
 	p.hiddenRules = own
-	r.DenyRead = append(slices.Clone(own), r.DenyRead...)
 
 	p.privateDirs = []string{"/tmp", "/run", "/dev"}
 	if m.env.RuntimeDir != "" {
@@ -184,7 +184,11 @@ func (m *merger) list(get func(*File) *[]pathEntry, fallback []pathEntry) []Path
 	}
 	for _, f := range m.files {
 		if l := get(f); l != nil {
-			rules = append(rules, m.resolve(*l, m.base(f))...)
+			if more := m.resolve(*l, m.base(f)); rules == nil {
+				rules = more
+			} else {
+				rules = append(rules, more...)
+			}
 		}
 	}
 	return rules

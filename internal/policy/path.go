@@ -49,8 +49,8 @@ func resolvePath(e pathEntry, base, home string) (PathRule, error) {
 	case e.path == "~", strings.HasPrefix(e.path, "~/"):
 		dir, rest = home, strings.TrimPrefix(e.path[1:], "/")
 	}
-	if e.literal {
-		return PathRule{Path: path.Join(dir, rest), Rule: e.rule}, nil
+	if e.literal || !strings.ContainsAny(e.path, "*?[") {
+		return PathRule{Path: path.Clean(dir + "/" + rest), Rule: e.rule}, nil
 	}
 	if dotsAfterGlob(rest) {
 		return PathRule{}, &hinted{clip(e.path) + ": .. after a wildcard", "write the path without .."}
@@ -103,7 +103,7 @@ func within(p, dir string) bool {
 
 // pathSet finds the rule that covers a path: names by map, patterns in turn.
 type pathSet struct {
-	names map[string]PathRule
+	names map[string]*PathRule
 	// No name is shorter or longer.
 	shortest, longest int
 	globs             []compiledRule
@@ -131,12 +131,14 @@ func (c *compiledRule) deepest(p string) int {
 	return len(c.fixed) + d
 }
 
+// newPathSet keeps the rules, which stay as they are.
 func newPathSet(rules []PathRule) *pathSet {
-	s := &pathSet{names: make(map[string]PathRule, len(rules))}
-	for _, r := range rules {
+	s := &pathSet{names: make(map[string]*PathRule, len(rules))}
+	for i := range rules {
+		r := &rules[i]
 		if r.Glob {
 			fixed := r.Path[:strings.IndexAny(r.Path, "*?[")]
-			s.globs = append(s.globs, compiledRule{r, fixed, compileGlob(r.Path[len(fixed):])})
+			s.globs = append(s.globs, compiledRule{*r, fixed, compileGlob(r.Path[len(fixed):])})
 		} else if _, dup := s.names[r.Path]; !dup {
 			if n := len(r.Path); len(s.names) == 0 {
 				s.shortest, s.longest = n, n
@@ -174,7 +176,7 @@ func (s *pathSet) deepestName(p string) (PathRule, int) {
 		}
 		if len(dir) <= s.longest {
 			if r, ok := s.names[dir]; ok {
-				return r, len(dir)
+				return *r, len(dir)
 			}
 		}
 		if dir == "/" {
@@ -191,7 +193,7 @@ func (s *pathSet) below(p string) (found PathRule, ok bool) {
 	i, _ := slices.BinarySearch(s.sorted, prefix)
 	for ; i < len(s.sorted) && strings.HasPrefix(s.sorted[i], prefix); i++ {
 		if name := s.sorted[i]; name != p {
-			return s.names[name], true
+			return *s.names[name], true
 		}
 	}
 	return PathRule{}, false

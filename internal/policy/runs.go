@@ -154,7 +154,19 @@ func ordinaryLine(line string) bool {
 		strings.Count(line, "[") == strings.Count(line, "]") && strings.Count(line, "{") == strings.Count(line, "}")
 }
 
-// expand gives the entries of a list that a node stands for: itself, or a run.
+// entries counts those of a list.
+func (w *walker) entries(list *ast.SequenceNode) int {
+	n := len(list.Values)
+	for _, v := range list.Values {
+		if t := v.GetToken(); len(w.runs) > 0 && t != nil && t.Value == runMark {
+			n += len(w.runs[t.Position.Line])
+		}
+	}
+	return n
+}
+
+// expand gives the entries of a list that a node stands for: itself, or a run,
+// whose nodes are there for the call alone.
 func (w *walker) expand(n ast.Node, use func(ast.Node)) {
 	s, isText := n.(*ast.StringNode)
 	if !isText || s.Value != runMark || w.runs[s.GetToken().Position.Line] == nil {
@@ -162,9 +174,11 @@ func (w *walker) expand(n ast.Node, use func(ast.Node)) {
 		return
 	}
 	at := *s.GetToken().Position
-	for i, entry := range w.runs[at.Line] {
-		pos := at
-		pos.Line += i
-		use(ast.String(&token.Token{Type: token.StringType, Value: entry, Origin: entry, Position: &pos}))
+	t := &token.Token{Type: token.StringType, Position: &at}
+	node := ast.String(t)
+	for _, entry := range w.runs[at.Line] {
+		t.Value, t.Origin, node.Value = entry, entry, entry
+		use(node)
+		at.Line++
 	}
 }
