@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/sallyport/sallyport/internal/event"
 	"github.com/sallyport/sallyport/internal/policy"
@@ -49,7 +48,6 @@ type Mount struct {
 // spells it, Real where it leads; decisions are made on Name, mounts on Real.
 type point struct {
 	name, real string
-	key        string // sortKey of real
 	dir        bool
 	listed     bool // the policy opens it by name
 	pin        bool
@@ -272,7 +270,6 @@ func (m *mounter) put(p point) {
 
 // place adds a point where there is none.
 func (m *mounter) place(p *point) {
-	p.key = sortKey(p.real)
 	m.points[p.real], m.list, m.sorted = p, append(m.list, p), false
 }
 
@@ -285,14 +282,14 @@ func (m *mounter) inside(dir string) Access {
 // decide asks the policy. To write a directory is to make something in it: a
 // name such as .git protects no directory.
 func (m *mounter) decide(name string, dir bool) (Access, policy.Rule) {
-	if d := m.policy.DecideFile(event.FileRead, name); !d.Allowed() {
+	if d := m.policy.FileRule(event.FileRead, name); !d.Allowed() {
 		return Hidden, d.Rule
 	}
 	op := event.FileWrite
 	if dir {
 		op = event.FileCreate
 	}
-	d := m.policy.DecideFile(op, name)
+	d := m.policy.FileRule(op, name)
 	if !d.Allowed() || d.Private() {
 		return ReadOnly, d.Rule
 	}
@@ -306,7 +303,7 @@ func (m *mounter) writeRoots() []*point {
 // pick gives some of the points, a directory directly before what is below it.
 func (m *mounter) pick(want func(*point) bool) []*point {
 	if !m.sorted {
-		slices.SortFunc(m.list, func(a, b *point) int { return strings.Compare(a.key, b.key) })
+		slices.SortFunc(m.list, func(a, b *point) int { return comparePaths(a.real, b.real) })
 		m.sorted = true
 	}
 	var out []*point
@@ -317,9 +314,6 @@ func (m *mounter) pick(want func(*point) bool) []*point {
 	}
 	return out
 }
-
-// sortKey orders paths by their bytes, but "/" comes before all others.
-func sortKey(name string) string { return strings.ReplaceAll(name, "/", "\x00") }
 
 // pinAncestors makes every directory between a protected path and its write
 // root a mount point, so that no ancestor can be renamed away under it.
@@ -411,24 +405,6 @@ func (p *point) wanted(above Access) bool {
 	default:
 		return p.pin || p.access != above
 	}
-}
-
-// privateOf gives the private directory that p is in, or nothing.
-func privateOf(p string) string {
-	for _, d := range privateDirs {
-		if below(p, d) {
-			return d
-		}
-	}
-	return ""
-}
-
-// parent is path.Dir of an absolute, clean path.
-func parent(p string) string { return p[:max(1, strings.LastIndexByte(p, '/'))] }
-
-// below reports whether p is dir or inside it.
-func below(p, dir string) bool {
-	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
 }
 
 func (m *mounter) note(format string, args ...any) {

@@ -4,7 +4,6 @@ import (
 	"math"
 	"path"
 	"slices"
-	"strings"
 )
 
 // A hidden directory in which something is open is empty but for that. Other
@@ -41,7 +40,7 @@ func (m *mounter) shut(mounts []Mount) []Mount {
 		m.note("%d names in hidden directories in which something is open look absent instead of refused: there are too many", s.left)
 	}
 	mounts = append(mounts, s.out...)
-	slices.SortStableFunc(mounts, func(a, b Mount) int { return strings.Compare(sortKey(a.Path), sortKey(b.Path)) })
+	slices.SortStableFunc(mounts, func(a, b Mount) int { return comparePaths(a.Path, b.Path) })
 	return mounts
 }
 

@@ -6,7 +6,7 @@ import (
 
 // FlipFile says what would change the decision on an operation on a path.
 func (p *Policy) FlipFile(op event.Operation, path string) Flip {
-	decide := func(v *Policy) Decision { return v.decideFile(op, path) }
+	decide := func(v *Policy) Decision { return v.decideFile(op, path, true) }
 	d := p.all(p.within, decide)
 	switch {
 	case d.Reason == event.RequestInvalid:
@@ -83,7 +83,7 @@ func (p *Policy) flipDenied(op event.Operation, path string) Flip {
 	for _, r := range p.denyWrite.covering(path) {
 		f.Changes = append(f.Changes, Change{Key: "filesystem.denyWrite", Remove: r.Path, Rule: r.Rule})
 	}
-	if !p.decideWrite(path, root, depth).Allowed() {
+	if !p.decideWrite(path, root, depth, false).Allowed() {
 		f.Changes = append(f.Changes, addPath("filesystem.allowWrite", path))
 	}
 	return f

@@ -59,22 +59,31 @@ var fileAccess = map[event.Operation]access{
 // sees it. Links are the caller's: a write is decided where it lands, a read
 // by every name on its way.
 func (p *Policy) DecideFile(op event.Operation, path string) Decision {
-	return p.all(p.within, func(v *Policy) Decision { return v.decideFile(op, path) })
+	return p.all(p.within, func(v *Policy) Decision { return v.decideFile(op, path, true) })
 }
 
-func (p *Policy) decideFile(op event.Operation, path string) Decision {
+// FileRule is DecideFile without a Fix, which takes longer than the rest: for who
+// asks of thousands of paths.
+func (p *Policy) FileRule(op event.Operation, path string) Decision {
+	return p.all(p.within, func(v *Policy) Decision { return v.decideFile(op, path, false) })
+}
+
+func (p *Policy) decideFile(op event.Operation, path string, fix bool) Decision {
 	kind := fileAccess[op]
 	if kind == accessNone || !cleanAbs(path) {
 		return denied(event.RequestInvalid, builtin(ruleInvalid))
 	}
 	read := p.decideRead(path)
+	if fix && !read.Allowed() && read.Rule.File != "" && !p.secret(path) {
+		read.Fix = fixPath("filesystem.allowRead", "", path)
+	}
 	if kind == accessRead {
 		return read
 	}
 	root, depth := p.allowWrite.deepest(path)
-	write, refused := p.refuseWrite(op, kind, path, depth >= 0)
+	write, refused := p.refuseWrite(op, kind, path, depth >= 0, fix)
 	if !refused {
-		write = p.decideWrite(path, root, depth)
+		write = p.decideWrite(path, root, depth, fix)
 	}
 	if read.Allowed() {
 		return write
@@ -90,6 +99,7 @@ func (p *Policy) decideFile(op event.Operation, path string) Decision {
 	return read
 }
 
+// decideRead leaves the Fix to the caller.
 func (p *Policy) decideRead(path string) Decision {
 	if r, depth := p.hidden.deepest(path); depth >= 0 {
 		return denied(event.PathHidden, r.Rule)
@@ -104,11 +114,7 @@ func (p *Policy) decideRead(path string) Decision {
 	if yes, depth := p.allowRead.deepest(path); depth >= noDepth {
 		return allowed(yes.Rule)
 	}
-	d := denied(event.PathHidden, no.Rule)
-	if no.Rule.File != "" && !p.secret(path) {
-		d.Fix = fixPath("filesystem.allowRead", "", path)
-	}
-	return d
+	return denied(event.PathHidden, no.Rule)
 }
 
 // secret reports whether a path is on the built-in list, whatever the policy
@@ -120,7 +126,7 @@ func (p *Policy) secret(path string) bool {
 
 // refuseWrite gives the denial that no allowWrite overrides. inRoot: one covers
 // the path.
-func (p *Policy) refuseWrite(op event.Operation, kind access, path string, inRoot bool) (Decision, bool) {
+func (p *Policy) refuseWrite(op event.Operation, kind access, path string, inRoot, fix bool) (Decision, bool) {
 	if r, depth := p.protectedPaths.deepest(path); depth >= 0 {
 		return denied(event.PathProtected, r.Rule), true
 	}
@@ -150,14 +156,14 @@ func (p *Policy) refuseWrite(op event.Operation, kind access, path string, inRoo
 		return Decision{}, false
 	}
 	d := denied(event.RuleDenied, r.Rule)
-	if r.Rule.File != "" {
+	if fix && r.Rule.File != "" {
 		d.Fix = "narrow or take out " + quote(r.Path) + ", " + r.Rule.String()
 	}
 	return d, true
 }
 
 // decideWrite takes what allowWrite says of the path.
-func (p *Policy) decideWrite(path string, root PathRule, depth int) Decision {
+func (p *Policy) decideWrite(path string, root PathRule, depth int, fix bool) Decision {
 	if p.files.Disabled {
 		return Decision{Verdict: event.Allow, Reason: event.DefaultAllowed, Rule: builtin(ruleNoFiles)}
 	}
@@ -172,7 +178,7 @@ func (p *Policy) decideWrite(path string, root PathRule, depth int) Decision {
 		return Decision{Verdict: event.Allow, Reason: event.DefaultAllowed, Rule: builtin(rulePrivate)}
 	}
 	d := denied(event.PathReadOnly, p.fallback("filesystem.allowWrite", ruleReadOnly))
-	if path != "/" {
+	if fix && path != "/" {
 		d.Fix = fixPath("filesystem.allowWrite", FlagAllowWrite, path)
 	}
 	return d

@@ -26,6 +26,22 @@ func checkFiles(t *testing.T, p *Policy, cases string) {
 	}
 }
 
+func TestTheRuleOfAFileIsThatOfItsDecision(t *testing.T) {
+	p, err := Make(testEnv, []Source{{Name: "p", Data: []byte("filesystem: {denyRead: [~/secret, ~/.ssh], allowRead: [~/secret/open], allowWrite: [., ~/secret], denyWrite: [./no]}")}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/home/u/secret/x", "/home/u/secret/open", "/home/u/.ssh/id", "/home/u/proj/no/x", "/home/u/proj/.git/config", "/etc/passwd", "/", "relative"} {
+		for op := range fileAccess {
+			want := p.DecideFile(op, path)
+			want.Fix = ""
+			if got := p.FileRule(op, path); got != want {
+				t.Errorf("%s %s: %+v, want %+v", op, path, got, want)
+			}
+		}
+	}
+}
+
 func TestDefaultFilePolicy(t *testing.T) {
 	checkFiles(t, mustPolicy(t, testEnv), `
 		read   /etc/passwd                allow builtin:read-default
