@@ -165,7 +165,9 @@ func (m *lateMounter) below(base string, list []plan.Late) {
 		if n >= manySiblings && path.Dir(list[0].Path) != "/" {
 			m.inOne(top, list[:n])
 		} else {
-			m.each(top, list[:n])
+			for _, l := range list[:n] {
+				m.one(top, l)
+			}
 		}
 		list = list[n:]
 	}
@@ -176,22 +178,23 @@ func (m *lateMounter) below(base string, list []plan.Late) {
 
 // siblings counts how many mounts at the head of a list are of one directory.
 func siblings(list []plan.Late) int {
-	dir := path.Dir(list[0].Path)
+	within := path.Dir(list[0].Path) + "/"
 	n := 1
-	for n < len(list) && path.Dir(list[n].Path) == dir {
+	for n < len(list) {
+		if name, ok := strings.CutPrefix(list[n].Path, within); !ok || strings.Contains(name, "/") {
+			break
+		}
 		n++
 	}
 	return n
 }
 
-// each makes mounts by their whole names.
-func (m *lateMounter) each(base string, list []plan.Late) {
-	for _, l := range list {
-		if l.Access == plan.Hidden {
-			m.hide(l)
-		} else {
-			m.bind(l, copyFor[l.Access]+strings.TrimPrefix(l.Path, base), l.Path)
-		}
+// one makes a mount by its whole name.
+func (m *lateMounter) one(base string, l plan.Late) {
+	if l.Access == plan.Hidden {
+		m.hide(l)
+	} else {
+		m.bind(l, copyFor[l.Access]+strings.TrimPrefix(l.Path, base), l.Path)
 	}
 }
 
@@ -201,29 +204,30 @@ var copyFor = map[plan.Access]string{plan.ReadOnly: readOnlyCopy, plan.ReadWrite
 // inOne makes mounts in one directory, where none is below another.
 func (m *lateMounter) inOne(base string, list []plan.Late) {
 	dir := path.Dir(list[0].Path)
-	of := map[plan.Access][]plan.Late{}
-	for _, l := range list {
-		of[l.Access] = append(of[l.Access], l)
-	}
 	m.add(dir, unix.SYS_CHDIR, dir)
 	m.within = dir + "/"
-	m.each(base, of[plan.Hidden])
+	for _, l := range list {
+		if l.Access == plan.Hidden {
+			m.hide(l)
+		}
+	}
 	m.within = ""
 	for _, access := range []plan.Access{plan.ReadOnly, plan.ReadWrite} {
-		if len(of[access]) > 0 {
-			m.bindAll(copyFor[access]+strings.TrimPrefix(dir, base), dir, of[access])
+		if slices.ContainsFunc(list, func(l plan.Late) bool { return l.Access == access }) {
+			m.bindAll(copyFor[access]+strings.TrimPrefix(dir, base), dir, list, access)
 		}
 	}
 }
 
-// bindAll binds the content of one directory in another. The one becomes the
-// root, and the other the working directory.
-func (m *lateMounter) bindAll(from, to string, list []plan.Late) {
+// bindAll binds from one directory in another what is to have an access. The one
+// becomes the root, and the other the working directory.
+func (m *lateMounter) bindAll(from, to string, list []plan.Late, access plan.Access) {
 	m.add(to, unix.SYS_CHDIR, to)
 	m.add(from, unix.SYS_CHROOT, from)
 	for _, l := range list {
-		name := l.Path[len(to)+1:]
-		m.bind(l, "/"+name, name)
+		if l.Access == access {
+			m.bind(l, l.Path[len(to):], l.Path[len(to)+1:])
+		}
 	}
 	m.add("/", unix.SYS_FCHDIR, m.root)
 	m.add("/", unix.SYS_CHROOT, ".")
@@ -246,7 +250,7 @@ func (m *lateMounter) bind(l plan.Late, source, target string) {
 	if l.Dir {
 		flags |= unix.MS_REC
 	}
-	m.add(l.Path, unix.SYS_MOUNT, source, target, 0, flags, 0)
+	m.append(l.Path, call{nr: unix.SYS_MOUNT, args: [6]uintptr{m.cstring(source), m.cstring(target), 0, uintptr(flags)}})
 }
 
 // hide covers a path with what it has covered another with: the last, which is

@@ -75,6 +75,10 @@ func (p *program) add(name string, nr uintptr, args ...any) *call {
 			panic(fmt.Sprintf("argument %d of %q is a %T", i, name, a))
 		}
 	}
+	return p.append(name, c)
+}
+
+func (p *program) append(name string, c call) *call {
 	p.calls, p.names = append(p.calls, c), append(p.names, name)
 	return &p.calls[len(p.calls)-1]
 }
@@ -124,7 +128,7 @@ func (p *program) address(b []byte) uintptr {
 // cstring gives the address of a string that NUL terminates.
 func (p *program) cstring(s string) uintptr {
 	if len(s) >= len(p.room) {
-		p.room = make([]byte, max(4<<10, len(s)+1))
+		p.room = make([]byte, max(min(16*len(p.calls), 1<<20), 4<<10, len(s)+1))
 		p.keep = append(p.keep, p.room)
 	}
 	at := p.room
