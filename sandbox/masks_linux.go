@@ -49,7 +49,7 @@ const (
 type masks struct {
 	box         *Sandbox
 	opts        MaskOptions
-	list        []plan.Mount
+	list        []plan.Mount // nil: not yet made; a short command needs none
 	watch       *maskWatch
 	root        int // the sandbox's root directory
 	mount, user int // its mount namespace, and the user namespace that it is of
@@ -72,8 +72,7 @@ type maskState struct {
 // KeepMasks covers again what the host replaces, until the sandbox ends. It is
 // called once, after Release.
 func (s *Sandbox) KeepMasks(o MaskOptions) error {
-	list := s.plan.Masks()
-	if len(list) == 0 {
+	if !s.plan.Masked() {
 		return nil
 	}
 	g := s.entered
@@ -87,7 +86,7 @@ func (s *Sandbox) KeepMasks(o MaskOptions) error {
 			return fmt.Errorf("keep masks: %w", err)
 		}
 	}
-	g.opts, g.list = o, list
+	g.opts, g.list = o, nil
 	s.masks.Store(g)
 	s.entered = nil
 	go g.run()
@@ -140,7 +139,7 @@ func (g *masks) run() {
 	case <-time.After(watchAfter):
 	}
 	g.settling.Lock()
-	g.watch = watchMasks(g.list)
+	g.watch = watchMasks(g.all())
 	g.settling.Unlock()
 	if g.watch.blind != nil && g.opts.Warn != nil {
 		g.opts.Warn(fmt.Sprintf("masked files that the host replaces are found up to %s later: %v", blindLook, g.watch.blind),
@@ -211,9 +210,17 @@ func (g *masks) stop() error {
 	return g.err
 }
 
+// all gives the masks that there are to keep.
+func (g *masks) all() []plan.Mount {
+	if g.list == nil {
+		g.list = g.box.plan.Masks()
+	}
+	return g.list
+}
+
 // look sorts the masks out that are not in their place.
 func (g *masks) look() (bare, missing []maskState, err error) {
-	for _, m := range g.list {
+	for _, m := range g.all() {
 		s, state, err := g.inspect(m)
 		switch {
 		case err != nil:

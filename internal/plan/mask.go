@@ -2,6 +2,7 @@ package plan
 
 import (
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -12,14 +13,24 @@ import (
 func (p *Plan) Masks() []Mount {
 	var out []Mount
 	for _, m := range p.Mounts {
-		switch {
-		case m.Path == "/", m.Link != "", m.Shut, below(m.Path, "/proc"), below(m.Path, "/dev"):
-		case m.Access == Private && privateOf(m.Path) != "":
-		case m.Access != ReadWrite, m.Pin:
+		if m.masks() {
 			out = append(out, m)
 		}
 	}
 	return out
+}
+
+// Masked reports whether there are any.
+func (p *Plan) Masked() bool { return slices.ContainsFunc(p.Mounts, Mount.masks) }
+
+func (m Mount) masks() bool {
+	switch {
+	case m.Path == "/", m.Link != "", m.Shut, below(m.Path, "/proc"), below(m.Path, "/dev"):
+		return false
+	case m.Access == Private && privateOf(m.Path) != "":
+		return false
+	}
+	return m.Access != ReadWrite || m.Pin
 }
 
 // Makeable reports whether the payload could make what is missing at a mask's path.

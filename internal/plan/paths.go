@@ -7,10 +7,10 @@ import (
 
 // comparePaths orders paths by their bytes, but "/" comes before all others.
 func comparePaths(a, b string) int {
-	i, n := 0, min(len(a), len(b))
-	for i+8 <= n && a[i:i+8] == b[i:i+8] {
-		i += 8
+	if i := strings.LastIndexByte(a, '/'); i == strings.LastIndexByte(b, '/') && a[:i] == b[:i] {
+		return strings.Compare(a, b) // of one directory, as most are
 	}
+	i, n := 0, min(len(a), len(b))
 	for i < n && a[i] == b[i] {
 		i++
 	}
