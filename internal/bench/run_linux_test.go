@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -94,20 +95,35 @@ type contender struct {
 	env  []string // more of it
 }
 
+// clock is a command that tells when it began, in nanoseconds since 1970.
+var clock = []string{"date", "+%s%N"}
+
+func (c contender) tellsTime() bool {
+	return slices.Equal(c.argv[max(0, len(c.argv)-len(clock)):], clock)
+}
+
 // cost is what one command took: by the clock, and of the processors, with all
-// that it has waited for.
-type cost struct{ wall, cpu time.Duration }
+// that it has waited for; and how long it was until the command itself began.
+type cost struct{ wall, cpu, start time.Duration }
 
 func (p *place) once(b *testing.B, c contender) cost {
 	cmd := p.command(c.argv...)
 	cmd.Env = append(cmd.Env, c.env...)
-	var errOut strings.Builder
-	cmd.Stderr = &errOut
+	var out, errOut strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errOut
 	start := time.Now()
 	if err := cmd.Run(); err != nil {
 		b.Fatalf("%s: %v\n%s", c.name, err, errOut.String())
 	}
-	return cost{time.Since(start), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
+	took := cost{wall: time.Since(start), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
+	if c.tellsTime() {
+		began, err := strconv.ParseInt(strings.TrimSpace(out.String()), 10, 64)
+		if err != nil {
+			b.Fatalf("%s: when did it begin: %v", c.name, err)
+		}
+		took.start = time.Duration(began - start.UnixNano())
+	}
+	return took
 }
 
 // race runs the contenders in turn, so that the noise of the machine meets them
@@ -120,7 +136,7 @@ func (p *place) race(b *testing.B, contenders ...contender) {
 // raceAfter prepares each turn, which is not measured.
 func (p *place) raceAfter(b *testing.B, prepare func(), contenders ...contender) {
 	b.Helper()
-	wall, cpu := make([][]time.Duration, len(contenders)), make([][]time.Duration, len(contenders))
+	wall, cpu, start := make([][]time.Duration, len(contenders)), make([][]time.Duration, len(contenders)), make([][]time.Duration, len(contenders))
 	for _, c := range contenders {
 		prepare()
 		p.once(b, c) // warm
@@ -129,15 +145,22 @@ func (p *place) raceAfter(b *testing.B, prepare func(), contenders ...contender)
 		for i, c := range contenders {
 			prepare()
 			cost := p.once(b, c)
-			wall[i], cpu[i] = append(wall[i], cost.wall), append(cpu[i], cost.cpu)
+			wall[i], cpu[i], start[i] = append(wall[i], cost.wall), append(cpu[i], cost.cpu), append(start[i], cost.start)
 		}
 	}
 	b.ReportMetric(0, "ns/op") // of all together: says nothing
-	first := median(wall[0])
+	first, firstStart := median(wall[0]), median(start[0])
 	for i, c := range contenders {
 		m := median(wall[i])
 		b.ReportMetric(milliseconds(m), c.name+"-ms")
 		b.ReportMetric(milliseconds(median(cpu[i])), c.name+"-cpu-ms")
+		if c.tellsTime() {
+			began := median(start[i])
+			b.ReportMetric(milliseconds(began), c.name+"-to-start-ms")
+			if i > 0 {
+				b.ReportMetric(float64(began)/float64(firstStart), c.name+"/"+contenders[0].name+"-to-start")
+			}
+		}
 		if i > 0 {
 			b.ReportMetric(float64(first)/float64(m), contenders[0].name+"/"+c.name)
 		}
