@@ -121,11 +121,16 @@ func newLateMounter(late []plan.Late) *lateMounter {
 	m.root = m.save()
 	byBase := map[string][]plan.Late{}
 	var bases []string
-	for _, l := range late {
-		if byBase[l.Base] == nil {
-			bases = append(bases, l.Base)
+	for i, end := 0, 0; i < len(late); i = end {
+		base := late[i].Base
+		for end = i + 1; end < len(late) && late[end].Base == base; {
+			end++
 		}
-		byBase[l.Base] = append(byBase[l.Base], l)
+		if byBase[base] == nil {
+			bases, byBase[base] = append(bases, base), late[i:end:end]
+		} else {
+			byBase[base] = append(byBase[base], late[i:end]...)
+		}
 	}
 	for _, base := range bases {
 		m.below(base, byBase[base])
