@@ -105,10 +105,9 @@ type lateMounter struct {
 	*program
 	user   result // the sandbox's namespaces, as descriptors
 	mount  result
-	root   result    // a descriptor
 	copies [2]result // descriptors
 	hidden [2]string // a file, a directory that are hidden; empty: none yet
-	within string    // the working directory, if that is not the root
+	within string    // the working directory, with a slash; empty: it does not matter
 }
 
 func newLateMounter(late []plan.Late) *lateMounter {
@@ -117,26 +116,30 @@ func newLateMounter(late []plan.Late) *lateMounter {
 	m.user, m.mount, m.copies = m.reserve(1), m.reserve(1), [2]result{m.reserve(1), m.reserve(1)}
 	m.add("join the sandbox's user namespace", unix.SYS_SETNS, m.user, unix.CLONE_NEWUSER)
 	m.add("join the sandbox's mount namespace", unix.SYS_SETNS, m.mount, unix.CLONE_NEWNS)
-	m.add("open the sandbox's root", unix.SYS_OPENAT, atCWD, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	m.root = m.save()
-	byBase := map[string][]plan.Late{}
-	var bases []string
+	for _, list := range byBase(late) {
+		m.below(list[0].Base, list)
+	}
+	m.add("end", unix.SYS_EXIT_GROUP, 0)
+	return m
+}
+
+// byBase takes mounts apart by what they are below; most are below one, and are
+// not copied.
+func byBase(late []plan.Late) (lists [][]plan.Late) {
+	at := map[string]int{}
 	for i, end := 0, 0; i < len(late); i = end {
 		base := late[i].Base
 		for end = i + 1; end < len(late) && late[end].Base == base; {
 			end++
 		}
-		if byBase[base] == nil {
-			bases, byBase[base] = append(bases, base), late[i:end:end]
-		} else {
-			byBase[base] = append(byBase[base], late[i:end]...)
+		if n, ok := at[base]; ok {
+			lists[n] = append(lists[n], late[i:end]...)
+			continue
 		}
+		at[base] = len(lists)
+		lists = append(lists, late[i:end:end])
 	}
-	for _, base := range bases {
-		m.below(base, byBase[base])
-	}
-	m.add("end", unix.SYS_EXIT_GROUP, 0)
-	return m
+	return lists
 }
 
 // run makes the mounts in the sandbox that these namespaces are of.
@@ -167,14 +170,14 @@ func (m *lateMounter) below(base string, list []plan.Late) {
 	top := strings.TrimSuffix(base, "/")
 	for len(list) > 0 {
 		n := siblings(list)
-		if n >= manySiblings && path.Dir(list[0].Path) != "/" {
-			m.inOne(top, list[:n])
-		} else {
-			for _, l := range list[:n] {
-				m.one(top, l)
-			}
+		if dir := path.Dir(list[0].Path); n >= manySiblings && dir != "/" {
+			m.add(dir, unix.SYS_CHDIR, dir)
+			m.within = dir + "/"
 		}
-		list = list[n:]
+		for _, l := range list[:n] {
+			m.one(top, l)
+		}
+		m.within, list = "", list[n:]
 	}
 	for _, name := range at {
 		m.add(base, unix.SYS_UMOUNT2, name, unix.MNT_DETACH)
@@ -194,49 +197,17 @@ func siblings(list []plan.Late) int {
 	return n
 }
 
-// one makes a mount by its whole name.
+// one makes a mount.
 func (m *lateMounter) one(base string, l plan.Late) {
 	if l.Access == plan.Hidden {
 		m.hide(l)
 	} else {
-		m.bind(l, copyFor[l.Access]+strings.TrimPrefix(l.Path, base), l.Path)
+		m.bind(l, copyFor[l.Access]+strings.TrimPrefix(l.Path, base), m.short(l.Path))
 	}
 }
 
 // copyFor says of which copy mounts are made; those to be written are pins.
 var copyFor = map[plan.Access]string{plan.ReadOnly: readOnlyCopy, plan.ReadWrite: plainCopy}
-
-// inOne makes mounts in one directory, where none is below another.
-func (m *lateMounter) inOne(base string, list []plan.Late) {
-	dir := path.Dir(list[0].Path)
-	m.add(dir, unix.SYS_CHDIR, dir)
-	m.within = dir + "/"
-	for _, l := range list {
-		if l.Access == plan.Hidden {
-			m.hide(l)
-		}
-	}
-	m.within = ""
-	for _, access := range []plan.Access{plan.ReadOnly, plan.ReadWrite} {
-		if slices.ContainsFunc(list, func(l plan.Late) bool { return l.Access == access }) {
-			m.bindAll(copyFor[access]+strings.TrimPrefix(dir, base), dir, list, access)
-		}
-	}
-}
-
-// bindAll binds from one directory in another what is to have an access. The one
-// becomes the root, and the other the working directory.
-func (m *lateMounter) bindAll(from, to string, list []plan.Late, access plan.Access) {
-	m.add(to, unix.SYS_CHDIR, to)
-	m.add(from, unix.SYS_CHROOT, from)
-	for _, l := range list {
-		if l.Access == access {
-			m.bind(l, l.Path[len(to):], l.Path[len(to)+1:])
-		}
-	}
-	m.add("/", unix.SYS_FCHDIR, m.root)
-	m.add("/", unix.SYS_CHROOT, ".")
-}
 
 // copyTree takes a copy of what is mounted at and below a path.
 func (m *lateMounter) copyTree(name string, to int) {
