@@ -39,7 +39,7 @@ func (s *Sandbox) mountRest() error {
 	if s.mounter != nil {
 		err = s.mounter.run(g.user, g.mount, startTimeout+time.Duration(len(s.late))*mountTime)
 	} else {
-		err = g.coverRest(s.late)
+		err = g.coverRest(s.late, pid)
 	}
 	s.mounter = nil
 	if err != nil {
@@ -64,7 +64,7 @@ func canSetAttributes() bool {
 // coverRest makes them one by one. The kernel goes through all mounts on a
 // directory's file system to bind something from there, so that this takes the
 // square of their number.
-func (g *masks) coverRest(late []plan.Late) error {
+func (g *masks) coverRest(late []plan.Late, init int) error {
 	for _, l := range late {
 		g.list = append(g.list, l.Mount)
 	}
@@ -75,9 +75,15 @@ func (g *masks) coverRest(late []plan.Late) error {
 	if len(missing) > 0 {
 		return fmt.Errorf("%s: %w", missing[0].Path, os.ErrNotExist)
 	}
+	below := mountsOf(init)
 	var mounts []rawMount
 	for _, m := range bare {
 		mounts = append(mounts, coverMounts(m.Mount, m.found.Mode&unix.S_IFMT == unix.S_IFDIR, m.keep)...)
+		for _, s := range below { // each has flags of its own
+			if m.Access == plan.ReadOnly && strings.HasPrefix(s.path, m.Path+"/") {
+				mounts = append(mounts, newMount("", s.path, "", "", unix.MS_REMOUNT|unix.MS_BIND|coverFlags|s.keep))
+			}
+		}
 	}
 	return cover(g.user, g.mount, mounts)
 }

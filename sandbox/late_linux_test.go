@@ -119,7 +119,7 @@ func TestLateMountsAreMadeTheSameOnAllKernels(t *testing.T) {
 		since512: func(g *masks, late []plan.Late) error {
 			return newLateMounter(late).run(g.user, g.mount, time.Minute)
 		},
-		"before": func(g *masks, late []plan.Late) error { return g.coverRest(late) },
+		"before": func(g *masks, late []plan.Late) error { return g.coverRest(late, os.Getpid()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			needAttributes(t, name)
@@ -150,7 +150,7 @@ func TestALateMountThatCannotBeMadeIsAnError(t *testing.T) {
 		since512: func(g *masks, late []plan.Late) error {
 			return newLateMounter(late).run(g.user, g.mount, time.Minute)
 		},
-		"before": func(g *masks, late []plan.Late) error { return g.coverRest(late) },
+		"before": func(g *masks, late []plan.Late) error { return g.coverRest(late, os.Getpid()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			needAttributes(t, name)
@@ -170,6 +170,20 @@ func TestALateMountThatCannotBeMadeIsAnError(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestTheMountsOfAProcessAreListed(t *testing.T) {
+	for _, m := range mountsOf(os.Getpid()) {
+		var vfs unix.Statfs_t
+		if m.path != "/proc" || unix.Statfs(m.path, &vfs) != nil {
+			continue
+		}
+		if want := uintptr(vfs.Flags) & (unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC); m.keep != want {
+			t.Errorf("/proc: flags %#x, want %#x", m.keep, want)
+		}
+		return
+	}
+	t.Error("no /proc")
 }
 
 // BenchmarkLateMounts is 10 000 of them.

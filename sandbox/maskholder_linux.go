@@ -74,6 +74,35 @@ func mountIDs(pid int) map[string]bool {
 	return out
 }
 
+// mounted is a mount as a process sees it, and those of its flags that nothing
+// takes away.
+type mounted struct {
+	path string
+	keep uintptr
+}
+
+// mountsOf lists what a process sees mounted.
+func mountsOf(pid int) (out []mounted) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid)) // ended: it holds nothing
+	for line := range strings.Lines(string(b)) {
+		fields := strings.Fields(line)
+		if len(fields) < 6 {
+			continue
+		}
+		m := mounted{path: mountEscapes.Replace(fields[4])}
+		for option := range strings.SplitSeq(fields[5], ",") {
+			m.keep |= keptOptions[option]
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// mountEscapes undoes those of mountinfo.
+var mountEscapes = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
+var keptOptions = map[string]uintptr{"nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV, "noexec": unix.MS_NOEXEC}
+
 // mountID takes the mount of a descriptor (proc_pid_fdinfo(5)).
 func mountID(fdinfo string) string {
 	b, _ := os.ReadFile(fdinfo) // closed: it has none
