@@ -20,8 +20,10 @@ var crowdFrom = 64
 type crowd struct {
 	named   int
 	entries []fs.DirEntry
-	names   map[string]fs.FileMode // nil: not read
-	asked   bool
+	// names are those that it lists; nil: not read. There may be others: where
+	// upper and lower case are alike, and what is mounted when it is looked for.
+	names map[string]fs.FileMode
+	asked bool
 }
 
 // expect counts how many paths of a directory rules name.
@@ -55,14 +57,6 @@ func (r *resolver) gather(dir string, c *crowd) {
 	for _, e := range entries {
 		c.names[e.Name()] = e.Type()
 	}
-}
-
-func (c *crowd) lookUp(name string) (fs.FileMode, error) {
-	mode, ok := c.names[name]
-	if !ok {
-		return 0, fs.ErrNotExist
-	}
-	return mode, nil
 }
 
 // readDir is the FS's, but for what is known already.

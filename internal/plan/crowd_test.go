@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -29,13 +30,13 @@ func (l *looks) ReadDir(name string, most int) ([]fs.DirEntry, error) {
 }
 
 // manyNames is a tree and a policy that names so many files of one directory of
-// it: every third is there, and is a link or a directory at times.
+// it: two of three are there, and a link or a directory at times.
 func manyNames(n int) (tree, string) {
 	var lines, rules strings.Builder
 	for i := range n {
 		fmt.Fprintf(&rules, " /srv/many/f%d,", i)
 		switch i % 12 {
-		case 0:
+		case 0, 1, 2, 4, 5:
 			fmt.Fprintf(&lines, "/srv/many/f%d\n", i)
 		case 3:
 			fmt.Fprintf(&lines, "/srv/many/f%d/x\n", i)
@@ -54,12 +55,28 @@ func TestManyNamesOfADirectoryAreReadAtOnceAndMeanTheSame(t *testing.T) {
 	in := testInput(t, tr, text)
 	in.FS = seen
 	got := mustMake(t, in)
-	if seen.lstats > 300 {
+	if seen.lstats > 400 {
 		t.Errorf("600 names took %d looks", seen.lstats)
 	}
 	crowdsFrom(t, math.MaxInt)
 	if want := mustMake(t, testInput(t, tr, text)); got.String() != want.String() {
 		t.Errorf("read at once:\n%s\nlooked at:\n%s", got, want)
+	}
+}
+
+// folded finds a file by its name in upper case, too.
+type folded struct{ tree }
+
+func (f folded) Lstat(name string) (fs.FileInfo, error) {
+	return f.tree.Lstat(strings.ReplaceAll(name, "/F", "/f"))
+}
+
+func TestANameThatADirectoryDoesNotListIsLookedUp(t *testing.T) {
+	tr, text := manyNames(600)
+	in := testInput(t, tr, strings.Replace(text, "/srv/many/f12,", "/srv/many/F12,", 1))
+	in.FS = folded{tr}
+	if p := mustMake(t, in); !slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Path == "/srv/many/F12" && m.Access == Hidden }) {
+		t.Error("a file that has the name where upper and lower case are alike is not hidden")
 	}
 }
 

@@ -58,8 +58,10 @@ func (r *resolver) lstat(p string) (fs.FileMode, error) {
 		return k.mode, k.err
 	}
 	c := r.crowds[parent(p)]
-	if c != nil && c.names != nil {
-		return c.lookUp(p[strings.LastIndexByte(p, '/')+1:])
+	if c != nil {
+		if mode, ok := c.names[p[strings.LastIndexByte(p, '/')+1:]]; ok {
+			return mode, nil
+		}
 	}
 	var k kind
 	fi, err := r.fs.Lstat(p)
