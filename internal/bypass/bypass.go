@@ -60,8 +60,8 @@ type Vector struct {
 	// beginning of what the run says it does not record.
 	Records []Record
 	Missing string
-	// Nothing says why there is nothing to record: what is tried is not there,
-	// or leads nowhere.
+	// Nothing says why there is nothing to record, or nothing below tier lsm: what
+	// is tried is not there, or leads nowhere.
 	Nothing string
 	// Held names the tests that hold a vector which is more than one attempt.
 	Held []string

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,6 +36,7 @@ var attacks = map[string]func(a []string) error{
 	"write":   func(a []string) error { return writeTo(a[0], unix.O_WRONLY|unix.O_APPEND) },
 	"rewrite": func(a []string) error { return writeTo(a[0], unix.O_RDWR|unix.O_TRUNC) },
 	"create":  func(a []string) error { return writeTo(a[0], unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL) },
+	"make":    func(a []string) error { return writeTo(a[0], unix.O_WRONLY|unix.O_CREAT) },
 	// The same content again: a kernel setting survives the attack's success.
 	"resave": func(a []string) error {
 		b, err := os.ReadFile(a[0])
@@ -50,6 +52,7 @@ var attacks = map[string]func(a []string) error{
 	},
 	"truncate": func(a []string) error { return os.Truncate(a[0], 0) },
 	"mkdir":    func(a []string) error { return os.Mkdir(a[0], 0o755) },
+	"mkdirs":   func(a []string) error { _ = os.MkdirAll(filepath.Dir(a[0]), 0o755); return os.Mkdir(a[0], 0o755) },
 	"unlink":   func(a []string) error { return unix.Unlink(a[0]) },
 	"rmdir":    func(a []string) error { return unix.Rmdir(a[0]) },
 	"chmod":    func(a []string) error { return os.Chmod(a[0], 0o777) },
