@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"time"
 
@@ -39,7 +40,8 @@ func newFlags(name string) *testFlags {
 	f.DurationVar(&f.tests.Deadline, "deadline", 5*time.Minute, "how long the tests of one package may take")
 	f.BoolVar(&f.tests.Short, "short", false, "leave out what tests leave out with -short")
 	f.BoolVar(&f.tests.All, "all", false, "run those tests too that a kernel has no say in, as both users everywhere")
-	f.IntVar(&f.atOnce, "at-once", 2, "how many machines run side by side")
+	// A machine waits for a third of its time.
+	f.IntVar(&f.atOnce, "at-once", runtime.NumCPU()+1, "how many machines run side by side")
 	f.StringVar(&f.keep, "keep", "", "folder of what came of machines: those that passed with the same programs are not run again")
 	f.StringVar(&f.logs, "logs", "", "folder that takes all that the steps print, as they do")
 	return f

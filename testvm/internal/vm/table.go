@@ -32,7 +32,8 @@ var table = map[string][]part{
 		{user: true, on: report.Session, as: ", ways around", only: []string{"TestBypass"}}, // all of them: make bypasses
 		{user: true, on: report.Plain, as: ", confined", only: confined},
 		{user: true, on: report.Session, kernel: "6.12", as: ", more of it", only: more},
-		{on: report.Plain, files: []string{"names_linux_test.go"}, only: kernelTier},
+		{on: report.Plain, only: kernelTier},
+		{on: report.Plain, kernel: "6.12", as: ", more of it", files: []string{"recorder_linux_test.go"}, only: moreKernelTier},
 		{user: true, on: report.Session, kernel: "6.12", as: ", limits", only: []string{"TestLimitsHold/the_user's_service_manager"}},
 		{on: report.Plain, kernel: "6.12", as: ", limits", only: []string{"TestLimitsHold/the_agent"}},
 		{on: report.Plain, as: ", each run in tier trace", env: []string{"SALLYPORT_E2E_TIER=trace"}, only: inTierTrace},
@@ -56,9 +57,13 @@ var confined = []string{
 }
 
 // kernelTier is what root has, and an ordinary user with an agent.
-var kernelTier = []string{"TestEveryDenialOfTheCorpus.*", "TestTheKernelKnows.*", "TestAPolicyCanRequire.*", "TestWithoutItsKeeper.*",
-	"TestEveryConnectionHas.*", "TestWhoAsksAResolver.*", "TestRootIsNever.*",
-	"TestTheAgentStartsNothing.*"}
+var kernelTier = []string{"TestEveryDenialOfTheCorpus.*", "TestAPolicyCanRequire.*",
+	"TestEveryConnectionHas.*", "TestWhoAsksAResolver.*", "TestRootIsNever.*", "TestTheAgentStartsNothing.*",
+	"TestTheKernelKeepsAbsent.*", "TestRepositoriesAreMadeWhereTheKernel.*"}
+
+// moreKernelTier is what one kernel shows for all: of the processes, package loader
+// shows it everywhere.
+var moreKernelTier = []string{"TestTheKernelKnows.*", "TestWithoutItsKeeper.*", "TestWhatAPlanHas.*", "TestNamesAreKept.*"}
 
 // inTierTrace are claims of tier rootless that hold in this one, too.
 var inTierTrace = []string{"TestSystemCallsThatLeadOut.*",
